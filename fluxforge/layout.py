@@ -1,0 +1,209 @@
+"""Where everything lies: pure names and paths, no disk.
+
+Every path is a *key*: relative to a storage's root, parts separated by ``/`` on every platform.
+A storage turns a key into a real path (:meth:`StorageBackend.get_full_path`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from fluxforge.errors import InvalidKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+State = Literal["active", "ready", "processing", "archive", "quarantine"]
+"""The states of a segment, in the order in which it passes through them."""
+
+STATES: tuple[State, ...] = ("active", "ready", "processing", "archive", "quarantine")
+
+_SEGMENT_NAME = re.compile(r"segment_(\d{8}T\d{2})_(\d{5,})\.ndjson")
+_WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_FORBIDDEN = re.compile(r'[\x00-\x1f\\:*?"<>|]')
+
+
+def join_key(*parts: str) -> str:
+    """Join parts into one clean key.
+
+    Parameters
+    ----------
+    *parts
+        Keys or names; empty parts vanish, so a root that is ``""`` adds nothing.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the result would be absolute, leave the root, or hold a name that Windows, S3 or a
+        POSIX disk could not.
+
+    Examples
+    --------
+    >>> join_key("raw", "active/coinbase")
+    'raw/active/coinbase'
+    >>> join_key("raw", "../secrets")
+    Traceback (most recent call last):
+    ...
+    fluxforge.errors.InvalidKeyError: key 'raw/../secrets' leaves the storage root: remove '..'
+    """
+    key = "/".join(part for part in parts if part)
+    check_key(key)
+    return "/".join(name for name in key.split("/") if name)
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is a valid relative key, else raise :class:`InvalidKeyError`.
+
+    Examples
+    --------
+    >>> check_key("raw/ready/coinbase")
+    'raw/ready/coinbase'
+    >>> check_key("F:/raw")
+    Traceback (most recent call last):
+    ...
+    fluxforge.errors.InvalidKeyError: key 'F:/raw' holds ':' which not every disk can store
+    """
+    if key.startswith(("/", "\\")):
+        raise InvalidKeyError(f"key {key!r} is absolute: keys are relative to the storage root")
+    for name in key.split("/"):
+        if name in (".", ".."):
+            raise InvalidKeyError(f"key {key!r} leaves the storage root: remove {name!r}")
+        if bad := _FORBIDDEN.search(name):
+            raise InvalidKeyError(
+                f"key {key!r} holds {bad.group()!r} which not every disk can store"
+            )
+        if name.endswith((" ", ".")) or _WINDOWS_DEVICES.fullmatch(name):
+            raise InvalidKeyError(f"key {key!r}: {name!r} is not a file name on every system")
+        if len(name.encode("utf-8", "surrogatepass")) > 255:
+            raise InvalidKeyError(f"key {key[:40]!r}…: a name is longer than 255 bytes")
+    return key
+
+
+@dataclass(frozen=True, order=True)
+class SegmentName:
+    """``segment_<YYYYMMDDTHH>_<NNNNN>.ndjson``: the UTC hour it was opened in, and a counter.
+
+    Examples
+    --------
+    >>> str(SegmentName("20251203T14", 1))
+    'segment_20251203T14_00001.ndjson'
+    >>> SegmentName.parse("segment_20251203T14_00001.ndjson").next()
+    SegmentName(hour='20251203T14', counter=2)
+    """
+
+    hour: str
+    counter: int
+
+    @classmethod
+    def parse(cls, text: str) -> SegmentName | None:
+        """Read a name, with any folder or ``.zst`` around it; None where it is no segment's."""
+        match = _SEGMENT_NAME.match(text.rsplit("/", 1)[-1])
+        return cls(match[1], int(match[2])) if match else None
+
+    @classmethod
+    def first_free(cls, at: datetime, taken: Iterable[str]) -> SegmentName:
+        """Name the next segment of the hour of `at`, above every counter in `taken`."""
+        hour = hour_of(at)
+        names = [name for text in taken if (name := cls.parse(text)) and name.hour == hour]
+        return cls(hour, max((name.counter for name in names), default=0) + 1)
+
+    def next(self) -> SegmentName:
+        """Return the name that follows in the same hour."""
+        return replace(self, counter=self.counter + 1)
+
+    def __str__(self) -> str:
+        return f"segment_{self.hour}_{self.counter:05d}.ndjson"
+
+
+def hour_of(at: datetime) -> str:
+    """Return the UTC hour of `at` as segment names write it.
+
+    Examples
+    --------
+    >>> hour_of(datetime(2025, 12, 3, 14, 59, tzinfo=UTC))
+    '20251203T14'
+    """
+    return at.astimezone(UTC).strftime("%Y%m%dT%H")
+
+
+class PathNames(Protocol):
+    """The folder names a layout is made of; the configuration's ``storage.paths`` is one."""
+
+    raw_dir: str
+    active_subdir: str
+    ready_subdir: str
+    processing_subdir: str
+    archive_subdir: str
+    quarantine_subdir: str
+    processed_dir: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The keys of one storage: ``raw/<state>/<source>/`` and ``processed/<source>/<channel>/``.
+
+    Examples
+    --------
+    >>> layout = Layout(raw="raw", processed="processed")
+    >>> layout.ready("coinbase")
+    'raw/ready/coinbase'
+    >>> layout.table("coinbase", "ticker")
+    'processed/coinbase/ticker'
+    """
+
+    raw: str = "raw"
+    processed: str = "processed"
+    active_subdir: str = "active"
+    ready_subdir: str = "ready"
+    processing_subdir: str = "processing"
+    archive_subdir: str = "archive"
+    quarantine_subdir: str = "quarantine"
+
+    @classmethod
+    def from_paths(cls, paths: PathNames) -> Layout:
+        """Take the folder names from a configuration's ``storage.paths``."""
+        return cls(
+            raw=paths.raw_dir,
+            processed=paths.processed_dir,
+            active_subdir=paths.active_subdir,
+            ready_subdir=paths.ready_subdir,
+            processing_subdir=paths.processing_subdir,
+            archive_subdir=paths.archive_subdir,
+            quarantine_subdir=paths.quarantine_subdir,
+        )
+
+    def state(self, state: State, source: str) -> str:
+        """Return the folder of a source's segments in one state."""
+        folder: str = getattr(self, f"{state}_subdir")
+        return join_key(self.raw, folder, source)
+
+    def active(self, source: str) -> str:
+        """Return the folder of segments that are being written."""
+        return self.state("active", source)
+
+    def ready(self, source: str) -> str:
+        """Return the folder of closed segments that wait for the ETL."""
+        return self.state("ready", source)
+
+    def processing(self, source: str) -> str:
+        """Return the folder of segments that an ETL has claimed."""
+        return self.state("processing", source)
+
+    def archive(self, source: str) -> str:
+        """Return the folder of compressed segments whose rows are committed."""
+        return self.state("archive", source)
+
+    def quarantine(self, source: str) -> str:
+        """Return the folder of lines that no table could take."""
+        return self.state("quarantine", source)
+
+    def tables(self, source: str) -> str:
+        """Return the folder that holds all tables of a source."""
+        return join_key(self.processed, source)
+
+    def table(self, source: str, channel: str) -> str:
+        """Return the folder of one table."""
+        return join_key(self.processed, source, channel)
