@@ -1,0 +1,108 @@
+"""From the earlier form, with a directory for each step, to one storage and its folder names."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from fluxforge.errors import ConfigError
+
+OLD_KEYS = (
+    "ingestion.output_dir",
+    "etl.input_dir",
+    "etl.output_dir",
+    "etl.processing_dir",
+)
+"""Keys of the earlier form; each is refused with the new form printed."""
+
+
+def migrate_config(old: Any) -> str:
+    """Write the settings of an earlier configuration in today's form, as YAML.
+
+    Parameters
+    ----------
+    old
+        The content of the old file. Settings that have not changed are carried over.
+
+    Raises
+    ------
+    ConfigError
+        If the old directories cannot be expressed: the raw folder is nowhere named, or the
+        folder of segments in processing lies outside it.
+
+    Examples
+    --------
+    >>> print(migrate_config({"ingestion": {"output_dir": "F://raw"}}), end="")
+    storage:
+      backend: local
+      base_dir: F:/
+      paths:
+        raw_dir: raw
+    """
+    if not isinstance(old, dict):
+        raise ConfigError("the old configuration holds no settings")
+    new: dict[str, Any] = copy.deepcopy(old)
+    ingestion, etl = _section(new, "ingestion"), _section(new, "etl")
+    raw = _path(ingestion.pop("output_dir", None))
+    ready = _path(etl.pop("input_dir", None))
+    processed = _path(etl.pop("output_dir", None))
+    processing = _path(etl.pop("processing_dir", None))
+    storage = _section(new, "storage")
+    paths: dict[str, str] = {}
+
+    if ready is not None:
+        state = ready if ready.name.startswith("ready") else ready.parent
+        raw = raw or state.parent
+        paths["ready_subdir"] = state.name
+    if raw is None and processing is not None:
+        raw = processing.parent
+    if processing is not None and raw is not None:
+        inside = processing if processing.parent == raw else processing.parent
+        if inside.parent != raw:
+            raise ConfigError(
+                f"etl.processing_dir {processing} lies outside {raw}: today it is a folder of it"
+            )
+        paths["processing_subdir"] = inside.name
+
+    home = raw or processed
+    if home is not None:
+        if raw is not None:
+            paths["raw_dir"] = raw.name
+        if processed is not None:
+            paths["processed_dir"] = processed.name
+        storage.update(_place(home.parent))
+        if processed is not None and processed.parent != home.parent:
+            etl["storage_output"] = _place(processed.parent)
+        order = ("raw_dir", "ready_subdir", "processing_subdir", "processed_dir")
+        known = {**storage.get("paths", {}), **paths}
+        storage["paths"] = {name: known[name] for name in (*order, *known) if name in known}
+    ordered = {"storage": storage, **{key: new[key] for key in new if key != "storage"}}
+    return str(yaml.safe_dump({k: v for k, v in ordered.items() if v}, sort_keys=False))
+
+
+def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    section = content.setdefault(name, {})
+    if section is None:
+        section = content[name] = {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{name!r} holds settings, not a value")
+    return section
+
+
+def _path(text: str | None) -> PurePosixPath | None:
+    if not text:
+        return None
+    clean = re.sub(r"(?<!:)/+|(?<=^[A-Za-z]:)/+", "/", str(text).replace("\\", "/"))
+    return PurePosixPath(clean)
+
+
+def _place(folder: PurePosixPath) -> dict[str, Any]:
+    text = str(folder)
+    if text.startswith("s3:"):
+        bucket = text.removeprefix("s3:").strip("/")
+        return {"backend": "s3", "base_dir": bucket}
+    return {"backend": "local", "base_dir": f"{text}/" if text.endswith(":") else text}

@@ -1,0 +1,58 @@
+"""Exchanges: one folder each, found by name.
+
+Built-in sources are the folders beside this file; others come from packages that declare a
+``fluxforge.sources`` entry point whose name is the source's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from fluxforge.errors import UnknownSourceError
+from fluxforge.sources.base import Source
+
+__all__ = ["Source", "get_source", "source_names"]
+
+
+def source_names() -> list[str]:
+    """Return the names of all installed sources, sorted.
+
+    Examples
+    --------
+    >>> "coinbase" in source_names()
+    True
+    """
+    built_in = {module.name for module in pkgutil.iter_modules(__path__) if module.ispkg}
+    return sorted(built_in | {point.name for point in entry_points(group="fluxforge.sources")})
+
+
+def get_source(name: str) -> Source:
+    """Return a source by name.
+
+    Raises
+    ------
+    UnknownSourceError
+        If there is none; the message has the nearest right name.
+
+    Examples
+    --------
+    >>> get_source("coinbase").name
+    'coinbase'
+    >>> get_source("coinbsae")
+    Traceback (most recent call last):
+    ...
+    fluxforge.errors.UnknownSourceError: unknown source 'coinbsae': did you mean 'coinbase'?
+    """
+    for point in entry_points(group="fluxforge.sources"):
+        if point.name == name:
+            loaded = point.load()
+            return loaded() if isinstance(loaded, type) else loaded
+    if name not in source_names():
+        near = difflib.get_close_matches(name, source_names(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(source_names())}"
+        raise UnknownSourceError(f"unknown source {name!r}: {hint}")
+    source: Source = import_module(f"fluxforge.sources.{name}").SOURCE
+    return source

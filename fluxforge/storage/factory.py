@@ -1,0 +1,116 @@
+"""From configuration to a storage and the paths in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.config import Role, reveal, storage_config
+from fluxforge.errors import ConfigError
+from fluxforge.layout import Layout
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from fluxforge.storage.base import StorageBackend
+
+
+def create_storage_backend(config: Any, role: Role | str | None = None) -> StorageBackend:
+    """Return the storage of one role; without a role, the top-level one.
+
+    Parameters
+    ----------
+    config
+        What :func:`fluxforge.config.load_config` returns.
+    role
+        ``"ingestion"``, ``"etl_input"`` or ``"etl_output"``: the storage with that role's own
+        settings laid over it.
+
+    Raises
+    ------
+    ConfigError
+        If no such backend exists.
+    MissingExtraError
+        If the backend's package is not installed.
+
+    Examples
+    --------
+    >>> from fluxforge.config import load_config
+    >>> storage = create_storage_backend(load_config(overrides=["storage.base_dir=/mnt/lake"]))
+    >>> storage.backend_type
+    'local'
+    """
+    settings = storage_config(config, role)
+    if settings.backend == "local":
+        from fluxforge.storage.local import LocalStorage
+
+        return LocalStorage(settings.base_dir)
+    if settings.backend == "s3":
+        from fluxforge.storage.s3 import S3Storage
+
+        root = str(settings.base_dir).removeprefix("s3://").strip("/")
+        bucket, _, prefix = root.partition("/")
+        return S3Storage(
+            bucket,
+            prefix,
+            region=settings.s3.region,
+            endpoint_url=settings.s3.endpoint_url,
+            access_key_id=reveal(settings.s3.aws_access_key_id),
+            secret_access_key=reveal(settings.s3.aws_secret_access_key),
+            session_token=reveal(settings.s3.aws_session_token),
+        )
+    raise ConfigError(f"unknown storage.backend {settings.backend!r}: use 'local' or 's3'")
+
+
+def create_layout(config: Any, role: Role | str | None = None) -> Layout:
+    """Return the layout of one role's storage."""
+    return Layout.from_paths(storage_config(config, role).paths)
+
+
+def get_ingestion_path(
+    config: Any, source: str, state: Literal["active", "ready", "quarantine"] = "active"
+) -> str:
+    """Return the key of the folder where ingestion keeps a source's segments in one state.
+
+    Examples
+    --------
+    >>> from fluxforge.config import load_config
+    >>> get_ingestion_path(load_config(), "coinbase", state="ready")
+    'raw/ready/coinbase'
+    """
+    return create_layout(config, Role.INGESTION).state(state, source)
+
+
+def get_etl_input_path(config: Any, source: str) -> str:
+    """Return the key of the folder from which the ETL takes a source's segments.
+
+    Examples
+    --------
+    >>> from fluxforge.config import load_config
+    >>> get_etl_input_path(load_config(), "coinbase")
+    'raw/ready/coinbase'
+    """
+    return create_layout(config, Role.ETL_INPUT).ready(source)
+
+
+def get_etl_output_path(config: Any, source: str) -> str:
+    """Return the key of the folder that holds a source's tables.
+
+    Examples
+    --------
+    >>> from fluxforge.config import load_config
+    >>> get_etl_output_path(load_config(), "coinbase")
+    'processed/coinbase'
+    """
+    return create_layout(config, Role.ETL_OUTPUT).tables(source)
+
+
+def get_processing_path(config: Any, source: str) -> str:
+    """Return the key of the folder that holds the segments an ETL has claimed.
+
+    Examples
+    --------
+    >>> from fluxforge.config import load_config
+    >>> get_processing_path(load_config(), "coinbase")
+    'raw/processing/coinbase'
+    """
+    return create_layout(config, Role.ETL_INPUT).processing(source)

@@ -1,0 +1,301 @@
+"""A local disk, or anything mounted like one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fluxforge.errors import (
+    FileExistsAlreadyError,
+    FileMissingError,
+    StorageError,
+    StorageUnavailableError,
+)
+from fluxforge.layout import check_key
+from fluxforge.storage.base import (
+    Journal,
+    Lease,
+    StorageBackend,
+    StoredFile,
+    lease_key,
+    own_key,
+)
+from fluxforge.storage.disk import (
+    LockFile,
+    rename_exclusively,
+    sync_directory,
+    sync_file,
+    translated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import FileIO
+
+_TAIL_CHUNK = 1 << 16
+_COPY_CHUNK = 1 << 20
+
+
+class LocalStorage(StorageBackend):
+    """Files below one directory.
+
+    Parameters
+    ----------
+    base_dir
+        The root; made when first written to. ``~`` is expanded. A drive (``F:/``) is fine.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> storage = LocalStorage(tempfile.mkdtemp())
+    >>> storage.write_bytes("raw/ready/coinbase/a.ndjson", b"{}")
+    >>> storage.list_files("raw", "*.ndjson")
+    ['raw/ready/coinbase/a.ndjson']
+    """
+
+    backend_type = "local"
+
+    def __init__(self, base_dir: str | Path) -> None:
+        self.base_path = str(base_dir)
+        self._root = Path(base_dir).expanduser().absolute()
+
+    # Names
+
+    def get_full_path(self, key: str = "") -> str:
+        return str(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        return self._root.joinpath(*check_key(key).split("/")) if key else self._root
+
+    # Whole files
+
+    def read_bytes(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        with translated(key), self._path(own_key(key)).open("rb") as file:
+            file.seek(start)
+            size = os.fstat(file.fileno()).st_size
+            wanted = max(0, (size if end is None else min(end, size)) - start)
+            data = file.read(wanted)
+        if len(data) != wanted:
+            raise StorageUnavailableError(f"{key}: read {len(data)} of {wanted} bytes")
+        return data
+
+    def write_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> None:
+        self._write(key, lambda file: file.write(data), exclusive)
+
+    def write_file(self, path: str | Path, key: str, *, exclusive: bool = False) -> None:
+        with translated(str(path)), Path(path).open("rb") as source:
+            self._write(key, lambda file: shutil.copyfileobj(source, file, _COPY_CHUNK), exclusive)
+
+    def _write(self, key: str, fill: Callable[[BinaryIO], object], exclusive: bool) -> None:
+        target = self._path(own_key(key))
+        temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        with translated(key):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("xb") as file:
+                    fill(file)
+                    sync_file(file)
+                if exclusive:
+                    rename_exclusively(temporary, target)
+                else:
+                    temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_directory(target.parent)
+
+    def fetch(self, key: str, directory: Path) -> Path:
+        path = self._path(own_key(key))
+        if not path.is_file():
+            raise FileMissingError(f"there is no file {key}")
+        return path
+
+    def move(self, source: str, destination: str) -> None:
+        old, new = self._path(own_key(source)), self._path(own_key(destination))
+        with translated(source):
+            if not old.is_file():
+                raise FileMissingError(f"there is no file {source}")
+            new.parent.mkdir(parents=True, exist_ok=True)
+            rename_exclusively(old, new)
+            sync_directory(new.parent)
+            sync_directory(old.parent)
+
+    def exists(self, key: str) -> bool:
+        path = self._path(check_key(key))
+        with translated(key):
+            if path.is_dir():
+                return any(True for _ in self._walk(path, recursive=True))
+            return path.is_file()
+
+    def delete(self, key: str) -> None:
+        with translated(key):
+            self._path(own_key(key)).unlink(missing_ok=True)
+
+    def list_entries(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
+        with translated(path or self.base_path):
+            found = list(self._walk(self._path(path), recursive=recursive))
+        return sorted(found)
+
+    def _walk(self, folder: Path, *, recursive: bool) -> Iterator[StoredFile]:
+        try:
+            entries = list(os.scandir(folder))
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if recursive:
+                    yield from self._walk(Path(entry.path), recursive=True)
+                continue
+            with suppress(FileNotFoundError):  # gone since the folder was read
+                stat = Path(entry.path).stat()
+                key = Path(entry.path).relative_to(self._root).as_posix()
+                modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+                yield StoredFile(key, stat.st_size, modified)
+
+    def list_folders(self, path: str = "") -> list[str]:
+        with translated(path or self.base_path):
+            try:
+                entries = list(os.scandir(self._path(path)))
+            except FileNotFoundError:
+                return []
+        return sorted(
+            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+        )
+
+    def mkdir(self, path: str) -> None:
+        with translated(path or self.base_path):
+            self._path(path).mkdir(parents=True, exist_ok=True)
+
+    # Growing files and claims
+
+    def acquire_lease(self, key: str) -> Lease | None:
+        path = self._path(lease_key(own_key(key)))
+        with translated(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = LockFile.acquire(path)
+        return LocalLease(key, lock) if lock else None
+
+    def create_journal(self, key: str) -> Journal:
+        lease = self.acquire_lease(key)
+        if lease is None:
+            raise FileExistsAlreadyError(f"{key} is being written by another collector")
+        try:
+            with translated(key):
+                file = self._path(key).open("x+b", buffering=0)
+                sync_directory(self._path(key).parent)
+        except BaseException:
+            lease.release()
+            raise
+        return LocalJournal(self, key, file, lease)
+
+    def list_journals(self, path: str) -> list[str]:
+        return self.list_files(path, recursive=False)
+
+    def take_over_journal(self, key: str) -> Journal | None:
+        lease = self.acquire_lease(key)
+        if lease is None:
+            return None
+        try:
+            with translated(key):
+                file = self.open_for_append(key)
+        except FileMissingError:
+            lease.release()
+            return None
+        except BaseException:
+            lease.release()
+            raise
+        return LocalJournal(self, key, file, lease)
+
+    def open_for_append(self, key: str) -> FileIO:
+        """Open an existing file, without a buffer of its own."""
+        return self._path(key).open("r+b", buffering=0)
+
+    # For other libraries
+
+    def get_storage_options(self) -> dict[str, str]:
+        return {}
+
+    def get_filesystem(self) -> Any:
+        import fsspec
+
+        return fsspec.filesystem("file")
+
+
+class LocalLease(Lease):
+    """A lock that the operating system drops with its process."""
+
+    def __init__(self, key: str, lock: LockFile) -> None:
+        self.key = key
+        self._lock = lock
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class LocalJournal(Journal):
+    """A file that is appended to and synced, under a lock of its writer."""
+
+    def __init__(self, storage: LocalStorage, key: str, file: FileIO, lease: Lease) -> None:
+        self.key = key
+        self._storage = storage
+        self._file = file  # unbuffered: what a failed write left must not follow later
+        self._lease = lease
+        self._size = file.seek(0, os.SEEK_END)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def append(self, data: bytes) -> None:
+        with translated(self.key):
+            self._file.truncate(self._size)  # what a failed append left
+            self._file.seek(self._size)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            sync_file(self._file)
+        self._size += len(data)
+
+    def torn_tail(self) -> bytes:
+        tail = b""
+        position = self._size
+        with translated(self.key):
+            while position > 0 and b"\n" not in tail:
+                start = max(0, position - _TAIL_CHUNK)
+                self._file.seek(start)
+                tail = self._file.read(position - start) + tail
+                position = start
+        return tail[tail.rfind(b"\n") + 1 :]
+
+    def drop_torn_tail(self) -> None:
+        size = self._size - len(self.torn_tail())
+        with translated(self.key):
+            self._file.truncate(size)
+            sync_file(self._file)
+        self._size = size
+
+    def seal(self, destination: str) -> None:
+        if self._file.closed:
+            raise StorageError(f"{self.key} is sealed already")
+        with translated(self.key):
+            sync_file(self._file)
+        self._file.close()  # Windows renames no open file
+        try:
+            self._storage.move(self.key, destination)
+        except BaseException:
+            with translated(self.key):
+                self._file = self._storage.open_for_append(self.key)
+            raise
+        self._lease.release()
+
+    def close(self) -> None:
+        self._file.close()
+        self._lease.release()
