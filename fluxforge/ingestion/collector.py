@@ -1,0 +1,247 @@
+"""Everything that captures one source: recovery, sockets, buffer, writer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from fluxforge.errors import ConfigError, StorageError
+from fluxforge.ingestion.connection import CLOSE_SECONDS, Connection, Venue
+from fluxforge.ingestion.flushing import Flusher
+from fluxforge.ingestion.intake import Intake
+from fluxforge.ingestion.recovery import Recovered, recover_segments
+from fluxforge.ingestion.report import IngestProgress, IngestReport
+from fluxforge.ingestion.writers import LogWriter
+from fluxforge.layout import join_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from fluxforge.ingestion.claims import SegmentFolders
+    from fluxforge.sources.base import Source, Subscription
+    from fluxforge.storage import StorageBackend
+
+logger = logging.getLogger(__name__)
+
+RECOVERY_SECONDS = 60.0
+"""How often a running collector looks for segments whose collectors have ended."""
+
+PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class CollectorSettings:
+    """How a collector works; see ``ingestion`` in the configuration.
+
+    Attributes
+    ----------
+    url
+        The venue's address.
+    subscriptions
+        One for each socket.
+    flush_interval_seconds, segment_max_mb, segment_max_seconds
+        As configured.
+    frames
+        Stop after exactly this many; None: no such bound.
+    write_patience_seconds
+        How long the storage may refuse.
+    connect_patience_seconds
+        How long the venue may take to be reached for the first time.
+    """
+
+    url: str
+    subscriptions: tuple[Subscription, ...]
+    flush_interval_seconds: float
+    segment_max_mb: float
+    segment_max_seconds: float
+    frames: int | None
+    write_patience_seconds: float
+    connect_patience_seconds: float
+
+
+class Collector:
+    """Captures one source into segments, from :meth:`start` to :meth:`stop`.
+
+    Collectors of one source may run side by side on one lake.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        settings: CollectorSettings,
+        storage: StorageBackend,
+        folders: SegmentFolders,
+        on_progress: Callable[[IngestProgress], object] | None = None,
+    ) -> None:
+        check_url(source.name, settings.url)
+        self.source = source
+        self._settings = settings
+        self._storage = storage
+        self._folders = folders
+        self._on_progress = on_progress
+        self._writer = LogWriter(
+            storage=storage,
+            active_path=folders.active,
+            ready_path=folders.ready,
+            source_name=source.name,
+            quarantine_path=folders.quarantine,
+            segment_max_mb=settings.segment_max_mb,
+            segment_max_seconds=settings.segment_max_seconds,
+            other_paths=folders.others,
+        )
+        self._intake = Intake(self._writer, settings.frames)
+        self._flusher = Flusher(self._writer, self._intake, settings.flush_interval_seconds)
+        self._venue = Venue(source, settings.url, settings.connect_patience_seconds)
+        self._connections: list[Connection] = []
+        self._sockets: list[asyncio.Task[None]] = []
+        self._helpers: list[asyncio.Task[None]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._recovered = Recovered()
+        self._started = 0.0
+
+    async def start(self) -> None:
+        """Recover what crashed collectors left, and begin to capture.
+
+        Raises
+        ------
+        StorageError
+            If the storage cannot be written to.
+        """
+        self._recovered = await asyncio.to_thread(self._prepare)
+        self._started = asyncio.get_running_loop().time()
+        self._venue.begin()
+        self._flushing = self._spawn(self._flusher.run(self._settings.write_patience_seconds))
+        self._helpers = [self._spawn(self._recover_now_and_then())]
+        if self._on_progress is not None:
+            self._helpers.append(self._spawn(self._show_progress(self._on_progress)))
+        self._connections = [
+            Connection(self._venue, subscription, self._intake)
+            for subscription in self._settings.subscriptions
+        ]
+        self._sockets = [connection.start() for connection in self._connections]
+
+    async def wait(self) -> None:
+        """Return when the last wanted frame has been received.
+
+        Raises
+        ------
+        FluxForgeError
+            If the capture cannot go on.
+        """
+        full = self._spawn(self._intake.full.wait())
+        running = [*self._sockets, *self._helpers]
+        if self._flushing is not None:
+            running.append(self._flushing)
+        try:
+            done, _ = await asyncio.wait([full, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            full.cancel()
+
+    async def stop(self) -> IngestReport:
+        """Close the sockets, write everything that was received, and close the segment.
+
+        Raises
+        ------
+        StorageError
+            If the storage refuses to the end; the message says how many frames it cost.
+        """
+        for connection in self._connections:
+            connection.leave()
+        if self._sockets:
+            # The writer goes on meanwhile: what the sockets still hand over may need its room.
+            await asyncio.wait(self._sockets, timeout=CLOSE_SECONDS + 1)
+        helpers = [task for task in (self._flushing, *self._helpers) if task is not None]
+        for task in (*self._sockets, *helpers):
+            task.cancel()
+        await asyncio.gather(*self._sockets, *helpers, return_exceptions=True)
+        await self._flusher.finish()
+        if self._on_progress is not None and self._sockets:
+            self._on_progress(self.progress())
+        return self.report()
+
+    def progress(self) -> IngestProgress:
+        """Return how far the capture is."""
+        tally = self._venue.tally
+        return IngestProgress(
+            source=self.source.name,
+            frames=self._intake.frames,
+            bytes=self._intake.bytes,
+            buffered_bytes=self._writer.buffered_bytes,
+            connections=tally.connections,
+            connected=tally.connected,
+            gaps=tally.gaps,
+            missing=tally.missing,
+            seconds=asyncio.get_running_loop().time() - self._started,
+        )
+
+    def report(self) -> IngestReport:
+        """Return what has been stored."""
+        tally = self._venue.tally
+        return IngestReport(
+            source=self.source.name,
+            frames=self._writer.flushed_frames,
+            bytes=self._writer.flushed_bytes,
+            segments=self._writer.segments,
+            connections=tally.connections,
+            gaps=tally.gaps,
+            missing=tally.missing,
+            seconds=asyncio.get_running_loop().time() - self._started,
+            recovered=len(self._recovered.segments),
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return asyncio.create_task(work, name=f"{self.source.name} collector")
+
+    def _prepare(self) -> Recovered:
+        """Fail now, and not at the first flush, where nothing can be written."""
+        self._storage.mkdir(self._folders.active)
+        self._storage.mkdir(self._folders.ready)
+        lease = self._storage.acquire_lease(join_key(self._folders.active, "collector"))
+        if lease is not None:
+            lease.release()
+        return recover_segments(self._storage, self._folders)
+
+    async def _recover_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(RECOVERY_SECONDS)
+            try:
+                self._recovered += await asyncio.to_thread(
+                    recover_segments, self._storage, self._folders
+                )
+            except StorageError as exc:
+                logger.warning("%s: recovery has to wait: %s", self.source.name, exc)
+
+    async def _show_progress(self, show: Callable[[IngestProgress], object]) -> None:
+        while True:
+            show(self.progress())
+            await asyncio.sleep(PROGRESS_SECONDS)
+
+
+def check_url(source: str, url: str) -> None:
+    """Refuse an address that cannot be a WebSocket's.
+
+    Raises
+    ------
+    ConfigError
+        With the key to change.
+
+    Examples
+    --------
+    >>> check_url("coinbase", "https://example.com")
+    Traceback (most recent call last):
+    ...
+    fluxforge.errors.ConfigError: ingestion.sources.coinbase.url: 'https://example.com' is not a
+    WebSocket address: it begins with ws:// or wss://
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ConfigError(
+            f"ingestion.sources.{source}.url: {url!r} is not a WebSocket address: "
+            "it begins with ws:// or wss://"
+        )

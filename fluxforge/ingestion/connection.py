@@ -1,0 +1,335 @@
+"""One socket to a venue, kept open for as long as it is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    ConnectionClosedOK,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
+
+from fluxforge.errors import ConnectionFailedError
+from fluxforge.ingestion.backoff import Backoff, Pacer
+from fluxforge.ingestion.sequence import SequenceTracker
+from fluxforge.segments import new_connection_id
+
+if TYPE_CHECKING:
+    from fluxforge.ingestion.intake import Intake
+    from fluxforge.sources.base import Source, Subscription
+
+logger = logging.getLogger(__name__)
+
+MAX_FRAME_BYTES = 64 << 20
+"""The largest frame that is accepted; a full book of one product takes 5 MB."""
+
+OPEN_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
+HEALTHY_SECONDS = 5.0
+"""A connection that delivered frames for this long resets the backoff."""
+
+PING_SECONDS = 20.0
+QUEUED_FRAMES = 8
+
+_RETRY_STATUS = {408, 425, 429}
+
+Verdict = Literal["again", "later", "never"]
+
+
+def classify(error: Exception, *, reached: bool) -> Verdict:
+    """Decide what the end of a connection, or of an attempt, means.
+
+    Parameters
+    ----------
+    error
+        What ended it.
+    reached
+        Whether this venue has been reached since the start. A venue that worked before and now
+        answers with a refusal is in trouble, and not misconfigured.
+
+    Returns
+    -------
+    Verdict
+        ``"again"`` after a normal close: connect at once. ``"later"``: connect after a delay.
+        ``"never"``: trying again will not change it.
+
+    Examples
+    --------
+    >>> classify(ConnectionRefusedError(), reached=False)
+    'later'
+    >>> classify(ValueError("a mistake in the code"), reached=True)
+    'never'
+    """
+    if isinstance(error, ConnectionClosedOK):
+        return "again"
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        return "later" if reached or status in _RETRY_STATUS or status >= 500 else "never"
+    if isinstance(error, InvalidMessage | ProxyError):
+        return "later"  # cut short, or garbled on the way
+    if isinstance(error, InvalidHandshake | ssl.SSLCertVerificationError):
+        return "later" if reached else "never"
+    if isinstance(error, OSError | TimeoutError | ConnectionClosed):
+        return "later"
+    return "never"
+
+
+@dataclass
+class Tally:
+    """What the connections of one source have seen together."""
+
+    connections: int = 0
+    connected: int = 0
+    gaps: int = 0
+    missing: int = 0
+
+
+class Venue:
+    """One exchange, as all connections of a collector share it.
+
+    Parameters
+    ----------
+    source
+        The exchange.
+    url
+        Its address, ``ws://`` or ``wss://``.
+    patience
+        Seconds in which it must be reached for the first time. Afterwards there is no such
+        bound: a collector returns to a venue that comes back after any time.
+    """
+
+    def __init__(self, source: Source, url: str, patience: float) -> None:
+        self.source = source
+        self.url = url
+        self.tally = Tally()
+        self.reached = False
+        self._patience = patience
+        self._give_up_at = 0.0
+        self._admission = Pacer()
+        self._messages = Pacer()
+
+    def begin(self) -> None:
+        """Start the time in which the venue must be reached for the first time."""
+        self._give_up_at = asyncio.get_running_loop().time() + self._patience
+
+    async def admit(self, messages: int) -> None:
+        """Wait until the venue's limits allow a connection that will send so many messages."""
+        limits = self.source.limits
+        own = max(1 / limits.connections_per_second, messages / limits.messages_per_second)
+        await self._admission.turn(own)
+
+    async def send(self, socket: ClientConnection, message: str) -> None:
+        """Send a message as soon as the venue's limits allow it."""
+        await self._messages.turn(1 / self.source.limits.messages_per_second)
+        await socket.send(message)
+
+    def opened(self) -> None:
+        """Note that a connection is open."""
+        self.reached = True
+        self.tally.connections += 1
+        self.tally.connected += 1
+
+    def closed(self) -> None:
+        """Note that an open connection has ended."""
+        self.tally.connected -= 1
+
+    def missed(self, frames: int) -> None:
+        """Note a gap in a connection's numbering."""
+        self.tally.gaps += 1
+        self.tally.missing += frames
+
+    def check_hope(self, error: Exception, delay: float) -> None:
+        """Give up on a venue that has never been reached.
+
+        Raises
+        ------
+        ConnectionFailedError
+            If the next attempt, `delay` seconds from now, would come too late.
+        """
+        if not self.reached and asyncio.get_running_loop().time() + delay > self._give_up_at:
+            raise self.failure(error, f" for {self._patience:g} s") from error
+
+    def failure(self, error: Exception, lasting: str = "") -> ConnectionFailedError:
+        """Return the error that ends the ingestion, with what to change."""
+        return ConnectionFailedError(
+            f"cannot connect to {shown(self.url)}{lasting}: {reason(error)}. Check the network, "
+            f"and that ingestion.sources.{self.source.name}.url is right and something answers "
+            "there"
+        )
+
+
+def shown(url: str) -> str:
+    """Return a URL without the parts that may hold secrets.
+
+    Examples
+    --------
+    >>> shown("wss://user:pass@host:8443/feed?token=1")
+    'wss://host:8443/feed'
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line why a connection failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+class Connection:
+    """Keeps one subscription alive over as many sockets, one after another, as it takes.
+
+    Every frame that arrives goes to the intake, whatever it is; each socket has an identity of
+    its own. Only :meth:`run` is a coroutine: it ends after :meth:`leave`, or with an error that
+    trying again would not change.
+
+    Cancelling :meth:`run` loses no frame that it has received. Frames that are still on their way
+    are lost, as with any end of a connection.
+    """
+
+    def __init__(self, venue: Venue, subscription: Subscription, intake: Intake) -> None:
+        self._venue = venue
+        self._subscription = subscription
+        self._intake = intake
+        self._backoff = Backoff()
+        self._socket: ClientConnection | None = None
+        self._leaving = False
+        self._task: asyncio.Task[None] | None = None
+        self._farewell: asyncio.Task[None] | None = None
+        self._frames = 0
+
+    def start(self) -> asyncio.Task[None]:
+        """Run in a task of its own, and return that."""
+        self._task = asyncio.create_task(self.run(), name=f"{self._venue.source.name} connection")
+        return self._task
+
+    def leave(self) -> None:
+        """Close the socket cleanly; what arrives until the venue confirms it is still taken."""
+        self._leaving = True
+        if self._socket is not None:
+            self._farewell = asyncio.create_task(self._socket.close())
+        elif self._task is not None:
+            self._task.cancel()
+
+    async def run(self) -> None:
+        """Connect, receive, and connect again, until :meth:`leave`.
+
+        Raises
+        ------
+        ConnectionFailedError
+            If the venue cannot be reached even once, or refuses for good.
+        """
+        clock = asyncio.get_running_loop().time
+        while not self._leaving:
+            started = clock()
+            self._frames = 0
+            try:
+                await self._session()
+            except (OSError, TimeoutError, WebSocketException) as error:
+                await self._wait_to_return(error, clock() - started)
+
+    async def _wait_to_return(self, error: Exception, lived: float) -> None:
+        if self._leaving:
+            return
+        if self._frames and lived >= HEALTHY_SECONDS:
+            self._backoff.reset()
+        name = self._venue.source.name
+        verdict = classify(error, reached=self._venue.reached)
+        if verdict == "never":
+            raise self._venue.failure(error) from error
+        if verdict == "again" and self._frames:
+            logger.info("%s closed the connection; connecting again", name)
+            return
+        delay = self._backoff.next_delay()
+        self._venue.check_hope(error, delay)
+        logger.warning("%s: %s; connecting again in %.1f s", name, reason(error), delay)
+        await asyncio.sleep(delay)
+
+    async def _session(self) -> None:
+        """Live through one socket, from its opening to the error that ends it."""
+        messages = self._venue.source.subscribe_frames(self._subscription)
+        await self._venue.admit(len(messages))
+        async with connect(
+            self._venue.url,
+            max_size=MAX_FRAME_BYTES,
+            max_queue=QUEUED_FRAMES,
+            open_timeout=OPEN_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=None,  # a pong waits behind frames when the disk is slow; see _receive
+            proxy=None if _is_loopback(self._venue.url) else True,
+        ) as socket:
+            self._socket = socket
+            self._venue.opened()
+            subscribing = asyncio.create_task(self._subscribe(socket, messages))
+            try:
+                await self._receive(socket)
+            finally:
+                self._socket = None
+                self._venue.closed()
+                subscribing.cancel()
+                await asyncio.gather(subscribing, return_exceptions=True)
+
+    async def _subscribe(self, socket: ClientConnection, messages: list[str]) -> None:
+        with suppress(ConnectionClosed):  # the receiver hears of it too
+            for message in messages:
+                await self._venue.send(socket, message)
+
+    async def _receive(self, socket: ClientConnection) -> None:
+        limits = self._venue.source.limits
+        conn = new_connection_id()
+        sequence = SequenceTracker(limits.first_sequence)
+        logger.info(
+            "%s: connected to %s as %s", self._venue.source.name, shown(self._venue.url), conn
+        )
+        while True:
+            try:
+                async with asyncio.timeout(limits.silence_seconds):
+                    frame = await socket.recv(decode=False)
+            except TimeoutError:
+                socket.transport.abort()  # nobody is there to shake hands with
+                raise TimeoutError(f"not a single frame in {limits.silence_seconds:g} s") from None
+            self._frames += 1
+            if await self._intake.put(frame, time.time_ns(), conn):
+                self._examine(frame, sequence)
+
+    def _examine(self, frame: bytes, sequence: SequenceTracker) -> None:
+        source = self._venue.source
+        summary = source.summarize(frame)
+        if missing := sequence.observe(summary.sequence):
+            self._venue.missed(missing)
+            logger.warning(
+                "%s: %d frames are missing before number %s", source.name, missing, summary.sequence
+            )
+        if summary.kind == "error":
+            if source.is_fatal(summary):
+                raise ConnectionFailedError(
+                    f"{source.name} refuses: {summary.message}. Check the products, the channels "
+                    f"and, where they are needed, the keys of ingestion.sources.{source.name}"
+                )
+            logger.warning("%s says: %s", source.name, summary.message)
+
+
+def _is_loopback(url: str) -> bool:
+    """Tell whether a URL is this machine, which no proxy can reach."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,116 @@
+"""What an ingestion did, and how far a running one is."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class IngestProgress:
+    """A running ingestion at one moment.
+
+    Attributes
+    ----------
+    source
+        The exchange.
+    frames, bytes
+        Received so far; what is not yet durable is in ``buffered_bytes``.
+    buffered_bytes
+        Received, but not yet on the storage.
+    connections
+        Sockets opened so far.
+    connected
+        Sockets open now.
+    gaps, missing
+        Holes in the venue's numbering, and frames that would fill them.
+    seconds
+        Since the start.
+    """
+
+    source: str
+    frames: int
+    bytes: int
+    buffered_bytes: int
+    connections: int
+    connected: int
+    gaps: int
+    missing: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingestion stored.
+
+    Attributes
+    ----------
+    source
+        The exchange.
+    frames, bytes
+        Stored in segments; bytes include the envelopes.
+    segments
+        Closed into the ready folder.
+    connections
+        Sockets opened.
+    gaps, missing
+        Holes in the venue's numbering, and frames that would fill them.
+    seconds
+        From start to stop.
+    recovered
+        Segments of earlier, crashed collectors that this one closed.
+    """
+
+    source: str
+    frames: int
+    bytes: int
+    segments: int
+    connections: int
+    gaps: int
+    missing: int
+    seconds: float
+    recovered: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts for machines.
+
+        Examples
+        --------
+        >>> IngestReport("coinbase", 3, 180, 1, 1, 0, 0, 2.5, 0).to_dict()
+        {'frames': 3, 'bytes': 180, 'segments': 1, 'connections': 1, 'gaps': 0}
+        """
+        fields = asdict(self)
+        return {
+            name: fields[name] for name in ("frames", "bytes", "segments", "connections", "gaps")
+        }
+
+    def __repr__(self) -> str:
+        words = [
+            f"{self.frames:,} frames ({self.bytes / 1e6:,.1f} MB) in {self.segments} segments",
+            f"{self.connections} connections",
+            f"{self.gaps} gaps" + (f" ({self.missing:,} frames missing)" if self.gaps else ""),
+            f"{self.seconds:.1f} s",
+        ]
+        if self.recovered:
+            words.append(f"{self.recovered} segments recovered")
+        return f"<IngestReport {self.source}: {', '.join(words)}>"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "frames": f"{self.frames:,}",
+            "megabytes": f"{self.bytes / 1e6:,.1f}",
+            "segments": f"{self.segments:,}",
+            "connections": f"{self.connections:,}",
+            "gaps": f"{self.gaps:,}",
+            "frames missing": f"{self.missing:,}",
+            "segments recovered": f"{self.recovered:,}",
+            "seconds": f"{self.seconds:,.1f}",
+        }
+        cells = "".join(
+            f'<tr><th style="text-align:left">{name}</th>'
+            f'<td style="text-align:right">{value}</td></tr>'
+            for name, value in rows.items()
+        )
+        caption = f"Ingested from {html.escape(self.source)}"
+        return f"<table><caption>{caption}</caption><tbody>{cells}</tbody></table>"

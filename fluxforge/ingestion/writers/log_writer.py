@@ -1,0 +1,351 @@
+"""The writer of segments: buffered lines, durable appends, rotation."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Self
+
+from fluxforge.errors import JournalFencedError, StorageError
+from fluxforge.ingestion.claims import (
+    SegmentFolders,
+    claim_segment,
+    discard_empty,
+    seal_segment,
+)
+from fluxforge.layout import SegmentName, hour_of
+from fluxforge.segments import Envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from fluxforge.storage import Journal, StorageBackend
+
+logger = logging.getLogger(__name__)
+
+MEGABYTE = 1_000_000
+BATCH_BYTES = 4 * MEGABYTE
+"""The most that one append carries, unless a single line is longer."""
+
+_FENCED_TRIES = 3
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Lines on their way to a journal."""
+
+    data: bytes
+    frames: int
+
+
+@dataclass
+class _Segment:
+    """The segment that is being written."""
+
+    journal: Journal
+    name: SegmentName
+    opened: datetime
+
+
+class LogWriter:
+    r"""Writes captured frames into segments, on any storage.
+
+    :meth:`write` only buffers; what :meth:`flush` returned for is durable. A segment is closed
+    into the ready folder when it is large or old enough, when the UTC hour changes, and on
+    :meth:`close`. All methods may be called from any thread.
+
+    A failed flush loses nothing and doubles nothing: its lines stay first in line for the next.
+    After :meth:`close` the writer can be used again; it opens a new segment.
+
+    Parameters
+    ----------
+    storage
+        Where to write.
+    active_path, ready_path
+        Keys of the folders for the segment being written and for closed ones.
+    source_name
+        The exchange; for messages.
+    quarantine_path
+        Key of the source's quarantine folder, whose names are not used again; by default the
+        sibling of `ready_path`.
+    segment_max_mb
+        Close a segment at this size, in megabytes of 10^6 bytes; one batch may exceed it.
+    segment_max_seconds
+        Close a segment this long after it was opened.
+    other_paths
+        Further folders whose names are not used again; by default the siblings of `ready_path`
+        that are called ``processing`` and ``archive``.
+    clock
+        The time now, UTC.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fluxforge.storage.local import LocalStorage
+    >>> storage = LocalStorage(tempfile.mkdtemp())
+    >>> with LogWriter(
+    ...     storage=storage,
+    ...     active_path="raw/active/coinbase",
+    ...     ready_path="raw/ready/coinbase",
+    ...     source_name="coinbase",
+    ... ) as writer:
+    ...     writer.write('{"channel":"ticker"}', capture_ns=1, conn="A")
+    >>> [key] = storage.list_files("raw/ready")
+    >>> storage.read_bytes(key)
+    b'{"capture_ns":1,"conn":"A","data":{"channel":"ticker"}}\n'
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: StorageBackend,
+        active_path: str,
+        ready_path: str,
+        source_name: str,
+        quarantine_path: str | None = None,
+        segment_max_mb: float = 100,
+        segment_max_seconds: float = 300,
+        other_paths: Sequence[str] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        folders = SegmentFolders.around(active_path, ready_path, quarantine_path, other_paths)
+        self.source_name = source_name
+        self._storage = storage
+        self._folders = folders
+        self._max_bytes = segment_max_mb * MEGABYTE
+        self._max_seconds = segment_max_seconds
+        self._clock = clock
+
+        self._buffer_lock = threading.Lock()  # held for moments; write() takes only this one
+        self._pending: deque[bytes] = deque()
+        self._buffered_bytes = 0
+        self._buffered_frames = 0
+
+        self._io_lock = threading.RLock()  # held while the storage works
+        self._in_flight: _Batch | None = None
+        self._segment: _Segment | None = None
+        self._unsealed: list[Journal] = []
+        self._last_name: SegmentName | None = None
+        self._flushed_frames = 0
+        self._flushed_bytes = 0
+        self._segments = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<LogWriter {self.source_name}: {self.flushed_frames:,} frames written, "
+            f"{self.buffered_frames:,} buffered, {self.segments} segments closed>"
+        )
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes that a crash would lose now."""
+        return self._buffered_bytes
+
+    @property
+    def buffered_frames(self) -> int:
+        """Frames that a crash would lose now."""
+        return self._buffered_frames
+
+    @property
+    def flushed_frames(self) -> int:
+        """Frames that are durable, since the writer was made."""
+        return self._flushed_frames
+
+    @property
+    def flushed_bytes(self) -> int:
+        """Bytes that are durable, since the writer was made."""
+        return self._flushed_bytes
+
+    @property
+    def segments(self) -> int:
+        """Segments closed into the ready folder, since the writer was made."""
+        return self._segments
+
+    def write(self, frame: bytes | str, *, capture_ns: int | None = None, conn: str = "") -> None:
+        """Buffer one frame; :meth:`flush` makes it durable.
+
+        Parameters
+        ----------
+        frame
+            What the venue sent, stored byte for byte.
+        capture_ns
+            When it was received, nanoseconds since the Unix epoch, UTC; by default now.
+        conn
+            The connection it came over.
+        """
+        data = frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame
+        captured = time.time_ns() if capture_ns is None else capture_ns
+        line = Envelope(captured, conn, data).line()
+        with self._buffer_lock:
+            self._pending.append(line)
+            self._buffered_bytes += len(line)
+            self._buffered_frames += 1
+
+    def flush(self) -> None:
+        """Make everything written before this call durable, and rotate where it is due.
+
+        Raises
+        ------
+        StorageError
+            If the storage refuses. Everything that is not durable stays buffered, in order, and
+            the next flush begins with it.
+        """
+        with self._io_lock:
+            self._rotate_if_due()
+            goal = self._flushed_frames + self._buffered_frames  # later frames wait their turn
+            while self._flushed_frames < goal:
+                self._append_next()
+                self._rotate_if_due()
+            self._seal_waiting()
+
+    def rotate(self) -> None:
+        """Close the current segment into the ready folder; the next flush opens another.
+
+        Raises
+        ------
+        StorageError
+            If the segment cannot be closed; it is tried again at the next flush.
+        """
+        with self._io_lock:
+            self._end_segment()
+            self._seal_waiting()
+
+    def close(self) -> None:
+        """Flush, and close the current segment.
+
+        Raises
+        ------
+        StorageError
+            If the storage refuses. What is not durable stays buffered for another
+            :meth:`close`; what is durable but not in the ready folder is left in the active
+            folder, where the next collector's recovery finds it.
+        """
+        with self._io_lock:
+            try:
+                self.flush()
+                self.rotate()
+            finally:
+                self._let_go()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Appending
+
+    def _append_next(self) -> None:
+        if self._in_flight is None:
+            self._in_flight = self._take_batch()
+        batch = self._in_flight
+        self._append(batch)
+        self._in_flight = None
+        self._flushed_frames += batch.frames
+        self._flushed_bytes += len(batch.data)
+        with self._buffer_lock:
+            self._buffered_bytes -= len(batch.data)
+            self._buffered_frames -= batch.frames
+
+    def _take_batch(self) -> _Batch:
+        with self._buffer_lock:
+            count = size = 0
+            for line in self._pending:
+                if count and size + len(line) > BATCH_BYTES:
+                    break
+                count += 1
+                size += len(line)
+            batch = _Batch(b"".join(islice(self._pending, count)), count)
+            for _ in range(count):
+                self._pending.popleft()
+            return batch
+
+    def _append(self, batch: _Batch) -> None:
+        for _ in range(_FENCED_TRIES):
+            segment = self._segment or self._open_segment()
+            try:
+                segment.journal.append(batch.data)
+                return
+            except JournalFencedError:
+                logger.warning(
+                    "%s: another collector took %s over; going on in a new segment",
+                    self.source_name,
+                    segment.journal.key,
+                )
+                self._segment = None
+                with suppress(StorageError):
+                    segment.journal.close()
+        raise JournalFencedError(
+            f"{self.source_name}: {_FENCED_TRIES} segments in a row were taken over by another "
+            "collector: look whether two machines' clocks disagree"
+        )
+
+    def _open_segment(self) -> _Segment:
+        now = self._clock()
+        name, journal = claim_segment(self._storage, self._folders, now, self._last_name)
+        self._last_name = name
+        self._segment = _Segment(journal, name, now)
+        logger.debug("%s: opened %s", self.source_name, journal.key)
+        return self._segment
+
+    # Rotating
+
+    def _rotate_if_due(self) -> None:
+        segment = self._segment
+        if segment is None or not segment.journal.size:
+            return
+        now = self._clock()
+        age = (now - segment.opened).total_seconds()
+        if (
+            segment.journal.size >= self._max_bytes
+            or age >= self._max_seconds
+            or segment.name.hour != hour_of(now)
+        ):
+            self._end_segment()
+
+    def _end_segment(self) -> None:
+        # From here on it is only ever sealed: a seal that failed may have done its work all the
+        # same, and what was appended afterwards would be there twice.
+        if self._segment is not None:
+            journal, self._segment = self._segment.journal, None
+            self._unsealed.append(journal)
+
+    def _seal_waiting(self) -> None:
+        while self._unsealed:
+            journal = self._unsealed[0]
+            if journal.size:
+                self._seal(journal)
+            else:
+                discard_empty(self._storage, journal)
+            self._unsealed.pop(0)
+
+    def _seal(self, journal: Journal) -> None:
+        try:
+            destination = seal_segment(journal, self._folders.ready)
+        except JournalFencedError:
+            logger.warning(
+                "%s: another collector closes %s, which it took over", self.source_name, journal.key
+            )
+            return
+        self._segments += 1
+        logger.info("%s: closed %s", self.source_name, destination)
+
+    def _let_go(self) -> None:
+        """Release whatever is still open; it is durable, and a recovery will close it."""
+        self._end_segment()
+        for journal in self._unsealed:
+            with suppress(StorageError):
+                journal.close()
+        self._unsealed.clear()
