@@ -177,27 +177,32 @@ class Fingerprint:
         Bytes.
     lines
         Lines that are not blank, counted independently of any parser.
+    longest
+        Bytes of the longest line.
     """
 
     digest: str
     size: int
     lines: int
+    longest: int
 
     @classmethod
     def of(cls, path: Path) -> Fingerprint:
         """Read a file once, in bounded memory."""
-        digest, size, lines = hashlib.sha256(), 0, 0
-        blank = True
+        digest, size, lines, longest = hashlib.sha256(), 0, 0, 0
+        blank, length = True, 0
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
                 first, *others = chunk.split(b"\n")
                 blank = blank and not first.strip()
+                length += len(first)
                 for piece in others:
                     lines += not blank
-                    blank = not piece.strip()
-        return cls(digest.hexdigest()[:32], size, lines + (not blank))
+                    longest = max(longest, length)
+                    blank, length = not piece.strip(), len(piece)
+        return cls(digest.hexdigest()[:32], size, lines + (not blank), max(longest, length))
 
 
 @dataclass(frozen=True)

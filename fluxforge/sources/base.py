@@ -29,6 +29,10 @@ _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
 _SHAPE = re.compile(r"from_json\(\s*\w+\s*,\s*'(.*?)'\s*\)", re.DOTALL)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 @dataclass(frozen=True)
 class Channel:
     """One table of a source, as its ``.sql`` file declares it.
@@ -76,9 +80,9 @@ class Channel:
         return cls(
             name=name,
             sql=sql,
-            takes=tuple(word.strip() for word in head["takes"].split(",")),
+            takes=_words(head["takes"]),
             rows=head["rows"].strip(),
-            key=tuple(word.strip() for word in key.split(",") if word.strip()),
+            key=_words(key),
             keep=keep,
         )
 
@@ -150,10 +154,15 @@ class VenueLimits:
 
 @dataclass(frozen=True)
 class SourceTables:
-    """The SQL of a source: how to read a frame, and its channels."""
+    """The SQL of a source: how to read a frame, and its channels.
+
+    The head of ``frames.sql`` holds ``-- control:``, the kinds of frame that make no rows, and
+    ``-- fields:``, the fields that every frame may have.
+    """
 
     frames_sql: str
     control: tuple[str, ...]
+    fields: tuple[str, ...]
     channels: dict[str, Channel] = field(default_factory=dict)
 
     @classmethod
@@ -167,10 +176,11 @@ class SourceTables:
         frames = files.pop("frames", None)
         if frames is None:
             raise TableError(f"{package} has no frames.sql")
-        control = dict(_HEAD.findall(frames)).get("control", "")
+        head = dict(_HEAD.findall(frames))
         return cls(
             frames_sql=frames,
-            control=tuple(word.strip() for word in control.split(",") if word.strip()),
+            control=_words(head.get("control", "")),
+            fields=_words(head.get("fields", "")),
             channels={name: Channel.from_sql(name, sql) for name, sql in sorted(files.items())},
         )
 

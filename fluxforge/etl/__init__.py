@@ -1,0 +1,1 @@
+"""From segments to tables: claim, transform, commit, account; each segment exactly once."""

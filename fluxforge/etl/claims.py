@@ -1,0 +1,108 @@
+"""Taking segments to work on: each by one worker at a time, a dead worker's first."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import FileExistsAlreadyError, FileMissingError
+from fluxforge.layout import SegmentName, join_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fluxforge.storage.base import StorageBackend
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SegmentFolders:
+    """Where a source's segments lie, by state."""
+
+    ready: str
+    processing: str
+    quarantine: str
+    archive: str
+
+    @classmethod
+    def beside(cls, ready: str) -> SegmentFolders:
+        """Take the usual names of the other folders, beside the ready one.
+
+        Examples
+        --------
+        >>> SegmentFolders.beside("raw/ready/coinbase").processing
+        'raw/processing/coinbase'
+        """
+        head, _, source = ready.rpartition("/")
+        raw = head.rpartition("/")[0]
+        names = (join_key(raw, state, source) for state in ("processing", "quarantine", "archive"))
+        return cls(ready, *names)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A segment in ``processing/`` that this worker holds.
+
+    Attributes
+    ----------
+    name
+        The segment's name.
+    key
+        Where it lies.
+    orphan
+        Whether another worker died over it.
+    """
+
+    name: str
+    key: str
+    orphan: bool
+
+
+def claim_segments(storage: StorageBackend, folders: SegmentFolders) -> Iterator[Claim]:
+    """Yield the segments that wait, oldest first, each held until the next is asked for.
+
+    Those that a dead worker left in ``processing/`` come first. Segments that other living
+    workers hold are passed over.
+
+    Raises
+    ------
+    StorageError
+        If the folders cannot be listed.
+    """
+    for name in _segment_names(storage, folders.processing):
+        yield from _claim(storage, folders, name)
+    for name in _segment_names(storage, folders.ready):
+        yield from _claim(storage, folders, name)
+
+
+def count_waiting(storage: StorageBackend, folders: SegmentFolders) -> int:
+    """Return how many segments wait or are in work."""
+    places = (folders.processing, folders.ready)
+    return sum(len(_segment_names(storage, place)) for place in places)
+
+
+def _segment_names(storage: StorageBackend, folder: str) -> list[str]:
+    names = [key.rpartition("/")[2] for key in storage.list_files(folder, "*.ndjson")]
+    return sorted(name for name in names if SegmentName.parse(name))
+
+
+def _claim(storage: StorageBackend, folders: SegmentFolders, name: str) -> Iterator[Claim]:
+    ready, processing = join_key(folders.ready, name), join_key(folders.processing, name)
+    lease = storage.acquire_lease(processing)
+    if lease is None:
+        logger.debug("%s is held by another worker", name)
+        return
+    with lease:
+        if storage.exists(processing):
+            logger.info("%s was left in processing: taking it up again", name)
+            yield Claim(name, processing, orphan=True)
+        try:
+            storage.move(ready, processing)
+        except FileMissingError:
+            return  # another worker has done it, or it was only the orphan
+        except FileExistsAlreadyError:
+            logger.warning("%s is still in processing: its namesake in ready waits", name)
+            return
+        yield Claim(name, processing, orphan=False)

@@ -1,0 +1,169 @@
+"""From the rows of a segment to its tables: once per table, whatever dies in between.
+
+Each table's commit carries the segment's digest. Whoever commits it second, after a crash or
+beside another worker, is refused, and throws its own files away. The ledger, the table
+``segments``, is committed last: a segment that stands there is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import CommitConflictError
+from fluxforge.etl.database import sql
+from fluxforge.etl.repeats import flag_repeats
+from fluxforge.etl.writers.parquet_writer import ParquetWriter
+from fluxforge.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fluxforge.etl.transform import Account, SegmentRows
+    from fluxforge.sources.base import Channel
+    from fluxforge.storage.base import StorageBackend
+    from fluxforge.tables import DataFile
+
+LEDGER = "segments"
+SEQUENCES = "sequences"
+BOOKKEEPING = (SEQUENCES, LEDGER)
+"""Tables that are not a channel's: what was received, and what became of each segment."""
+
+_TRIES = 50
+
+logger = logging.getLogger(__name__)
+
+
+class SegmentCommit:
+    """The commit of one segment to all tables of its source.
+
+    Parameters
+    ----------
+    storage, folder
+        Where the source's tables lie.
+    rows
+        The segment's rows.
+    segment
+        Its name, for the record.
+    work_dir
+        A local folder for files on their way.
+    """
+
+    def __init__(
+        self,
+        storage: StorageBackend,
+        folder: str,
+        rows: SegmentRows,
+        segment: str,
+        work_dir: Path,
+    ) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._rows = rows
+        self._segment = segment
+        self._work_dir = work_dir
+
+    def run(self, account: Account, channels: Mapping[str, Channel]) -> bool:
+        """Commit to every table that has rows; return False if all was committed before.
+
+        Raises
+        ------
+        CommitConflictError
+            If other workers' commits kept coming first.
+        TableError, StorageError
+            If a table or the storage fails; running again carries on where it stopped.
+        """
+        for name in account.rows:
+            self._commit(name, channels[name])
+        self._commit(SEQUENCES)
+        ledger_row(self._rows, self._segment, account)
+        return self._commit(LEDGER)
+
+    def _commit(self, name: str, channel: Channel | None = None) -> bool:
+        digest = self._rows.fingerprint.digest
+        table = Table(self._storage, self._storage.join_path(self._folder, name))
+        schema = self._rows.database.table(f"rows_{name}").limit(0).to_arrow_table().schema
+        first_wins = channel is not None and channel.keep == "first"
+        for attempt in range(_TRIES):
+            snapshot = table.ensure(schema)
+            if snapshot.has_transaction(digest):
+                return False
+            if channel is not None and first_wins:
+                flag_repeats(self._rows.database, table, snapshot, channel)
+            files = self._write(table, name)
+            try:
+                if table.commit(
+                    snapshot, files, digest, {"segment": self._segment}, at_version=first_wins
+                ):
+                    return True
+            except CommitConflictError:
+                # Which rows repeat others depends on what is committed: look again.
+                self._discard(table, files)
+                time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311
+                continue
+            except BaseException:
+                # Nobody knows whether the commit arrived: the files may be part of the table.
+                raise
+            self._discard(table, files)
+            return False
+        raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
+
+    def _write(self, table: Table, name: str) -> list[DataFile]:
+        writer = ParquetWriter(self._storage, table.path, self._work_dir)
+        return writer.write(self._rows.database, f"rows_{name}", self._stem)
+
+    @property
+    def _stem(self) -> str:
+        return f"part-{self._rows.fingerprint.digest[:12]}"
+
+    def _discard(self, table: Table, files: list[DataFile]) -> None:
+        for file in files:
+            self._storage.delete(self._storage.join_path(table.path, file.path))
+
+    def sweep(self) -> int:
+        """Delete what dead attempts at this segment wrote and never committed.
+
+        Call it when the segment is committed: then no other file of it can ever be.
+        """
+        removed = 0
+        for name in self._storage.list_folders(self._folder):
+            table = Table(self._storage, self._storage.join_path(self._folder, name))
+            written = self._storage.list_files(table.path, f"{self._stem}-*")
+            snapshot = table.snapshot() if written else None
+            if snapshot is None:
+                continue
+            committed = {self._storage.join_path(table.path, f.path) for f in snapshot.files()}
+            for key in written:
+                if key not in committed:
+                    self._storage.delete(key)
+                    removed += 1
+        return removed
+
+
+def ledger_row(rows: SegmentRows, segment: str, account: Account) -> None:
+    """Make the table ``rows_segments``: one row that says what became of the segment."""
+    rows.database.execute(
+        f"CREATE OR REPLACE TEMP TABLE rows_{LEDGER} AS "
+        f"SELECT *, CAST(ts_recv AS DATE) AS date FROM (\n{sql(LEDGER)}\n)",
+        {
+            "segment": segment,
+            "digest": rows.fingerprint.digest,
+            "bytes": rows.fingerprint.size,
+            "lines_read": account.read,
+            "lines_taken": account.taken,
+            "lines_quarantined": account.quarantined,
+            "rows": _counts(account.rows),
+            "frames": _counts(account.frames),
+            "unknown_fields": _counts(account.unknown_fields),
+            "processed_at": datetime.now(UTC),
+        },
+    )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return json.dumps(dict(counts), separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,99 @@
+"""The DuckDB connection that transforms one segment, and SQL text made safely."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from string import Template
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import FluxForgeError, SegmentError, StorageFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import duckdb
+
+
+@cache
+def sql(name: str) -> str:
+    """Return the text of one of the ETL's own ``.sql`` files."""
+    return resources.files("fluxforge.etl.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+
+
+def fill(name: str, **values: object) -> str:
+    """Return the text of a ``.sql`` file with its ``$words`` filled in."""
+    return Template(sql(name)).substitute(values)
+
+
+def literal(value: str) -> str:
+    """Quote text for SQL.
+
+    Examples
+    --------
+    >>> literal("it's")
+    "'it''s'"
+    """
+    return "'" + value.replace("'", "''") + "'"
+
+
+def literals(values: tuple[str, ...] | list[str]) -> str:
+    """Write a list of texts for SQL.
+
+    Examples
+    --------
+    >>> literals(["a", "b"])
+    "['a', 'b']"
+    """
+    return "[" + ", ".join(literal(value) for value in values) + "]"
+
+
+def identifier(name: str) -> str:
+    """Quote a name for SQL.
+
+    Examples
+    --------
+    >>> identifier("date")
+    '"date"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def open_database(
+    work_dir: Path, *, memory_limit_mb: int = 1024, threads: int = 0
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty database in UTC that spills into `work_dir` beyond its memory limit.
+
+    Raises
+    ------
+    SegmentError
+        If DuckDB cannot do the work it is given.
+    StorageFullError
+        If the work folder's disk is full.
+    """
+    import duckdb
+
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{memory_limit_mb}MB",
+        "temp_directory": str(work_dir),
+        "autoinstall_known_extensions": False,
+    }
+    if threads:
+        settings["threads"] = threads
+    try:
+        with duckdb.connect(config=settings) as database:
+            database.execute("SET TimeZone = 'UTC'")
+            database.execute(sql("macros"))
+            yield database
+    except FluxForgeError:
+        raise
+    except duckdb.Error as exc:
+        message = (str(exc).splitlines() or [type(exc).__name__])[0][:300]
+        if "No space left" in str(exc) or "not enough space" in str(exc).lower():
+            raise StorageFullError(
+                f"no space left in {work_dir}: free some, or set TMPDIR"
+            ) from exc
+        raise SegmentError(message) from exc

@@ -1,0 +1,182 @@
+"""The ETL of one source: every waiting segment, exactly once."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import (
+    CommitConflictError,
+    ConfigError,
+    SegmentError,
+    TableError,
+)
+from fluxforge.etl.archive import archive_segment
+from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
+from fluxforge.etl.commit import SegmentCommit
+from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
+from fluxforge.etl.transform import transform_segment
+from fluxforge.layout import join_key
+from fluxforge.segments import quarantine_name
+from fluxforge.sources import get_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fluxforge.etl.claims import Claim
+    from fluxforge.etl.transform import SegmentRows
+    from fluxforge.storage.base import StorageBackend
+
+logger = logging.getLogger(__name__)
+
+
+class ETLJob:
+    """Takes a source's segments from ``ready/`` into its tables.
+
+    Parameters
+    ----------
+    storage
+        Where segments and tables lie; or
+    storage_input, storage_output
+        where segments lie, and where tables do.
+    input_path
+        The folder of waiting segments (:func:`~fluxforge.storage.factory.get_etl_input_path`).
+        Its last part is the source's name.
+    output_path
+        The folder of the source's tables (:func:`~fluxforge.storage.factory.get_etl_output_path`).
+    delete_after_processing
+        False: keep each segment, compressed, in the archive.
+    folders
+        The folders of segments in all states; by default those beside `input_path`.
+    memory_limit_mb, threads
+        What the transformation of a segment may use; 0 threads: all processors.
+    on_progress
+        Called with the number of segments done and of those that were waiting.
+
+    Raises
+    ------
+    ConfigError
+        If it is not clear where to read and write.
+    UnknownSourceError
+        If no source has the name that `input_path` ends in.
+
+    Examples
+    --------
+    >>> from fluxforge.storage.memory import MemoryStorage
+    >>> job = ETLJob(
+    ...     storage=MemoryStorage(),
+    ...     input_path="raw/ready/coinbase",
+    ...     output_path="processed/coinbase",
+    ... )
+    >>> job.process_all_segments().segments
+    0
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: StorageBackend | None = None,
+        storage_input: StorageBackend | None = None,
+        storage_output: StorageBackend | None = None,
+        input_path: str,
+        output_path: str,
+        delete_after_processing: bool = True,
+        folders: SegmentFolders | None = None,
+        memory_limit_mb: int = 1024,
+        threads: int = 0,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        read_from, write_to = storage_input or storage, storage_output or storage
+        if read_from is None or write_to is None:
+            raise ConfigError("give storage=, or both storage_input= and storage_output=")
+        self._input = read_from
+        self._output = write_to
+        self._folders = folders or SegmentFolders.beside(input_path)
+        self._output_path = output_path
+        self._delete = delete_after_processing
+        self._memory_limit_mb = memory_limit_mb
+        self._threads = threads
+        self._on_progress = on_progress
+        self.source = input_path.rstrip("/").rpartition("/")[2]
+        self._tables = get_source(self.source).tables
+
+    def process_all_segments(self) -> EtlReport:
+        """Process every segment that waits now.
+
+        A segment that fails stays in ``processing/`` and does not keep the others waiting.
+
+        Raises
+        ------
+        SegmentsFailedError
+            At the end, if there were such segments; its ``report`` tells of the others.
+        StorageError
+            At once, if a storage fails: no segment could be processed.
+        """
+        started = time.monotonic()
+        reports: list[SegmentReport] = []
+        failures: dict[str, Exception] = {}
+        waiting = count_waiting(self._input, self._folders)
+        for claim in claim_segments(self._input, self._folders):
+            try:
+                reports.append(self._process(claim))
+            except (SegmentError, TableError, CommitConflictError) as exc:
+                logger.error("%s stays in processing: %s", claim.name, exc)
+                failures[claim.name] = exc
+            if self._on_progress is not None:
+                done = len(reports) + len(failures)
+                self._on_progress(done, max(done, waiting))
+        report = EtlReport.of(self.source, reports, time.monotonic() - started)
+        if failures:
+            raise SegmentsFailedError(failures, report) from next(iter(failures.values()))
+        return report
+
+    def _process(self, claim: Claim) -> SegmentReport:
+        with tempfile.TemporaryDirectory(prefix="fluxforge-etl-") as name:
+            work_dir = Path(name)
+            path = self._input.fetch(claim.key, work_dir)
+            with transform_segment(
+                path,
+                self._tables,
+                work_dir,
+                memory_limit_mb=self._memory_limit_mb,
+                threads=self._threads,
+            ) as rows:
+                report = self._commit(claim, rows, work_dir)
+                digest = rows.fingerprint.digest
+            # Every line is in a table or in quarantine now, and only now may the segment go.
+            if not self._delete:
+                archive_segment(self._input, path, self._folders.archive, claim.name, digest)
+            self._input.delete(claim.key)
+        logger.info(
+            "%s: %d lines, %d quarantined", claim.name, report.lines_read, report.lines_quarantined
+        )
+        return report
+
+    def _commit(self, claim: Claim, rows: SegmentRows, work_dir: Path) -> SegmentReport:
+        account = rows.account()
+        self._quarantine(claim, rows)
+        commit = SegmentCommit(self._output, self._output_path, rows, claim.name, work_dir)
+        committed = commit.run(account, self._tables.channels)
+        if claim.orphan:
+            commit.sweep()
+        return SegmentReport(
+            segment=claim.name,
+            lines_read=account.read,
+            lines_taken=account.taken,
+            lines_quarantined=account.quarantined,
+            rows=account.rows,
+            unknown_fields=account.unknown_fields,
+            committed=committed,
+        )
+
+    def _quarantine(self, claim: Claim, rows: SegmentRows) -> None:
+        records = b"".join(line.record() for line in rows.quarantined())
+        if records:
+            name = quarantine_name(claim.name, rows.fingerprint.digest)
+            key = join_key(self._folders.quarantine, name)
+            # One name and one content, however often it is tried: never twice, never half.
+            self._input.write_bytes(key, records)
+            logger.warning("%s: lines that no table takes are in %s", claim.name, key)

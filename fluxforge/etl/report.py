@@ -1,0 +1,127 @@
+"""What an ETL run did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.errors import SegmentError
+from fluxforge.html import html_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What became of one segment.
+
+    Attributes
+    ----------
+    segment
+        Its name.
+    lines_read, lines_taken, lines_quarantined
+        ``lines_read = lines_taken + lines_quarantined``.
+    rows
+        Rows made, by channel.
+    unknown_fields
+        Fields that no table reads, as ``kind.field``, and the frames they were seen in.
+    committed
+        False if an earlier run had committed it: then nothing was added.
+    """
+
+    segment: str
+    lines_read: int
+    lines_taken: int
+    lines_quarantined: int
+    rows: Mapping[str, int] = field(default_factory=dict)
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    committed: bool = True
+
+
+@dataclass(frozen=True)
+class EtlReport:
+    """What became of all segments of a run.
+
+    Attributes
+    ----------
+    segments
+        Segments that are now in the tables by this run.
+    repeated
+        Segments that an earlier run had committed; they were only cleaned up.
+    lines_read, lines_taken, lines_quarantined
+        Lines of the committed segments.
+    rows
+        Rows added, by channel.
+    unknown_fields
+        Fields that no table reads, as ``kind.field``, and the frames they were seen in.
+    seconds
+        How long it took.
+    """
+
+    source: str
+    segments: int = 0
+    repeated: int = 0
+    lines_read: int = 0
+    lines_taken: int = 0
+    lines_quarantined: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, source: str, reports: Iterable[SegmentReport], seconds: float) -> EtlReport:
+        """Add up the reports of a run's segments."""
+        every = list(reports)
+        done = [report for report in every if report.committed]
+        rows: Counter[str] = Counter()
+        unknown: Counter[str] = Counter()
+        for report in done:
+            rows.update(report.rows)
+            unknown.update(report.unknown_fields)
+        return cls(
+            source=source,
+            segments=len(done),
+            repeated=len(every) - len(done),
+            lines_read=sum(report.lines_read for report in done),
+            lines_taken=sum(report.lines_taken for report in done),
+            lines_quarantined=sum(report.lines_quarantined for report in done),
+            rows=dict(sorted(rows.items())),
+            unknown_fields=dict(sorted(unknown.items())),
+            seconds=seconds,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON would hold them."""
+        return asdict(self)
+
+    def _repr_html_(self) -> str:
+        rows = {f"rows in {name}": count for name, count in self.rows.items()}
+        return html_table(
+            f"ETL of {self.source}",
+            {
+                "segments": self.segments,
+                "lines read": self.lines_read,
+                "lines taken": self.lines_taken,
+                "lines quarantined": self.lines_quarantined,
+                **rows,
+                "seconds": round(self.seconds, 2),
+            },
+        )
+
+
+class SegmentsFailedError(SegmentError):
+    """Some segments could not be processed; they stay where they are, for the next run.
+
+    Attributes
+    ----------
+    report
+        What the run did with all others.
+    """
+
+    def __init__(self, failures: Mapping[str, Exception], report: EtlReport) -> None:
+        name, first = next(iter(failures.items()))
+        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        super().__init__(f"{name}{others} could not be processed and was kept: {first}")
+        self.report = report

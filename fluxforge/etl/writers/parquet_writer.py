@@ -1,0 +1,122 @@
+"""Rows to Parquet files in a storage, sorted, compressed, and with the statistics readers prune by."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.etl.database import identifier, literal
+from fluxforge.tables import PARTITION, DataFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import duckdb
+
+    from fluxforge.storage.base import StorageBackend
+
+_ROW_GROUP = 65_536
+_STATISTICS_TEXT_LIMIT = 64
+
+
+class ParquetWriter:
+    """Writes rows of DuckDB tables into one table's folder.
+
+    Parameters
+    ----------
+    storage, path
+        The table's folder.
+    work_dir
+        A local folder for files on their way to the storage.
+    """
+
+    def __init__(self, storage: StorageBackend, path: str, work_dir: Path) -> None:
+        self.storage = storage
+        self.path = path
+        self._work_dir = work_dir
+
+    def write(
+        self,
+        database: duckdb.DuckDBPyConnection,
+        rows: str,
+        stem: str,
+        order: tuple[str, ...] = ("symbol", "ts_event", "ts_recv", "seq"),
+    ) -> list[DataFile]:
+        """Write a DuckDB table or view, one file for each of its dates.
+
+        Parameters
+        ----------
+        database
+            The connection that has the rows.
+        rows
+            Its table: with a ``date`` column, which becomes the partition, and is not stored.
+        stem
+            The beginning of the files' names; their ends are unique.
+        order
+            The columns to sort by; equal rows keep the order in which they were made.
+
+        Returns
+        -------
+        list of DataFile
+            What was written, whole and durable, and belongs to no table yet.
+        """
+        table, day = identifier(rows), identifier(PARTITION)
+        dates = database.execute(f"SELECT DISTINCT {day} FROM {table} ORDER BY 1").fetchall()
+        return [self._write_date(database, table, stem, order, at) for (at,) in dates]
+
+    def _write_date(
+        self,
+        database: duckdb.DuckDBPyConnection,
+        table: str,
+        stem: str,
+        order: tuple[str, ...],
+        at: date,
+    ) -> DataFile:
+        name = f"{stem}-{uuid.uuid4().hex[:8]}.parquet"
+        local = self._work_dir / name
+        sort = ", ".join(identifier(column) for column in order)
+        database.execute(
+            f"COPY (SELECT * EXCLUDE ({identifier(PARTITION)}) FROM {table} "
+            f"WHERE {identifier(PARTITION)} = {literal(at.isoformat())}::DATE "
+            f"ORDER BY {sort}, rowid) TO {literal(str(local))} "
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
+        )
+        try:
+            count, stats = _statistics(local)
+            path = f"{PARTITION}={at.isoformat()}/{name}"
+            self.storage.write_file(local, self.storage.join_path(self.path, path))
+            return DataFile(path, local.stat().st_size, at, count, stats)
+        finally:
+            local.unlink()
+
+
+def _statistics(path: Path) -> tuple[int, dict[str, Any]]:
+    """Read a Parquet file's footer: its number of rows, and Delta's statistics of its columns."""
+    import pyarrow.parquet as pq
+
+    footer = pq.read_metadata(path)
+    least: dict[str, Any] = {}
+    greatest: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for column in range(footer.num_columns):
+        name = footer.schema.column(column).path
+        parts = [footer.row_group(group).column(column) for group in range(footer.num_row_groups)]
+        found = [part.statistics for part in parts]
+        if any(s is None or not s.has_null_count for s in found):
+            continue
+        nulls[name] = sum(s.null_count for s in found)
+        filled = [s for s, part in zip(found, parts, strict=True) if s.null_count < part.num_values]
+        # A column whose groups do not all state their bounds has none: a bound must hold for all.
+        if filled and all(s.has_min_max for s in filled):
+            low, high = min(s.min for s in filled), max(s.max for s in filled)
+            if isinstance(low, str) and max(len(low), len(high)) > _STATISTICS_TEXT_LIMIT:
+                continue
+            least[name], greatest[name] = _delta_value(low), _delta_value(high)
+    return footer.num_rows, {"minValues": least, "maxValues": greatest, "nullCount": nulls}
+
+
+def _delta_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return value

@@ -1,0 +1,14 @@
+-- How to read a frame of Coinbase Advanced Trade.
+-- control: subscriptions, heartbeats, error
+-- fields: channel, client_id, timestamp, sequence_num, events
+--
+-- A frame is {"channel", "timestamp", "sequence_num", "events"}; a refusal is {"type": "error"}.
+SELECT
+    * EXCLUDE (part),
+    coalesce(part[1], CASE WHEN part[2] = 'error' THEN 'error' END) AS kind,
+    TRY_CAST(part[3] AS BIGINT)                                     AS seq,
+    instant(part[4])                                                AS ts_sent
+FROM (
+    SELECT *, json_extract_string(data, ['$.channel', '$.type', '$.sequence_num', '$.timestamp']) AS part
+    FROM lines
+)

@@ -1,0 +1,31 @@
+-- What the venue says of each product: whether it trades, and in which steps.
+-- takes: status
+-- rows: $.events[*].products
+SELECT
+    line_no,
+    product.id                              AS symbol,
+    ts_sent                                 AS ts_event,
+    ts_recv,
+    seq,
+    conn,
+    product.product_type                    AS product_type,
+    product.base_currency                   AS base_currency,
+    product.quote_currency                  AS quote_currency,
+    number(product.base_increment)          AS base_increment,
+    number(product.quote_increment)         AS quote_increment,
+    product.display_name                    AS display_name,
+    product.status                          AS status,
+    nullif(product.status_message, '')      AS status_message,
+    number(product.min_market_funds)        AS min_market_funds
+FROM (
+    SELECT *, unnest(event.products) AS product
+    FROM (
+        SELECT *, unnest(from_json(data, '{"events": [{"type": "VARCHAR", "products": [{
+            "product_type": "VARCHAR", "id": "VARCHAR", "base_currency": "VARCHAR",
+            "quote_currency": "VARCHAR", "base_increment": "VARCHAR",
+            "quote_increment": "VARCHAR", "display_name": "VARCHAR", "status": "VARCHAR",
+            "status_message": "VARCHAR", "min_market_funds": "VARCHAR"}]}]}').events) AS event
+        FROM frames
+        WHERE kind = 'status'
+    )
+)

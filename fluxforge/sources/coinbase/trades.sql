@@ -1,0 +1,29 @@
+-- One row a trade.
+-- takes: market_trades
+-- rows: $.events[*].trades
+-- key: symbol, trade_id; first wins
+--
+-- The venue prints the maker's side; the aggressor is the other one.
+-- After each subscribe a snapshot repeats the last hundred trades.
+SELECT
+    line_no,
+    trade.product_id                        AS symbol,
+    instant(trade."time")                   AS ts_event,
+    ts_recv,
+    seq,
+    conn,
+    TRY_CAST(trade.trade_id AS BIGINT)      AS trade_id,
+    number(trade.price)                     AS price,
+    number(trade.size)                      AS size,
+    CASE trade.side WHEN 'SELL' THEN 'buy' WHEN 'BUY' THEN 'sell' END AS side,
+    event."type" = 'snapshot'               AS is_snapshot
+FROM (
+    SELECT *, unnest(event.trades) AS trade
+    FROM (
+        SELECT *, unnest(from_json(data, '{"events": [{"type": "VARCHAR", "trades": [{
+            "product_id": "VARCHAR", "trade_id": "VARCHAR", "price": "VARCHAR",
+            "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}]}]}').events) AS event
+        FROM frames
+        WHERE kind = 'market_trades'
+    )
+)

@@ -1,0 +1,360 @@
+"""Tables: a folder of Parquet files under a Delta log.
+
+A file belongs to a table when the log says so, and not before: commits are whole, ordered, and
+carry the identity of what they commit, so that the same segment is never committed twice.
+Everything that knows of the ``deltalake`` package is in this file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.errors import CommitConflictError, FluxForgeError, TableError, UnknownTableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    from fluxforge.storage.base import StorageBackend
+
+PARTITION = "date"
+"""Every table is divided by this column: the UTC date of capture."""
+
+_LOG = "_delta_log"
+_SETTINGS = {
+    "delta.checkpointInterval": "20",  # opening a table reads at most so many small log files
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
+_COMMIT_TRIES = 100
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file that is written and not yet committed.
+
+    Attributes
+    ----------
+    path
+        Relative to the table.
+    size
+        Bytes.
+    date
+        Its partition: the UTC date of capture of all its rows.
+    rows
+        Number of rows.
+    stats
+        Least and greatest value and number of nulls of each column, as Delta writes them.
+    """
+
+    path: str
+    size: int
+    date: date
+    rows: int
+    stats: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file of a table's snapshot, with what the log knows of it."""
+
+    path: str
+    size: int
+    rows: int
+    date: date
+    least: Mapping[str, Any] = field(repr=False)
+    greatest: Mapping[str, Any] = field(repr=False)
+
+    def may_hold(self, column: str, low: Any = None, high: Any = None) -> bool:
+        """Tell whether a row with ``low <= column <= high`` can be in the file."""
+        least, greatest = self.least.get(column), self.greatest.get(column)
+        if low is not None and greatest is not None and greatest < low:
+            return False
+        return not (high is not None and least is not None and least > high)
+
+
+class Snapshot:
+    """One version of a table."""
+
+    def __init__(self, delta: DeltaTable) -> None:
+        self._delta = delta
+        self.version: int = delta.version()
+
+    def has_transaction(self, identity: str) -> bool:
+        """Tell whether something of that identity is committed."""
+        return self._delta.transaction_version(identity) is not None
+
+    def schema(self) -> pa.Schema:
+        """Return the columns, the partition included, as Arrow types."""
+        import pyarrow as pa
+
+        return pa.schema(self._delta.schema())
+
+    def files(self) -> list[TableFile]:
+        """Return the files of this version, oldest capture first."""
+        import pyarrow as pa
+
+        with _translated("the table's log"):
+            actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
+        files = []
+        for action in actions:
+            least = {k[4:]: v for k, v in action.items() if k.startswith("min.")}
+            greatest = {k[4:]: v for k, v in action.items() if k.startswith("max.")}
+            files.append(
+                TableFile(
+                    path=action["path"],
+                    size=action["size_bytes"],
+                    rows=action["num_records"],
+                    date=action[f"partition.{PARTITION}"],
+                    least=least,
+                    greatest=greatest,
+                )
+            )
+        return sorted(files, key=lambda file: (file.date, file.path))
+
+
+class Table:
+    """One table of a lake.
+
+    Parameters
+    ----------
+    storage, path
+        Where it lies.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fluxforge.storage.local import LocalStorage
+    >>> Table(LocalStorage(tempfile.mkdtemp()), "processed/coinbase/ticker").snapshot() is None
+    True
+    """
+
+    def __init__(self, storage: StorageBackend, path: str) -> None:
+        self.storage = storage
+        self.path = path
+        self.uri = storage.get_full_path(path)
+
+    def __repr__(self) -> str:
+        return f"<Table {self.uri}>"
+
+    def snapshot(self, version: int | None = None) -> Snapshot | None:
+        """Return the newest version, or the one asked for; None where there is no table yet.
+
+        Raises
+        ------
+        UnknownTableError
+            If the version asked for does not exist.
+        """
+        delta = self._open(version)
+        return None if delta is None else Snapshot(delta)
+
+    def _open(self, version: int | None = None) -> DeltaTable | None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        options = self.storage.get_storage_options()
+        try:
+            with _translated(self.uri):
+                return DeltaTable(self.uri, version=version, storage_options=options)
+        except TableError as exc:
+            absent = isinstance(exc.__cause__, TableNotFoundError)
+            if version is not None and (absent or "version" in str(exc).lower()):
+                raise UnknownTableError(f"{self.uri} has no version {version}") from exc
+            if absent or not self.storage.exists(f"{self.path}/{_LOG}"):
+                return None
+            raise
+
+    def ensure(self, schema: pa.Schema) -> Snapshot:
+        """Return the newest version, making the table or adding columns where needed.
+
+        Raises
+        ------
+        TableError
+            If a column of the table has another type than `schema` gives it.
+        """
+        delta = self._open()
+        if delta is None:
+            delta = self._create(schema)
+        return Snapshot(self._grow(delta, schema))
+
+    def _create(self, schema: pa.Schema) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        self.storage.mkdir(self.path)
+        try:
+            with _translated(self.uri):
+                return DeltaTable.create(
+                    self.uri,
+                    schema=schema,
+                    partition_by=[PARTITION],
+                    configuration=_SETTINGS,
+                    storage_options=self.storage.get_storage_options(),
+                )
+        except TableError:
+            delta = self._open()  # another worker made it first
+            if delta is None:
+                raise
+            return delta
+
+    def _grow(self, delta: DeltaTable, schema: pa.Schema) -> DeltaTable:
+        import pyarrow as pa
+        from deltalake import Field, Schema
+
+        for _ in range(_COMMIT_TRIES):
+            present = pa.schema(delta.schema())
+            for column in schema:
+                if column.name in present.names:
+                    found = present.field(column.name).type
+                    if found != column.type:
+                        raise TableError(
+                            f"{self.uri}: column {column.name!r} is {found}, not {column.type}"
+                        )
+            missing = [column for column in schema if column.name not in present.names]
+            if not missing:
+                return delta
+            fields: list[Field] = list(Schema.from_arrow(pa.schema(missing)).fields)
+            try:
+                with _translated(self.uri):
+                    delta.alter.add_columns(fields)
+            except CommitConflictError:
+                logger.info("%s: another worker changed the columns", self.uri)
+            with _translated(self.uri):
+                delta.update_incremental()
+        raise CommitConflictError(f"{self.uri}: could not add columns, others keep changing them")
+
+    def commit(
+        self,
+        snapshot: Snapshot,
+        files: Sequence[DataFile],
+        identity: str,
+        metadata: Mapping[str, str],
+        *,
+        at_version: bool = False,
+    ) -> bool:
+        """Add files to the table, at once.
+
+        Parameters
+        ----------
+        snapshot
+            The version that the files were made against.
+        identity
+            What is committed, for ever: a second commit of it is refused.
+        metadata
+            Notes for the table's history.
+        at_version
+            Only if nothing was committed since `snapshot`.
+
+        Returns
+        -------
+        bool
+            False if this identity was committed before: the files are not part of the table.
+
+        Raises
+        ------
+        CommitConflictError
+            With `at_version`, if the table has moved on.
+        """
+        from deltalake import CommitProperties, Schema, Transaction
+
+        if snapshot.has_transaction(identity):
+            return False
+        properties = CommitProperties(
+            app_transactions=[Transaction(identity, 1)],
+            custom_metadata=dict(metadata),
+            max_commit_retries=0 if at_version else _COMMIT_TRIES,
+        )
+        delta = snapshot._delta  # noqa: SLF001 -- this file is the only one that knows of it
+        try:
+            with _translated(self.uri):
+                delta.create_write_transaction(
+                    [_add_action(file) for file in files],
+                    mode="append",
+                    schema=Schema.from_arrow(snapshot.schema()),
+                    partition_by=[PARTITION],
+                    commit_properties=properties,
+                )
+        except CommitConflictError:
+            newest = self.snapshot()
+            if newest is not None and newest.has_transaction(identity):
+                return False
+            raise
+        return True
+
+    def compact(self, target_mb: int) -> dict[str, Any]:
+        """Join small files into larger ones, sorted like them; readers see no difference."""
+        from deltalake import WriterProperties
+
+        delta: DeltaTable | None = self._open()
+        if delta is None:
+            return {}
+        with _translated(self.uri):
+            return dict(
+                delta.optimize.compact(
+                    target_size=target_mb * 1_000_000,
+                    writer_properties=WriterProperties(compression="ZSTD"),
+                )
+            )
+
+    def vacuum(self, keep: timedelta, *, dry_run: bool) -> list[str]:
+        """Delete files that no version of the last `keep` refers to; return their paths."""
+        delta = self._open()
+        if delta is None:
+            return []
+        with _translated(self.uri):
+            removed: list[str] = delta.vacuum(
+                retention_hours=int(keep.total_seconds() // 3600),
+                dry_run=dry_run,
+                enforce_retention_duration=False,
+                full=True,
+            )
+        return removed
+
+
+def _add_action(file: DataFile) -> Any:
+    from deltalake.transaction import AddAction
+
+    return AddAction(
+        path=file.path,
+        size=file.size,
+        partition_values={PARTITION: file.date.isoformat()},
+        modification_time=int(datetime.now(UTC).timestamp() * 1000),
+        data_change=True,
+        stats=json.dumps({"numRecords": file.rows, **file.stats}),
+    )
+
+
+def table_names(storage: StorageBackend, folder: str) -> list[str]:
+    """Return the names of the tables below a source's folder, sorted."""
+    return [
+        name
+        for name in storage.list_folders(folder)
+        if storage.exists(storage.join_path(folder, name, _LOG))
+    ]
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn the errors of deltalake into FluxForge's."""
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    try:
+        yield
+    except FluxForgeError:
+        raise
+    except CommitFailedError as exc:
+        raise CommitConflictError(f"{what}: another commit came first") from exc
+    except (DeltaError, OSError, ValueError) as exc:
+        raise TableError(f"{what}: {_first_line(exc)}") from exc
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0][:300]
