@@ -164,7 +164,7 @@ class LocalStorage(StorageBackend):
         with translated(path or self.base_path):
             try:
                 entries = list(os.scandir(self._path(path)))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return []
         return sorted(
             entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
@@ -255,6 +255,8 @@ class LocalJournal(Journal):
         return self._size
 
     def append(self, data: bytes) -> None:
+        if self._file.closed:
+            raise StorageError(f"journal {self.key} is closed")
         with translated(self.key):
             self._file.truncate(self._size)  # what a failed append left
             self._file.seek(self._size)
