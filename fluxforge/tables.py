@@ -65,7 +65,19 @@ class DataFile:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file of a table's snapshot, with what the log knows of it."""
+    """A file of a table's snapshot, with what the log knows of it.
+
+    Attributes
+    ----------
+    path
+        Relative to the table.
+    size, rows, date
+        Bytes, number of rows, and the partition.
+    least, greatest
+        Bounds of each column, where they are known.
+    columns
+        The columns that are in the file; others were added to the table later.
+    """
 
     path: str
     size: int
@@ -73,6 +85,7 @@ class TableFile:
     date: date
     least: Mapping[str, Any] = field(repr=False)
     greatest: Mapping[str, Any] = field(repr=False)
+    columns: frozenset[str] = field(repr=False)
 
     def may_hold(self, column: str, low: Any = None, high: Any = None) -> bool:
         """Tell whether a row with ``low <= column <= high`` can be in the file."""
@@ -117,6 +130,7 @@ class Snapshot:
                     date=action[f"partition.{PARTITION}"],
                     least=least,
                     greatest=greatest,
+                    columns=_counted_columns(action),
                 )
             )
         return sorted(files, key=lambda file: (file.date, file.path))
@@ -289,19 +303,33 @@ class Table:
             raise
         return True
 
-    def compact(self, target_mb: int) -> dict[str, Any]:
-        """Join small files into larger ones, sorted like them; readers see no difference."""
-        from deltalake import WriterProperties
+    def replace(
+        self, snapshot: Snapshot, old: Sequence[TableFile], new: Sequence[DataFile]
+    ) -> None:
+        """Put files in the place of others that hold the same rows, at once.
 
-        delta: DeltaTable | None = self._open()
-        if delta is None:
-            return {}
+        Raises
+        ------
+        CommitConflictError
+            If another worker has replaced one of the old files.
+        """
+        from deltalake import CommitProperties, Schema
+        from deltalake.transaction import RemoveAction
+
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        removals = [
+            RemoveAction(file.path, False, now, file.size, {PARTITION: file.date.isoformat()})
+            for file in old
+        ]
+        additions = [_add_action(file, data_change=False) for file in new]
+        delta = snapshot._delta  # noqa: SLF001 -- this file is the only one that knows of it
         with _translated(self.uri):
-            return dict(
-                delta.optimize.compact(
-                    target_size=target_mb * 1_000_000,
-                    writer_properties=WriterProperties(compression="ZSTD"),
-                )
+            delta.create_write_transaction(
+                [*removals, *additions],
+                mode="append",
+                schema=Schema.from_arrow(snapshot.schema()),
+                partition_by=[PARTITION],
+                commit_properties=CommitProperties(custom_metadata={"work": "optimize"}),
             )
 
     def vacuum(self, keep: timedelta, *, dry_run: bool) -> list[str]:
@@ -319,7 +347,17 @@ class Table:
         return removed
 
 
-def _add_action(file: DataFile) -> Any:
+def _counted_columns(action: Mapping[str, Any]) -> frozenset[str]:
+    """Return the columns whose nulls were counted: those that are in the file at all."""
+    nulls = "null_count."
+    return frozenset(
+        name.removeprefix(nulls)
+        for name, count in action.items()
+        if name.startswith(nulls) and count is not None
+    )
+
+
+def _add_action(file: DataFile, *, data_change: bool = True) -> Any:
     from deltalake.transaction import AddAction
 
     return AddAction(
@@ -327,7 +365,7 @@ def _add_action(file: DataFile) -> Any:
         size=file.size,
         partition_values={PARTITION: file.date.isoformat()},
         modification_time=int(datetime.now(UTC).timestamp() * 1000),
-        data_change=True,
+        data_change=data_change,
         stats=json.dumps({"numRecords": file.rows, **file.stats}),
     )
 

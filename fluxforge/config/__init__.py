@@ -1,8 +1,8 @@
 """Configuration: a typed schema, YAML files laid over it, and dotlist overrides over those."""
 
 from fluxforge.config.load import load_config
-from fluxforge.config.migrate import migrate_config
+from fluxforge.config.migrate import migrate_config, migrate_file
 from fluxforge.config.roles import Role, storage_config
 from fluxforge.config.secrets import reveal
 
-__all__ = ["Role", "load_config", "migrate_config", "reveal", "storage_config"]
+__all__ = ["Role", "load_config", "migrate_config", "migrate_file", "reveal", "storage_config"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -106,3 +106,20 @@ def _place(folder: PurePosixPath) -> dict[str, Any]:
         bucket = text.removeprefix("s3:").strip("/")
         return {"backend": "s3", "base_dir": bucket}
     return {"backend": "local", "base_dir": f"{text}/" if text.endswith(":") else text}
+
+
+def migrate_file(path: Path) -> str:
+    """Read an old configuration file and write its settings in today's form.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is not YAML, or cannot be expressed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not valid YAML") from exc
+    return migrate_config(content)

@@ -92,6 +92,27 @@ class EtlReport:
             seconds=seconds,
         )
 
+    @classmethod
+    def total(cls, reports: Iterable[EtlReport]) -> EtlReport:
+        """Add up the reports of several runs or sources."""
+        every = list(reports)
+        rows: Counter[str] = Counter()
+        unknown: Counter[str] = Counter()
+        for report in every:
+            rows.update(report.rows)
+            unknown.update(report.unknown_fields)
+        return cls(
+            source=", ".join(sorted({report.source for report in every})),
+            segments=sum(report.segments for report in every),
+            repeated=sum(report.repeated for report in every),
+            lines_read=sum(report.lines_read for report in every),
+            lines_taken=sum(report.lines_taken for report in every),
+            lines_quarantined=sum(report.lines_quarantined for report in every),
+            rows=dict(sorted(rows.items())),
+            unknown_fields=dict(sorted(unknown.items())),
+            seconds=sum(report.seconds for report in every),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON would hold them."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Rows to Parquet files in a storage, sorted, compressed, and with the statistics readers prune by."""
+"""Rows to Parquet files in a storage: sorted, compressed, with statistics to prune by."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""Joining small files into larger ones, so that listing never takes longer than reading."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import CommitConflictError
+from fluxforge.etl.database import literal, open_database
+from fluxforge.etl.writers.parquet_writer import ParquetWriter
+from fluxforge.tables import PARTITION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fluxforge.tables import DataFile, Table, TableFile
+
+TARGET_MB = 128
+"""How large a joined file may become, in megabytes of 10^6 bytes."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OptimizeReport:
+    """What joining the files of one table did."""
+
+    table: str
+    files_before: int
+    files_after: int
+    rows: int
+
+
+def optimize_table(
+    table: Table, name: str, *, memory_limit_mb: int = 1024, threads: int = 0
+) -> OptimizeReport:
+    """Join the small files of each date, sorted by symbol and time; no row is added or lost.
+
+    The old files stay until a vacuum, for those who still read an earlier version. Two workers
+    may do this at once, and beside an ETL: of two that join the same file, one gives up.
+
+    Raises
+    ------
+    TableError, StorageError
+        If the table cannot be read or written; it is then as it was.
+    """
+    snapshot = table.snapshot()
+    if snapshot is None:
+        return OptimizeReport(name, 0, 0, 0)
+    files = snapshot.files()
+    before, after, rows = len(files), len(files), 0
+    for batch in _batches(files, TARGET_MB * 1_000_000):
+        with tempfile.TemporaryDirectory(prefix="fluxforge-optimize-") as work:
+            joined = _join(table, batch, Path(work), memory_limit_mb, threads)
+        try:
+            table.replace(snapshot, batch, joined)
+        except CommitConflictError:
+            logger.info("%s: another worker has joined these files", table.uri)
+            for file in joined:
+                table.storage.delete(table.storage.join_path(table.path, file.path))
+            continue
+        after += len(joined) - len(batch)
+        rows += sum(file.rows for file in joined)
+        newest = table.snapshot()
+        snapshot = newest if newest is not None else snapshot
+    return OptimizeReport(name, before, after, rows)
+
+
+def _batches(files: list[TableFile], target: int) -> Iterator[list[TableFile]]:
+    """Group the small files of each date into batches of about `target` bytes."""
+    for _, group in groupby(files, key=lambda file: file.date):
+        batch: list[TableFile] = []
+        for file in group:
+            if file.size > target // 2:
+                continue
+            if batch and sum(one.size for one in batch) + file.size > target:
+                if len(batch) > 1:
+                    yield batch
+                batch = []
+            batch.append(file)
+        if len(batch) > 1:
+            yield batch
+
+
+def _join(
+    table: Table, batch: list[TableFile], work: Path, memory_limit_mb: int, threads: int
+) -> list[DataFile]:
+    paths = [
+        table.storage.fetch(table.storage.join_path(table.path, file.path), work) for file in batch
+    ]
+    listed = "[" + ", ".join(literal(str(path)) for path in paths) + "]"
+    with open_database(work, memory_limit_mb=memory_limit_mb, threads=threads) as database:
+        database.execute(
+            f"CREATE TEMP TABLE joined AS SELECT *, DATE {literal(batch[0].date.isoformat())} "
+            f"AS {PARTITION} FROM read_parquet({listed}, union_by_name = true, "
+            "hive_partitioning = false)"
+        )
+        found = database.execute("SELECT count(*) FROM joined").fetchone()
+        expected = sum(file.rows for file in batch)
+        if found is None or found[0] != expected:
+            raise CommitConflictError(f"{table.uri}: read {found} of {expected} rows")
+        return ParquetWriter(table.storage, table.path, work).write(database, "joined", "joined")

@@ -1,0 +1,71 @@
+"""ETL that keeps going: looks for new segments until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import StorageError
+from fluxforge.etl.report import EtlReport, SegmentsFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fluxforge.etl.job import ETLJob
+
+logger = logging.getLogger(__name__)
+
+
+def watch_segments(
+    jobs: Sequence[ETLJob],
+    interval_seconds: float,
+    *,
+    stop: threading.Event | None = None,
+    on_report: Callable[[EtlReport], None] | None = None,
+) -> EtlReport:
+    """Run jobs again and again, until `stop` is set or the process is interrupted.
+
+    A segment that fails, or a storage that does not answer, is tried again in the next round.
+
+    Parameters
+    ----------
+    jobs
+        One for each source.
+    interval_seconds
+        The pause between rounds.
+    stop
+        Set it, from another thread, to end after the segment in work.
+    on_report
+        Called after each round that did something.
+
+    Returns
+    -------
+    EtlReport
+        The sum of all rounds.
+    """
+    stop = stop or threading.Event()
+    total: list[EtlReport] = []
+    try:
+        while not stop.is_set():
+            for job in jobs:
+                report = _round(job)
+                if report is not None and (report.segments or report.repeated):
+                    total = [EtlReport.total([*total, report])]
+                    if on_report is not None:
+                        on_report(report)
+            stop.wait(interval_seconds)
+    except KeyboardInterrupt:
+        logger.info("interrupted: what is not committed stays for the next run")
+    return EtlReport.total(total)
+
+
+def _round(job: ETLJob) -> EtlReport | None:
+    try:
+        return job.process_all_segments()
+    except SegmentsFailedError as exc:
+        logger.error("%s", exc)
+        return exc.report
+    except StorageError as exc:
+        logger.error("%s: trying again", exc)
+        return None

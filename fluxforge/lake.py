@@ -1,0 +1,433 @@
+"""``Lake``: the whole of FluxForge behind one object. It only delegates."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING
+
+from fluxforge.config import Role, load_config, storage_config
+from fluxforge.config.durations import parse_duration
+from fluxforge.errors import UsageError
+from fluxforge.storage.factory import create_layout, create_storage_backend
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
+    from pathlib import Path
+
+    import duckdb
+    import polars as pl
+    from omegaconf import DictConfig
+
+    from fluxforge.etl.job import ETLJob
+    from fluxforge.etl.optimize import OptimizeReport
+    from fluxforge.etl.report import EtlReport
+    from fluxforge.ingestion.report import IngestProgress, IngestReport
+    from fluxforge.layout import Layout
+    from fluxforge.query.catalog import Catalog
+    from fluxforge.query.scan import Moment
+    from fluxforge.storage.base import StorageBackend
+    from fluxforge.verify import VerifyReport
+
+SHORTEST_KEEP_SECONDS = 3600.0
+"""Vacuum spares younger files: a running ETL may be about to commit them."""
+
+
+class Lake:
+    """A market-data lake: capture, tables and queries over one configuration.
+
+    Parameters
+    ----------
+    *overlays
+        Names of overlays in the configuration folder (``"hybrid"``), or paths of YAML files.
+    config_dir
+        The folder; by default ``conf`` beside the notebook, or the built-in defaults.
+    overrides
+        ``"storage.base_dir=/mnt/lake"`` and the like; they win over every file.
+    config
+        A configuration that is loaded already, in place of all of these.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is wrong; the message says which and where.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> lake = Lake(overrides=[f"storage.base_dir={tempfile.mkdtemp()}"])
+    >>> lake.layout.ready("coinbase")
+    'raw/ready/coinbase'
+    >>> lake.scan("coinbase", "ticker", symbols=["BTC-USD"]).collect().height
+    0
+    """
+
+    def __init__(
+        self,
+        *overlays: str | Path,
+        config_dir: str | Path | None = None,
+        overrides: Iterable[str] = (),
+        config: DictConfig | None = None,
+    ) -> None:
+        if config is None:
+            config = load_config(*overlays, config_dir=config_dir, overrides=overrides)
+        self.config = config
+
+    # What is where
+
+    @cached_property
+    def storage(self) -> StorageBackend:
+        """The storage of the top-level ``storage`` settings."""
+        return create_storage_backend(self.config)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The paths of the top-level ``storage`` settings."""
+        return create_layout(self.config)
+
+    def storage_for(self, role: Role | str) -> StorageBackend:
+        """Return the storage of ``"ingestion"``, ``"etl_input"`` or ``"etl_output"``."""
+        return self._storages[Role(role)]
+
+    def layout_for(self, role: Role | str) -> Layout:
+        """Return the paths of ``"ingestion"``, ``"etl_input"`` or ``"etl_output"``."""
+        return create_layout(self.config, Role(role))
+
+    @cached_property
+    def _storages(self) -> dict[Role, StorageBackend]:
+        """One storage a role; roles with the same settings share it."""
+        base = storage_config(self.config)
+        storages = {}
+        for role in Role:
+            same = storage_config(self.config, role) == base
+            storages[role] = self.storage if same else create_storage_backend(self.config, role)
+        return storages
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the configured sources."""
+        return sorted(str(name) for name in self.config.ingestion.sources)
+
+    # Capture
+
+    async def ingest(
+        self,
+        source: str,
+        *,
+        duration: str | float | timedelta | None = None,
+        frames: int | None = None,
+        on_progress: Callable[[IngestProgress], object] | None = None,
+    ) -> IngestReport:
+        """Capture a source into segments, until a bound is reached or it is cancelled.
+
+        Parameters
+        ----------
+        source
+            The exchange, as configured under ``ingestion.sources``.
+        duration
+            ``"60s"``, ``"5m"``, seconds or a timedelta; None: no limit.
+        frames
+            Stop after exactly this many frames.
+        on_progress
+            Called about once a second.
+
+        Raises
+        ------
+        UnknownSourceError, ConfigError
+            If the source or its settings are wrong.
+        ConnectionFailedError
+            If the venue cannot be reached, or refuses for good.
+        StorageError
+            If segments cannot be written. What was flushed is safe in any case.
+        """
+        from fluxforge.ingestion.orchestrators import ingest
+
+        seconds = None if duration is None else parse_duration(duration)
+        return await ingest(
+            self.config, source, duration=seconds, frames=frames, on_progress=on_progress
+        )
+
+    def ingest_sync(
+        self,
+        source: str,
+        *,
+        duration: str | float | timedelta | None = None,
+        frames: int | None = None,
+        on_progress: Callable[[IngestProgress], object] | None = None,
+    ) -> IngestReport:
+        """Do as :meth:`ingest` does, where no event loop runs (scripts, not notebooks)."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(
+                self.ingest(source, duration=duration, frames=frames, on_progress=on_progress)
+            )
+        raise UsageError("an event loop is running here: write 'await lake.ingest(…)' instead")
+
+    # Tables
+
+    def etl(
+        self, source: str | None = None, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> EtlReport:
+        """Take every waiting segment into the tables, exactly once.
+
+        Parameters
+        ----------
+        source
+            Only this one; None: all that are configured.
+        on_progress
+            Called with the number of segments done and of those that were waiting.
+
+        Raises
+        ------
+        SegmentsFailedError
+            If segments could not be processed; they are kept, and all others are done.
+        StorageError
+            If a storage fails; nothing is lost, and running again carries on.
+        """
+        from fluxforge.etl.report import EtlReport
+
+        return EtlReport.total(
+            [job.process_all_segments() for job in self._jobs(source, on_progress)]
+        )
+
+    def watch(
+        self,
+        source: str | None = None,
+        *,
+        stop: threading.Event | None = None,
+        on_report: Callable[[EtlReport], None] | None = None,
+    ) -> EtlReport:
+        """Keep taking segments into the tables until `stop` is set or this is interrupted."""
+        from fluxforge.etl.watcher import watch_segments
+
+        interval = float(self.config.etl.watch_interval_seconds)
+        return watch_segments(self._jobs(source), interval, stop=stop, on_report=on_report)
+
+    def _jobs(
+        self, source: str | None, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[ETLJob]:
+        from fluxforge.etl.claims import SegmentFolders
+        from fluxforge.etl.job import ETLJob
+
+        raw, processed = self.layout_for(Role.ETL_INPUT), self.layout_for(Role.ETL_OUTPUT)
+        return [
+            ETLJob(
+                storage_input=self.storage_for(Role.ETL_INPUT),
+                storage_output=self.storage_for(Role.ETL_OUTPUT),
+                input_path=raw.ready(name),
+                output_path=processed.tables(name),
+                folders=SegmentFolders(
+                    ready=raw.ready(name),
+                    processing=raw.processing(name),
+                    quarantine=raw.quarantine(name),
+                    archive=raw.archive(name),
+                ),
+                delete_after_processing=bool(self.config.etl.delete_after_processing),
+                memory_limit_mb=int(self.config.etl.memory_limit_mb),
+                threads=int(self.config.etl.threads),
+                on_progress=on_progress,
+            )
+            for name in ([source] if source is not None else self.sources)
+        ]
+
+    def optimize(self, source: str | None = None) -> list[OptimizeReport]:
+        """Join small files of every table into larger ones; rows and readers stay the same."""
+        from fluxforge.etl.optimize import optimize_table
+
+        return [
+            optimize_table(
+                self._catalog.open(name, table).table,
+                f"{name}.{table}",
+                memory_limit_mb=int(self.config.etl.memory_limit_mb),
+                threads=int(self.config.etl.threads),
+            )
+            for name, table in self._written(source)
+        ]
+
+    def vacuum(
+        self,
+        source: str | None = None,
+        *,
+        keep: str | float | timedelta = "7d",
+        dry_run: bool = False,
+    ) -> dict[str, list[str]]:
+        """Delete files that no table version of the last `keep` refers to.
+
+        Parameters
+        ----------
+        source
+            Only this one; None: all.
+        keep
+            Versions of this length of time stay readable; at least an hour, since a running ETL
+            may be about to commit what it has written.
+        dry_run
+            Only tell what would go.
+
+        Returns
+        -------
+        dict
+            Paths of deleted files, by ``source.table``.
+
+        Raises
+        ------
+        UsageError
+            If `keep` is shorter than an hour.
+        """
+        from datetime import timedelta
+
+        seconds = parse_duration(keep)
+        if seconds < SHORTEST_KEEP_SECONDS:
+            raise UsageError("keep at least 1h: an ETL may be about to commit younger files")
+        return {
+            f"{name}.{table}": self._catalog.open(name, table).table.vacuum(
+                timedelta(seconds=seconds), dry_run=dry_run
+            )
+            for name, table in self._written(source)
+        }
+
+    # Reading
+
+    @property
+    def _catalog(self) -> Catalog:
+        from fluxforge.query.catalog import Catalog
+
+        return Catalog(
+            self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT), self.sources
+        )
+
+    def _written(self, source: str | None) -> list[tuple[str, str]]:
+        catalog = self._catalog
+        names = catalog.sources() if source is None else [source]
+        return [(name, table) for name in names for table in catalog.written(name)]
+
+    def tables(self) -> pl.DataFrame:
+        """Describe every table, from its log alone.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``source, channel, rows, files, bytes, first, last, version``; ``rows`` counts all
+            rows, repeats included; ``first`` and ``last`` are the bounds of ``ts_event``, UTC.
+        """
+        from fluxforge.query.scan import table_summary
+
+        return table_summary([self._catalog.open(*name) for name in self._written(None)])
+
+    def scan(
+        self,
+        source: str,
+        channel: str,
+        *,
+        symbols: Sequence[str] | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        version: int | None = None,
+        raw: bool = False,
+    ) -> pl.LazyFrame:
+        """Return a table as a lazy Polars frame.
+
+        Symbols and times are looked up in the table's log, so that files without them are not
+        even opened; columns and further filters are pushed into the files by Polars.
+
+        Parameters
+        ----------
+        source, channel
+            Which table, for instance ``"coinbase", "trades"``.
+        symbols
+            Only these.
+        start, end
+            Only ``start <= ts_event < end``; without a zone they are UTC.
+        version
+            An earlier version of the table.
+        raw
+            All rows, also those that repeat a key (trades and candles).
+
+        Raises
+        ------
+        UnknownSourceError, UnknownTableError
+            If there is no such source, table or version.
+        """
+        from fluxforge.query.scan import scan_table
+
+        table = self._catalog.open(source, channel, version)
+        return scan_table(table, symbols=symbols, start=start, end=end, raw=raw)
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Run one SQL statement over views named ``source.table``.
+
+        Tables with a key show one row a key; all rows are in ``source.table_raw``.
+
+        Raises
+        ------
+        UnknownTableError
+            If the statement names a table or column that does not exist.
+        QueryError
+            If DuckDB refuses it otherwise.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> lake = Lake(overrides=[f"storage.base_dir={tempfile.mkdtemp()}"])
+        >>> lake.sql("SELECT count(*) FROM coinbase.trades").fetchall()
+        [(0,)]
+        """
+        from fluxforge.query.views import run
+
+        return run(self._catalog, query)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with a view for each table, as they are now."""
+        from fluxforge.query.views import connect
+
+        return connect(self._catalog)
+
+    def gaps(self, source: str) -> pl.DataFrame:
+        """Return what the venue numbered and nobody received.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``conn, first_missing, last_missing, missing`` in the venue's numbers, and
+            ``received_before, received_after``, the capture times around the gap (UTC). Empty
+            where nothing is missing. Segments that are not yet in tables are not looked at.
+        """
+        from fluxforge.query.gaps import find_gaps
+
+        return find_gaps(self._catalog, source)
+
+    # Looking after it
+
+    @property
+    def _places(self) -> list[tuple[StorageBackend, Layout]]:
+        roles = (Role.INGESTION, Role.ETL_INPUT)
+        return [(self.storage_for(role), self.layout_for(role)) for role in roles]
+
+    def status(self) -> pl.DataFrame:
+        """Count segments by source and state: ``source, state, files, bytes, oldest, newest``."""
+        from fluxforge.verify.status import segment_status
+
+        return segment_status(self._places, self.sources)
+
+    def verify(self) -> VerifyReport:
+        """Check that everything lies where it belongs and that the accounts add up."""
+        from fluxforge.verify import verify_lake
+
+        return verify_lake(
+            self._places,
+            (self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)),
+            self.sources,
+        )
+
+    def __repr__(self) -> str:
+        written, read = self.storage_for(Role.INGESTION), self.storage_for(Role.ETL_INPUT)
+        tables = self.storage_for(Role.ETL_OUTPUT)
+        if written is read is tables:
+            return f"<Lake {tables.get_full_path()}>"
+        return f"<Lake {written.get_full_path()} → {tables.get_full_path()}>"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{escape(repr(self))}</b>{self.tables()._repr_html_()}"

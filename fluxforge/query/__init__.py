@@ -1,0 +1,1 @@
+"""Readers: Polars scans, DuckDB views, summaries, gaps and charts over the tables."""

@@ -1,0 +1,117 @@
+"""Which tables a lake has, and what is in the version of each that a query reads."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import UnknownTableError
+from fluxforge.etl.schema import table_schemas
+from fluxforge.sources import get_source, source_names
+from fluxforge.tables import Table, table_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+
+    from fluxforge.layout import Layout
+    from fluxforge.sources.base import Channel
+    from fluxforge.storage.base import StorageBackend
+    from fluxforge.tables import Snapshot, TableFile
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """One version of one table, as a reader sees it.
+
+    Attributes
+    ----------
+    source, name
+        Which table.
+    schema
+        Its columns, the partition last.
+    channel
+        What its key is; None for the bookkeeping tables.
+    table
+        Where it lies.
+    snapshot
+        None for a table that has never been written: it reads as empty.
+    """
+
+    source: str
+    name: str
+    schema: pa.Schema
+    channel: Channel | None
+    table: Table = field(repr=False)
+    snapshot: Snapshot | None = field(repr=False)
+
+    def files(self) -> list[TableFile]:
+        """Return the files of this version."""
+        return [] if self.snapshot is None else self.snapshot.files()
+
+    def locate(self, files: Iterable[TableFile]) -> list[str]:
+        """Return the full paths or URLs of files."""
+        storage = self.table.storage
+        return [storage.get_full_path(f"{self.table.path}/{file.path}") for file in files]
+
+
+class Catalog:
+    """The tables below one storage's ``processed`` folder.
+
+    Parameters
+    ----------
+    storage, layout
+        Where the tables lie.
+    configured
+        Names of sources that exist for the reader even where nothing is captured yet.
+    """
+
+    def __init__(self, storage: StorageBackend, layout: Layout, configured: Iterable[str]) -> None:
+        self.storage = storage
+        self.layout = layout
+        self._configured = sorted(set(configured) & set(source_names()))
+
+    def sources(self) -> list[str]:
+        """Return the sources that are configured or have a folder, sorted."""
+        found = set(self.storage.list_folders(self.layout.processed)) & set(source_names())
+        return sorted({*self._configured, *found})
+
+    def names(self, source: str) -> list[str]:
+        """Return the tables of a source: those its SQL declares, and any others on disk."""
+        on_disk = table_names(self.storage, self.layout.tables(source))
+        return sorted({*table_schemas(source), *on_disk})
+
+    def written(self, source: str) -> list[str]:
+        """Return the tables of a source that exist, sorted."""
+        return table_names(self.storage, self.layout.tables(source))
+
+    def open(self, source: str, name: str, version: int | None = None) -> TableVersion:
+        """Return one version of a table, by default the newest.
+
+        Raises
+        ------
+        UnknownSourceError
+            If there is no such source.
+        UnknownTableError
+            If the source has no such table, or the table no such version.
+        """
+        declared = table_schemas(source)
+        table = Table(self.storage, self.layout.table(source, name))
+        snapshot = table.snapshot(version)
+        if snapshot is None and name not in declared:
+            names = self.names(source)
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+            raise UnknownTableError(f"{source} has no table {name!r}: {hint}")
+        if snapshot is None and version is not None:
+            raise UnknownTableError(f"{source}.{name} has no version {version}: it is empty")
+        return TableVersion(
+            source=source,
+            name=name,
+            schema=declared[name] if snapshot is None else snapshot.schema(),
+            channel=get_source(source).tables.channels.get(name),
+            table=table,
+            snapshot=snapshot,
+        )

@@ -1,0 +1,133 @@
+"""Tables as lazy Polars frames."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.errors import QueryError
+from fluxforge.tables import PARTITION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from fluxforge.query.catalog import TableVersion
+
+Moment = datetime | date | str
+
+
+def scan_table(
+    version: TableVersion,
+    *,
+    symbols: Sequence[str] | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    raw: bool = False,
+) -> pl.LazyFrame:
+    """Return a lazy frame of one table version; see :meth:`fluxforge.Lake.scan`."""
+    import polars as pl
+
+    low, high = moment(start), moment(end)
+    wanted = [symbols] if isinstance(symbols, str) else symbols
+    empty = pl.from_arrow(version.schema.empty_table())
+    files = [
+        file
+        for file in version.files()
+        if file.may_hold("ts_event", low, high)
+        and (wanted is None or any(file.may_hold("symbol", one, one) for one in wanted))
+    ]
+    if not files:
+        return _one_row_a_key(version, empty.lazy(), raw=raw)  # type: ignore[union-attr]
+    columns = dict(empty.schema)  # type: ignore[union-attr]
+    partition = {PARTITION: columns.pop(PARTITION)}
+    frame = pl.scan_parquet(
+        version.locate(files),
+        schema=columns,
+        hive_partitioning=True,
+        hive_schema=partition,
+        missing_columns="insert",
+        extra_columns="ignore",
+        storage_options=version.table.storage.get_storage_options() or None,
+        credential_provider=None,
+    ).select([*columns, PARTITION])
+    if wanted is not None:
+        frame = frame.filter(pl.col("symbol").is_in(list(wanted)))
+    if low is not None:
+        frame = frame.filter(pl.col("ts_event") >= low)
+    if high is not None:
+        frame = frame.filter(pl.col("ts_event") < high)
+    return _one_row_a_key(version, frame, raw=raw)
+
+
+def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> pl.LazyFrame:
+    import polars as pl
+
+    channel = version.channel
+    if raw or channel is None or channel.keep is None:
+        return frame
+    if channel.keep == "first":
+        return frame.filter(~pl.col("is_repeat")).drop("is_repeat")
+    return frame.sort("ts_recv", "seq").unique(channel.key, keep="last", maintain_order=True)
+
+
+def moment(value: Moment | None) -> datetime | None:
+    """Read a point in time; without a zone it is UTC.
+
+    Raises
+    ------
+    QueryError
+        If the text is not an ISO 8601 date or time.
+
+    Examples
+    --------
+    >>> moment("2026-08-09T21:05")
+    datetime.datetime(2026, 8, 9, 21, 5, tzinfo=datetime.timezone.utc)
+    >>> moment(date(2026, 8, 9))
+    datetime.datetime(2026, 8, 9, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as exc:
+            raise QueryError(f"{value!r} is not a time: write 2026-08-09T21:05") from exc
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 -- the zone follows
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def table_summary(versions: Sequence[TableVersion]) -> pl.DataFrame:
+    """Return one row a table, from the logs alone; see :meth:`fluxforge.Lake.tables`."""
+    import polars as pl
+
+    schema: dict[str, Any] = {
+        "source": pl.String,
+        "channel": pl.String,
+        "rows": pl.Int64,
+        "files": pl.Int64,
+        "bytes": pl.Int64,
+        "first": pl.Datetime("us", "UTC"),
+        "last": pl.Datetime("us", "UTC"),
+        "version": pl.Int64,
+    }
+    rows = []
+    for version in versions:
+        files = version.files()
+        firsts = [at for file in files if (at := file.least.get("ts_event")) is not None]
+        lasts = [at for file in files if (at := file.greatest.get("ts_event")) is not None]
+        rows.append(
+            {
+                "source": version.source,
+                "channel": version.name,
+                "rows": sum(file.rows for file in files),
+                "files": len(files),
+                "bytes": sum(file.size for file in files),
+                "first": min(firsts, default=None),
+                "last": max(lasts, default=None),
+                "version": None if version.snapshot is None else version.snapshot.version,
+            }
+        )
+    return pl.DataFrame(rows, schema=schema)

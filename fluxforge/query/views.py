@@ -1,0 +1,131 @@
+"""Tables as DuckDB views: ``coinbase.trades`` in SQL, in ``%sql`` cells and in BI tools."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import QueryError, UnknownTableError
+from fluxforge.etl.database import identifier, literal
+from fluxforge.tables import PARTITION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import duckdb
+
+    from fluxforge.query.catalog import Catalog, TableVersion
+    from fluxforge.tables import TableFile
+
+RAW_SUFFIX = "_raw"
+"""Beside a view with one row a key stands one of this name with all rows."""
+
+logger = logging.getLogger(__name__)
+
+
+def connect(catalog: Catalog, only: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
+    """Open a database in memory with a schema for each source and a view for each table.
+
+    The views show the versions of this moment; connect again to see later ones.
+
+    Parameters
+    ----------
+    catalog
+        The tables.
+    only
+        ``source.table`` names, where only these are needed.
+    """
+    import duckdb
+
+    database = duckdb.connect(config={"autoinstall_known_extensions": False})
+    database.execute("SET TimeZone = 'UTC'")
+    wanted = None if only is None else {name.replace('"', "") for name in only}
+    for source in catalog.sources():
+        database.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(source)}")
+        for name in catalog.names(source):
+            full = f"{source}.{name}"
+            if wanted is None or full in wanted or full + RAW_SUFFIX in wanted:
+                create_views(database, catalog.open(source, name))
+    return database
+
+
+def run(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
+    """Run one SQL statement; see :meth:`fluxforge.Lake.sql`."""
+    import duckdb
+
+    try:
+        return _bind(connect(catalog, only=_tables_of(query)), query)
+    except duckdb.CatalogException:
+        pass  # with every view at hand, DuckDB can say which name may have been meant
+    except duckdb.BinderException as exc:
+        raise UnknownTableError(_message(exc)) from exc
+    except duckdb.Error as exc:
+        raise QueryError(_message(exc)) from exc
+    try:
+        return _bind(connect(catalog), query)
+    except duckdb.Error as exc:
+        raise UnknownTableError(_message(exc)) from exc
+
+
+def _bind(database: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation:
+    relation: duckdb.DuckDBPyRelation | None = database.sql(query)
+    if relation is None:  # a statement without a result
+        return database.sql("SELECT 'done' AS result")
+    return relation
+
+
+def _tables_of(query: str) -> set[str] | None:
+    """Return the tables that a statement names, or None where all may be needed."""
+    import duckdb
+
+    with duckdb.connect() as parser:
+        try:
+            names = parser.get_table_names(query, qualified=True)
+        except duckdb.Error:
+            return None  # it is wrong, or several statements: let the query itself tell
+    return names or None
+
+
+def _message(exc: Exception) -> str:
+    return " ".join(line.strip() for line in str(exc).splitlines()[:4] if line.strip())
+
+
+def create_views(database: duckdb.DuckDBPyConnection, version: TableVersion) -> None:
+    """Create the view of one table, and for a table with a key the one with all rows."""
+    channel = version.channel
+    place = f"{identifier(version.source)}.{identifier(version.name)}"
+    if channel is None or channel.keep is None:
+        database.execute(f"CREATE OR REPLACE VIEW {place} AS {_select(database, version)}")
+        return
+    every = f"{identifier(version.source)}.{identifier(version.name + RAW_SUFFIX)}"
+    database.execute(f"CREATE OR REPLACE VIEW {every} AS {_select(database, version)}")
+    if channel.keep == "first":
+        query = f"SELECT * EXCLUDE (is_repeat) FROM {every} WHERE NOT is_repeat"
+    else:
+        key = ", ".join(identifier(column) for column in channel.key)
+        query = (
+            f"SELECT * FROM {every} QUALIFY row_number() OVER "
+            f"(PARTITION BY {key} ORDER BY ts_recv DESC, seq DESC) = 1"
+        )
+    database.execute(f"CREATE OR REPLACE VIEW {place} AS {query}")
+
+
+def _select(database: duckdb.DuckDBPyConnection, version: TableVersion) -> str:
+    files = version.files()
+    columns = ", ".join(identifier(name) for name in version.schema.names)
+    if not files:
+        name = f"empty_{version.source}_{version.name}"
+        database.register(name, version.schema.empty_table())
+        return f"SELECT {columns} FROM {identifier(name)}"
+    paths = "[" + ", ".join(literal(path) for path in version.locate(files)) + "]"
+    return (
+        f"SELECT {columns} FROM read_parquet({paths}, hive_partitioning = true, "
+        f"hive_types = {{{literal(PARTITION)}: DATE}}, "
+        f"union_by_name = {str(_schemas_differ(version, files)).lower()})"
+    )
+
+
+def _schemas_differ(version: TableVersion, files: list[TableFile]) -> bool:
+    """Tell whether some file may lack a column: then the footers of all must be looked at."""
+    names = set(version.schema.names) - {PARTITION}
+    return not all(names <= file.columns for file in files)
