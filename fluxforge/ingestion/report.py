@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from fluxforge.html import html_table
 
 
 @dataclass(frozen=True)
@@ -97,20 +98,16 @@ class IngestReport:
         return f"<IngestReport {self.source}: {', '.join(words)}>"
 
     def _repr_html_(self) -> str:
-        rows = {
-            "frames": f"{self.frames:,}",
-            "megabytes": f"{self.bytes / 1e6:,.1f}",
-            "segments": f"{self.segments:,}",
-            "connections": f"{self.connections:,}",
-            "gaps": f"{self.gaps:,}",
-            "frames missing": f"{self.missing:,}",
-            "segments recovered": f"{self.recovered:,}",
-            "seconds": f"{self.seconds:,.1f}",
-        }
-        cells = "".join(
-            f'<tr><th style="text-align:left">{name}</th>'
-            f'<td style="text-align:right">{value}</td></tr>'
-            for name, value in rows.items()
+        return html_table(
+            f"Ingestion of {self.source}",
+            {
+                "frames": self.frames,
+                "megabytes": round(self.bytes / 1e6, 1),
+                "segments": self.segments,
+                "connections": self.connections,
+                "gaps": self.gaps,
+                "frames missing": self.missing,
+                "segments recovered": self.recovered,
+                "seconds": round(self.seconds, 2),
+            },
         )
-        caption = f"Ingested from {html.escape(self.source)}"
-        return f"<table><caption>{caption}</caption><tbody>{cells}</tbody></table>"

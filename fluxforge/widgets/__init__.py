@@ -1,0 +1,6 @@
+"""What notebooks show while work goes on: ipywidgets over plain state objects."""
+
+from fluxforge.widgets.progress import EtlProgressBar, IngestProgressBar
+from fluxforge.widgets.state import Progress
+
+__all__ = ["EtlProgressBar", "IngestProgressBar", "Progress"]
