@@ -102,6 +102,7 @@ class Collector:
         self._flushing: asyncio.Task[None] | None = None
         self._recovered = Recovered()
         self._started = 0.0
+        self._ended: float | None = None
 
     async def start(self) -> None:
         """Recover what crashed collectors left, and begin to capture.
@@ -160,7 +161,10 @@ class Collector:
         for task in (*self._sockets, *helpers):
             task.cancel()
         await asyncio.gather(*self._sockets, *helpers, return_exceptions=True)
-        await self._flusher.finish()
+        try:
+            await self._flusher.finish()
+        finally:
+            self._ended = asyncio.get_running_loop().time()
         if self._on_progress is not None and self._sockets:
             self._on_progress(self.progress())
         return self.report()
@@ -177,7 +181,7 @@ class Collector:
             connected=tally.connected,
             gaps=tally.gaps,
             missing=tally.missing,
-            seconds=asyncio.get_running_loop().time() - self._started,
+            seconds=self._seconds(),
         )
 
     def report(self) -> IngestReport:
@@ -191,9 +195,14 @@ class Collector:
             connections=tally.connections,
             gaps=tally.gaps,
             missing=tally.missing,
-            seconds=asyncio.get_running_loop().time() - self._started,
+            seconds=self._seconds(),
             recovered=len(self._recovered.segments),
         )
+
+    def _seconds(self) -> float:
+        if not self._started:
+            return 0.0
+        return (self._ended or asyncio.get_running_loop().time()) - self._started
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return asyncio.create_task(work, name=f"{self.source.name} collector")

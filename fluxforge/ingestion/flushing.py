@@ -68,7 +68,9 @@ class Flusher:
                 await self._flush(LAST_PATIENCE_SECONDS)
             await asyncio.to_thread(self._writer.close)
         except StorageError as exc:
-            if not (lost := self._writer.buffered_frames):
+            lost = self._writer.buffered_frames
+            await asyncio.to_thread(self._writer.abandon)
+            if not lost:
                 raise
             source = self._writer.source_name
             raise type(exc)(

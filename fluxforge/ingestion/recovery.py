@@ -73,7 +73,7 @@ def recover_segments(storage: StorageBackend, folders: SegmentFolders) -> Recove
 def _close_orphan(storage: StorageBackend, folders: SegmentFolders, journal: Journal) -> Recovered:
     torn = _quarantine_torn_tail(storage, folders, journal)
     if not journal.size:
-        discard_empty(storage, journal)
+        discard_empty(storage, journal, folders.ready)
         return Recovered(torn=torn)
     destination = seal_segment(journal, folders.ready)
     logger.info("recovered %s, whose collector had ended, into %s", journal.key, destination)

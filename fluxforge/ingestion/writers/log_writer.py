@@ -62,7 +62,8 @@ class LogWriter:
     :meth:`close`. All methods may be called from any thread.
 
     A failed flush loses nothing and doubles nothing: its lines stay first in line for the next.
-    After :meth:`close` the writer can be used again; it opens a new segment.
+    After :meth:`close` the writer can be used again; it opens a new segment. As a context manager
+    it closes at the end, and abandons what cannot be written even then.
 
     Parameters
     ----------
@@ -198,6 +199,7 @@ class LogWriter:
             the next flush begins with it.
         """
         with self._io_lock:
+            self._finish_append()
             self._rotate_if_due()
             goal = self._flushed_frames + self._buffered_frames  # later frames wait their turn
             while self._flushed_frames < goal:
@@ -214,6 +216,7 @@ class LogWriter:
             If the segment cannot be closed; it is tried again at the next flush.
         """
         with self._io_lock:
+            self._finish_append()
             self._end_segment()
             self._seal_waiting()
 
@@ -223,16 +226,28 @@ class LogWriter:
         Raises
         ------
         StorageError
-            If the storage refuses. What is not durable stays buffered for another
-            :meth:`close`; what is durable but not in the ready folder is left in the active
-            folder, where the next collector's recovery finds it.
+            If the storage refuses. Nothing is lost by that: close again, or :meth:`abandon`.
         """
         with self._io_lock:
-            try:
-                self.flush()
-                self.rotate()
-            finally:
-                self._let_go()
+            self.flush()
+            self.rotate()
+
+    def abandon(self) -> None:
+        """Give up what could not be written, after a :meth:`close` that failed.
+
+        Buffered frames are lost. What is durable but not in the ready folder stays in the active
+        folder, where the next recovery finds it.
+        """
+        with self._io_lock:
+            with self._buffer_lock:
+                self._pending.clear()
+                self._buffered_bytes = self._buffered_frames = 0
+            self._in_flight = None
+            self._end_segment()
+            for journal in self._unsealed:
+                with suppress(StorageError):
+                    journal.close()
+            self._unsealed.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -243,9 +258,21 @@ class LogWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            self.abandon()
+            raise
 
     # Appending
+
+    def _finish_append(self) -> None:
+        """Repeat an append that failed, before anything else happens to its journal.
+
+        An object store may still carry the failed one out; the journal tells the two apart.
+        """
+        if self._in_flight is not None:
+            self._append_next()
 
     def _append_next(self) -> None:
         if self._in_flight is None:
@@ -328,7 +355,7 @@ class LogWriter:
             if journal.size:
                 self._seal(journal)
             else:
-                discard_empty(self._storage, journal)
+                discard_empty(self._storage, journal, self._folders.ready)
             self._unsealed.pop(0)
 
     def _seal(self, journal: Journal) -> None:
@@ -341,11 +368,3 @@ class LogWriter:
             return
         self._segments += 1
         logger.info("%s: closed %s", self.source_name, destination)
-
-    def _let_go(self) -> None:
-        """Release whatever is still open; it is durable, and a recovery will close it."""
-        self._end_segment()
-        for journal in self._unsealed:
-            with suppress(StorageError):
-                journal.close()
-        self._unsealed.clear()
