@@ -112,6 +112,11 @@ class Snapshot:
 
         return pa.schema(self._delta.schema())
 
+    def dataset(self) -> Any:
+        """Return this version as an Arrow dataset, which opens only files that a filter needs."""
+        with _translated("the table's log"):
+            return self._delta.to_pyarrow_dataset()
+
     def files(self) -> list[TableFile]:
         """Return the files of this version, oldest capture first."""
         import pyarrow as pa

@@ -13,7 +13,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from fluxforge.config.schema import StorageConfig
-from fluxforge.config.secrets import hide_secrets
+from fluxforge.config.secrets import hide_secrets, revealed
 from fluxforge.errors import ConfigError, InvalidKeyError
 from fluxforge.layout import check_key
 
@@ -50,14 +50,14 @@ def storage_config(config: Any, role: Role | str | None = None) -> DictConfig:
     >>> storage_config(config, "etl_output").base_dir, storage_config(config).base_dir
     ('/mnt/tables', './data')
     """
-    layers = [OmegaConf.structured(StorageConfig), config.storage]
+    layers = [OmegaConf.structured(StorageConfig), revealed(config.storage)]
     if role is not None:
         try:
             key = _KEYS[Role(role)]
         except ValueError as exc:
             names = ", ".join(known.value for known in Role)
             raise ConfigError(f"unknown storage role {role!r}: there are {names}") from exc
-        layers.append(OmegaConf.select(config, key) or {})
+        layers.append(revealed(OmegaConf.select(config, key) or {}))
     merged = cast("DictConfig", OmegaConf.merge(*layers))
     hide_secrets(merged)
     return merged

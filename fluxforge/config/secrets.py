@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig, StringNode
+from omegaconf import Container, DictConfig, OmegaConf, StringNode
 from omegaconf._utils import OmegaConfDumper
 
 from fluxforge.config.schema import SECRET_KEYS
@@ -72,6 +72,15 @@ def hide_secrets(node: DictConfig) -> None:
             node._set_item_impl(key, _SecretNode(secret, key=key, parent=node))  # noqa: SLF001
 
 
-def reveal(value: str | None) -> str | None:
+def reveal(value: Any) -> Any:
     """Return the real text of a setting that may be a secret."""
     return value.reveal() if isinstance(value, Secret) else value
+
+
+def revealed(settings: Any) -> Any:
+    """Return settings as plain containers with real texts, to be merged and hidden again."""
+    if isinstance(settings, Container):
+        settings = OmegaConf.to_container(settings, resolve=True)
+    if isinstance(settings, dict):
+        return {key: revealed(value) for key, value in settings.items()}
+    return reveal(settings)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import QueryError, UnknownTableError
 from fluxforge.etl.database import identifier, literal
+from fluxforge.query.httpfs import open_httpfs
 from fluxforge.tables import PARTITION
 
 if TYPE_CHECKING:
@@ -113,16 +114,23 @@ def create_views(database: duckdb.DuckDBPyConnection, version: TableVersion) -> 
 def _select(database: duckdb.DuckDBPyConnection, version: TableVersion) -> str:
     files = version.files()
     columns = ", ".join(identifier(name) for name in version.schema.names)
-    if not files:
-        name = f"empty_{version.source}_{version.name}"
-        database.register(name, version.schema.empty_table())
-        return f"SELECT {columns} FROM {identifier(name)}"
+    if version.snapshot is None or not files:
+        return f"SELECT {columns} FROM {_register(database, version, version.schema.empty_table())}"
+    storage = version.table.storage
+    if storage.backend_type != "local" and not open_httpfs(database, storage):
+        return f"SELECT {columns} FROM {_register(database, version, version.snapshot.dataset())}"
     paths = "[" + ", ".join(literal(path) for path in version.locate(files)) + "]"
     return (
         f"SELECT {columns} FROM read_parquet({paths}, hive_partitioning = true, "
         f"hive_types = {{{literal(PARTITION)}: DATE}}, "
         f"union_by_name = {str(_schemas_differ(version, files)).lower()})"
     )
+
+
+def _register(database: duckdb.DuckDBPyConnection, version: TableVersion, data: Any) -> str:
+    name = f"{version.source}_{version.name}_data"
+    database.register(name, data)
+    return identifier(name)
 
 
 def _schemas_differ(version: TableVersion, files: list[TableFile]) -> bool:
