@@ -200,14 +200,14 @@ class StorageConformance(ABC):
         assert self.list_raw(storage) == [FILE]
 
     def test_of_several_exclusive_writers_one_wins(self, storage: StorageBackend) -> None:
-        for round_ in range(5):
+        for round_ in range(3):
             key = f"raw/claim_{round_}"
 
             def write(number: int, key: str = key) -> bool:
                 storage.write_bytes(key, b"writer %d" % number, exclusive=True)
                 return True
 
-            winners = race(8, write)
+            winners = race(6, write)
             assert len(winners) == 1
             assert self.get_raw(storage, key) == b"writer %d" % winners[0]
 
@@ -280,7 +280,7 @@ class StorageConformance(ABC):
         assert self.get_raw(storage, SEALED) == b"destination"
 
     def test_of_several_movers_one_wins(self, storage: StorageBackend) -> None:
-        for round_ in range(5):
+        for round_ in range(3):
             source, destination = f"raw/ready/{round_}", f"raw/processing/{round_}"
             self.put_raw(storage, source, b"segment")
 
