@@ -48,6 +48,8 @@ ConfigDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
+_INTERRUPTED = 130
+
 
 @dataclass(frozen=True)
 class Request:
@@ -105,18 +107,29 @@ class Request:
         raise UsageError(f"name a source: {', '.join(lake.sources)}")
 
 
+def _say(text: str, *, err: bool = False, newline: bool = True) -> None:
+    """Print; a reader of the pipe who has seen enough does not end the work."""
+    try:
+        typer.echo(text, err=err, nl=newline)
+    except OSError as exc:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is still buffered too
+        if not isinstance(exc, BrokenPipeError):
+            raise FluxForgeError(f"the output cannot be written: {exc.strerror}") from exc
+
+
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, default=str, ensure_ascii=False))
+    _say(json.dumps(value, default=str, ensure_ascii=False))
 
 
-def _print_frame(frame: Any) -> None:
+def _print_frame(frame: Any, *, thousands_separator: bool = True) -> None:
     import polars as pl
 
     with pl.Config(
         tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True,
-        fmt_str_lengths=60, thousands_separator=True, tbl_width_chars=200,
+        fmt_str_lengths=60, thousands_separator=thousands_separator, tbl_width_chars=200,
     ):  # fmt: skip
-        typer.echo(str(frame))
+        _say(str(frame))
 
 
 @contextmanager
@@ -140,7 +153,7 @@ def _progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int | None,
         yield lambda done, total, note: None
         return
     if not sys.stderr.isatty():
-        yield lambda done, total, note: typer.echo(f"{label}: {note}", err=True)
+        yield lambda done, total, note: _say(f"{label}: {note}", err=True)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -183,7 +196,7 @@ def ingest(
                 p.frames, frames, f"{p.frames:,} frames, {p.bytes / 1e6:,.1f} MB, {p.gaps} gaps"
             ),
         )
-    _print_json(report.to_dict()) if as_json else typer.echo(repr(report))
+    _print_json(report.to_dict()) if as_json else _say(repr(report))
 
 
 @app.command()
@@ -201,7 +214,7 @@ def etl(
     lake = request.lake()
 
     def tell(report: Any) -> None:
-        _print_json(report.to_dict()) if as_json else typer.echo(repr(report))
+        _print_json(report.to_dict()) if as_json else _say(repr(report))
 
     if watch:
         with _terminating_as_interrupt():
@@ -230,7 +243,7 @@ def sql(
     """Run a SQL statement over the tables."""
     request = Request.read(settings, config, config_dir, as_json=as_json, most_words=0)
     frame = request.lake().sql(query).pl()
-    _print_json(frame.to_dicts()) if as_json else _print_frame(frame)
+    _print_json(frame.to_dicts()) if as_json else _print_frame(frame, thousands_separator=False)
 
 
 @app.command()
@@ -269,7 +282,7 @@ def verify(
     """Check the layout and the accounts; exit 1 if there are problems."""
     request = Request.read(settings, config, config_dir, as_json=as_json, most_words=0)
     report = request.lake().verify()
-    _print_json(report.to_dict()) if as_json else typer.echo(str(report))
+    _print_json(report.to_dict()) if as_json else _say(str(report))
     if not report.ok:
         raise typer.Exit(1)
 
@@ -306,7 +319,7 @@ def optimize(
         _print_json([asdict(report) for report in reports])
         return
     for report in reports:
-        typer.echo(f"{report.table}: {report.files_before} files are now {report.files_after}")
+        _say(f"{report.table}: {report.files_before} files are now {report.files_after}")
 
 
 @app.command()
@@ -325,7 +338,7 @@ def vacuum(
         _print_json(removed)
         return
     for table, paths in removed.items():
-        typer.echo(f"{table}: {len(paths)} files {'would be ' if dry_run else ''}deleted")
+        _say(f"{table}: {len(paths)} files {'would be ' if dry_run else ''}deleted")
 
 
 @app.command()
@@ -374,7 +387,7 @@ def demo(
     from fluxforge.demo import run_demo
 
     request = Request.read(settings, config, config_dir, most_words=0)
-    if not run_demo(request.overlays, request.config_dir, request.settings, frames, typer.echo):
+    if not run_demo(request.overlays, request.config_dir, request.settings, frames, _say):
         raise typer.Exit(1)
 
 
@@ -391,7 +404,7 @@ def config_show(
     shown = load_config(
         *request.overlays, config_dir=request.config_dir, overrides=request.settings
     )
-    typer.echo(OmegaConf.to_yaml(shown), nl=False)
+    _say(OmegaConf.to_yaml(shown), newline=False)
 
 
 @config_app.command("migrate")
@@ -401,12 +414,12 @@ def config_migrate(
     """Print an old configuration in today's form."""
     from fluxforge.config import migrate_file
 
-    typer.echo(migrate_file(old), nl=False)
+    _say(migrate_file(old), newline=False)
 
 
 def _version(shown: bool) -> None:
     if shown:
-        typer.echo(f"fluxforge {__version__}")
+        _say(f"fluxforge {__version__}")
         raise typer.Exit
 
 
@@ -428,13 +441,15 @@ def options(
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work found problems, 2 wrong use or settings."""
     try:
-        app()
+        code = app(standalone_mode=False) or 0
+    except typer.TyperException as exc:  # arguments that fit no command
+        message = " ".join(exc.format_message().split())
+        if message:
+            _say(f"fluxforge: {message}", err=True)
+        code = UsageError.exit_code
     except FluxForgeError as exc:
-        typer.echo(f"fluxforge: {exc}", err=True)
-        sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("fluxforge: interrupted; nothing is lost, run it again to carry on", err=True)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _say(f"fluxforge: {exc}", err=True)
+        code = exc.exit_code
+    if code == _INTERRUPTED:
+        _say("fluxforge: interrupted; nothing is lost, run it again to carry on", err=True)
+    sys.exit(code)
