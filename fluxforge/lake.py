@@ -300,8 +300,10 @@ class Lake:
         )
 
     def _written(self, source: str | None) -> list[tuple[str, str]]:
+        from fluxforge.sources import get_source
+
         catalog = self._catalog
-        names = catalog.sources() if source is None else [source]
+        names = catalog.sources() if source is None else [get_source(source).name]
         return [(name, table) for name in names for table in catalog.written(name)]
 
     def tables(self) -> pl.DataFrame:
