@@ -213,6 +213,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._farewell: asyncio.Task[None] | None = None
         self._frames = 0
+        self._opened_at = 0.0
 
     def start(self) -> asyncio.Task[None]:
         """Run in a task of its own, and return that."""
@@ -235,18 +236,17 @@ class Connection:
         ConnectionFailedError
             If the venue cannot be reached even once, or refuses for good.
         """
-        clock = asyncio.get_running_loop().time
         while not self._leaving:
-            started = clock()
             self._frames = 0
             try:
                 await self._session()
             except (OSError, TimeoutError, WebSocketException) as error:
-                await self._wait_to_return(error, clock() - started)
+                await self._wait_to_return(error)
 
-    async def _wait_to_return(self, error: Exception, lived: float) -> None:
+    async def _wait_to_return(self, error: Exception) -> None:
         if self._leaving:
             return
+        lived = asyncio.get_running_loop().time() - self._opened_at
         if self._frames and lived >= HEALTHY_SECONDS:
             self._backoff.reset()
         name = self._venue.source.name
@@ -276,6 +276,7 @@ class Connection:
             proxy=None if _is_loopback(self._venue.url) else True,
         ) as socket:
             self._socket = socket
+            self._opened_at = asyncio.get_running_loop().time()
             self._venue.opened()
             subscribing = asyncio.create_task(self._subscribe(socket, messages))
             try:

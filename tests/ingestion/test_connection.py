@@ -1,0 +1,410 @@
+"""Sockets that end in every way that sockets end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import socket
+import ssl
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import (
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidUpgrade,
+    InvalidURI,
+)
+from websockets.frames import Close
+from websockets.http11 import Response
+
+from fluxforge.errors import ConfigError, ConnectionFailedError
+from fluxforge.ingestion import connection
+from fluxforge.ingestion.connection import classify, shown
+from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
+from fluxforge.sources import get_source
+from fluxforge.sources.exchange import local_exchange
+from fluxforge.sources.faults import parse_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from websockets.asyncio.server import ServerConnection
+
+    Serve = Callable[..., Awaitable[str]]
+    MakeFrame = Callable[..., str]
+
+
+def closed(code: int | None) -> Exception:
+    close = None if code is None else Close(code, "")
+    kind = ConnectionClosedOK if code in (1000, 1001) else ConnectionClosedError
+    return kind(close, close, None if close is None else True)
+
+
+def status(code: int) -> Exception:
+    return InvalidStatus(Response(code, "", Headers()))
+
+
+@pytest.fixture
+def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again within milliseconds."""
+    original = connection.Backoff
+    monkeypatch.setattr(connection, "Backoff", lambda: original(first=0.01, cap=0.02))
+
+
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let half a second without a frame be a silence."""
+    source = type(get_source("coinbase"))
+    monkeypatch.setattr(source, "limits", replace(source.limits, silence_seconds=0.5))
+
+
+@pytest.mark.parametrize(
+    ("error", "before", "after"),
+    [
+        (closed(1000), "again", "again"),
+        (closed(1001), "again", "again"),
+        (closed(1006), "later", "later"),
+        (closed(1008), "later", "later"),
+        (closed(1009), "later", "later"),
+        (closed(1011), "later", "later"),
+        (closed(None), "later", "later"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "later", "later"),
+        (ConnectionResetError(), "later", "later"),
+        (socket.gaierror(-2, "Name or service not known"), "later", "later"),
+        (TimeoutError(), "later", "later"),
+        (InvalidMessage("did not receive a valid HTTP response"), "later", "later"),
+        (status(429), "later", "later"),
+        (status(500), "later", "later"),
+        (status(503), "later", "later"),
+        (status(401), "never", "later"),
+        (status(403), "never", "later"),
+        (status(404), "never", "later"),
+        (status(200), "never", "later"),
+        (InvalidUpgrade("Connection", "keep-alive"), "never", "later"),
+        (ssl.SSLCertVerificationError("self-signed"), "never", "later"),
+        (InvalidURI("x", "no scheme"), "never", "never"),
+        (ValueError("a bug"), "never", "never"),
+    ],
+    ids=repr,
+)
+def test_one_function_decides_what_an_end_means(error: Exception, before: str, after: str) -> None:
+    assert classify(error, reached=False) == before
+    assert classify(error, reached=True) == after
+
+
+def test_a_url_is_shown_without_what_may_be_secret() -> None:
+    assert shown("wss://key:secret@host:1/path?token=secret#x") == "wss://host:1/path"
+
+
+async def test_every_frame_of_every_kind_is_stored_byte_for_byte(
+    venue: Serve, lake: Any, make_frame: MakeFrame
+) -> None:
+    sent: list[str | bytes] = [
+        make_frame(0, text="é\u2028", slash="\\/"),
+        '{"channel":"subscriptions","sequence_num":1,"events":[]}',
+        '{ "spaces" :  "kept",\n "and":"line ends" }',
+        '{"type":"error","message":"failure to subscribe"}',
+        "not json at all",
+        "",
+        b"\x00\xff binary",
+        '{"big":"' + "x" * 6_000_000 + '"}',
+        make_frame(2),
+    ]
+
+    async def serve(socket: ServerConnection) -> None:
+        for data in sent:
+            await socket.send(data)
+        await socket.wait_closed()
+
+    report = await ingest(lake.config(await venue(serve)), "coinbase", frames=len(sent))
+    assert lake.frames() == [data.encode() if isinstance(data, str) else data for data in sent]
+    assert report.to_dict() == {
+        "frames": len(sent),
+        "bytes": sum(path.stat().st_size for path in lake.segments()),
+        "segments": 1,
+        "connections": 1,
+        "gaps": 0,
+    }
+
+
+async def test_what_a_venue_sends_in_fragments_is_one_frame(venue: Serve, lake: Any) -> None:
+    async def serve(socket: ServerConnection) -> None:
+        await socket.send(['{"a":', "1,", '"b":2}'])
+        await socket.wait_closed()
+
+    await ingest(lake.config(await venue(serve)), "coinbase", frames=1)
+    assert lake.frames() == [b'{"a":1,"b":2}']
+
+
+async def test_subscriptions_are_sent_and_frames_taken_before_any_answer(
+    venue: Serve, lake: Any, make_frame: MakeFrame
+) -> None:
+    heard: list[Any] = []
+
+    async def serve(socket: ServerConnection) -> None:
+        await socket.send(make_frame(0))  # before the client has said anything
+        heard.extend([json.loads(await socket.recv()) for _ in range(2)])
+        await socket.send(make_frame(1))
+        await socket.wait_closed()
+
+    await ingest(lake.config(await venue(serve)), "coinbase", frames=2)
+    assert [message["channel"] for message in heard] == ["heartbeats", "ticker"]
+    assert lake.frames() == [make_frame(0).encode(), make_frame(1).encode()]
+
+
+async def test_client_messages_keep_below_the_venues_rate_over_all_sockets(
+    venue: Serve, lake: Any, make_frame: MakeFrame
+) -> None:
+    heard: list[float] = []
+    complete = asyncio.Event()
+
+    async def serve(socket: ServerConnection) -> None:
+        async for _ in socket:
+            heard.append(asyncio.get_running_loop().time())
+            if len(heard) == 6:
+                complete.set()
+
+    products = "[" + ",".join(f"P{number}-USD" for number in range(25)) + "]"
+    config = lake.config(
+        await venue(serve),
+        f"ingestion.sources.coinbase.products={products}",
+        "ingestion.sources.coinbase.channels=[level2]",
+    )
+    pipeline = IngestionPipeline(config, "coinbase")
+    async with pipeline:
+        await complete.wait()
+        assert [task.done() for task in pipeline._collectors[0]._sockets] == [False] * 3
+    assert heard[-1] - heard[0] > 0.4  # five times 1/8 s, less what the way here may shift
+
+
+@pytest.mark.usefixtures("quick_backoff")
+@pytest.mark.parametrize("end", ["close 1000", "close 1001", "close 1011", "abort", "drop"])
+async def test_a_connection_that_ends_is_followed_by_another(
+    venue: Serve, lake: Any, make_frame: MakeFrame, end: str
+) -> None:
+    async def serve(socket: ServerConnection) -> None:
+        for number in range(50):
+            await socket.send(make_frame(number))
+        if end == "abort":
+            await socket.recv()
+            socket.transport.abort()
+        elif end == "drop":
+            socket.transport.close()
+        else:
+            await socket.close(int(end.split()[1]))
+
+    report = await ingest(lake.config(await venue(serve)), "coinbase", frames=150)
+    frames = [make_frame(number).encode() for number in range(50)]
+    envelopes = lake.envelopes()
+    assert [envelope.frame for envelope in envelopes] == frames * 3
+    assert len({envelope.conn for envelope in envelopes}) == report.connections == 3
+    assert [envelope.conn for envelope in envelopes] == sorted(e.conn for e in envelopes)
+    assert report.gaps == 0  # numbers start again with each connection
+
+
+async def test_a_normal_end_is_no_failure_and_costs_no_delay(
+    venue: Serve, lake: Any, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NeverAgain:
+        def next_delay(self) -> float:
+            raise AssertionError("a normal close must not wait")
+
+    monkeypatch.setattr(connection, "Backoff", NeverAgain)
+
+    async def serve(socket: ServerConnection) -> None:
+        await socket.send(make_frame(0))
+
+    report = await ingest(lake.config(await venue(serve)), "coinbase", frames=3)
+    assert report.connections == 3
+
+
+async def test_the_backoff_starts_over_after_health_and_only_then(
+    venue: Serve, lake: Any, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    waited: list[int] = []
+
+    class Recorded(connection.Backoff):
+        def __init__(self) -> None:
+            super().__init__(first=0.0, cap=0.0)
+            made.append(self)
+
+        def next_delay(self) -> float:
+            waited.append(self.attempts)
+            return super().next_delay()
+
+    monkeypatch.setattr(connection, "Backoff", Recorded)
+    monkeypatch.setattr(connection, "HEALTHY_SECONDS", 0.2)
+    seen = 0
+
+    async def serve(socket: ServerConnection) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 4:  # says nothing for long: no health
+            await asyncio.sleep(0.3)
+        elif seen == 5:
+            await socket.send(make_frame(0))
+            await asyncio.sleep(0.3)
+        elif seen >= 7:
+            await socket.send(make_frame(0))
+        await socket.close(1011)
+
+    await ingest(lake.config(await venue(serve)), "coinbase", frames=2)
+    assert waited[:6] == [0, 1, 2, 3, 0, 1]
+    assert len(made) == 1
+
+
+@pytest.mark.usefixtures("quick_backoff", "short_silence")
+async def test_silence_is_ended_by_a_new_connection(
+    venue: Serve, lake: Any, make_frame: MakeFrame
+) -> None:
+    async def serve(socket: ServerConnection) -> None:
+        await socket.send(make_frame(0))
+        await socket.wait_closed()
+
+    report = await ingest(lake.config(await venue(serve)), "coinbase", frames=3)
+    assert report.connections == 3
+
+
+@pytest.mark.usefixtures("short_silence")
+async def test_a_writer_that_is_behind_is_no_silence(
+    venue: Serve, lake: Any, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While frames wait for room nothing is received; that is not the venue's fault."""
+    from fluxforge.ingestion import intake
+
+    monkeypatch.setattr(intake, "BUFFER_BYTES", 1_000)
+
+    async def serve(socket: ServerConnection) -> None:
+        for number in range(15):
+            await socket.send(make_frame(number))
+        await socket.wait_closed()
+
+    config = lake.config(await venue(serve), "ingestion.flush_interval_seconds=0.7")
+    report = await ingest(config, "coinbase", frames=10)
+    assert report.connections == 1
+    assert lake.frames() == [make_frame(number).encode() for number in range(10)]
+
+
+async def test_lost_frames_are_counted_per_connection(
+    venue: Serve, lake: Any, make_frame: MakeFrame
+) -> None:
+    numbers = [[0, 1, 4, 5], [2, 3, 7]]
+
+    async def serve(socket: ServerConnection) -> None:
+        for number in numbers.pop(0):
+            await socket.send(make_frame(number))
+
+    report = await ingest(lake.config(await venue(serve)), "coinbase", frames=7)
+    assert (report.connections, report.gaps, report.missing) == (2, 3, 2 + 2 + 3)
+
+
+@pytest.mark.usefixtures("quick_backoff")
+async def test_the_exchanges_faults_are_all_survived_and_stored(lake: Any) -> None:
+    faults = parse_faults(
+        "nonjson@5,binary@6,malformed@7,unknown@8,large@9:6,skip@20:3,drop@40,burst@50:30"
+    )
+    with local_exchange(get_source("coinbase"), rate=0, faults=faults) as exchange:
+        report = await ingest(lake.config(exchange.url), "coinbase", frames=400)
+    assert report.connections == 2
+    assert (report.gaps, report.missing) == (1, 3)
+    envelopes = lake.envelopes()
+    assert len(envelopes) == 400
+    assert any(len(envelope.frame) > 5_900_000 for envelope in envelopes)
+    assert any(envelope.frame.startswith(b"\x00\xff") for envelope in envelopes)
+    assert any(b"\n" in envelope.frame for envelope in envelopes)
+
+
+# Venues that are not there, or do not want us
+
+
+async def test_a_venue_that_was_never_reached_is_given_up_with_a_clear_line(lake: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}/feed"
+        config = lake.config(f"{address}?token=hidden")
+        pipeline = IngestionPipeline(config, "coinbase", connect_patience_seconds=0.3)
+        await pipeline.start()
+        with pytest.raises(ConnectionFailedError) as caught:
+            await pipeline.wait_for_shutdown()
+    message = str(caught.value)
+    assert address in message
+    assert "ingestion.sources.coinbase.url" in message
+    assert "hidden" not in message
+    assert "\n" not in message
+    assert caught.value.exit_code == 1
+
+
+async def test_a_host_that_does_not_exist_is_given_up(lake: Any) -> None:
+    config = lake.config("ws://no-such-host.invalid")
+    pipeline = IngestionPipeline(config, "coinbase", connect_patience_seconds=0.1)
+    await pipeline.start()
+    with pytest.raises(ConnectionFailedError, match=r"no-such-host\.invalid"):
+        await pipeline.wait_for_shutdown()
+
+
+@pytest.mark.usefixtures("quick_backoff")
+async def test_a_venue_that_was_reached_once_is_tried_for_as_long_as_wanted(
+    venue: Serve, lake: Any, make_frame: MakeFrame
+) -> None:
+    attempts = 0
+
+    def turn_away(socket: ServerConnection, request: object) -> Any:
+        nonlocal attempts
+        attempts += 1
+        refusals = {3: HTTPStatus.NOT_FOUND, 4: HTTPStatus.FORBIDDEN}
+        if 1 < attempts < 12:
+            return socket.respond(refusals.get(attempts, HTTPStatus.SERVICE_UNAVAILABLE), "no")
+        return None
+
+    async def serve(socket: ServerConnection) -> None:
+        await socket.send(make_frame(0))
+        await socket.close(1011)
+
+    url = await venue(serve, process_request=turn_away)
+    pipeline = IngestionPipeline(
+        lake.config(url), "coinbase", frames=2, connect_patience_seconds=0.05
+    )
+    await pipeline.start()
+    await pipeline.wait_for_shutdown()
+    assert attempts == 12
+    assert len(lake.frames()) == 2
+
+
+async def test_a_refusal_at_the_door_ends_at_once(venue: Serve, lake: Any) -> None:
+    async def serve(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    url = await venue(serve, process_request=lambda socket, _: socket.respond(403, "go away"))
+    with pytest.raises(ConnectionFailedError, match="403"):
+        await ingest(lake.config(url), "coinbase")
+
+
+async def test_a_fatal_error_frame_is_stored_and_ends_with_the_venues_words(
+    venue: Serve, lake: Any, make_frame: MakeFrame
+) -> None:
+    refusal = '{"type":"error","message":"authentication failure"}'
+
+    async def serve(socket: ServerConnection) -> None:
+        await socket.send(make_frame(0))
+        await socket.send(refusal)
+        await socket.wait_closed()
+
+    with pytest.raises(ConnectionFailedError, match="authentication failure"):
+        await ingest(lake.config(await venue(serve)), "coinbase")
+    assert lake.frames() == [make_frame(0).encode(), refusal.encode()]
+
+
+@pytest.mark.parametrize("url", ["https://example.com", "localhost:8765", "ws://", ""])
+def test_an_address_that_cannot_be_right_is_a_wrong_setting(lake: Any, url: str) -> None:
+    config = lake.config("ws://x")
+    config.ingestion.sources.coinbase.url = url
+    with pytest.raises(ConfigError, match=r"ingestion\.sources\.coinbase\.url"):
+        IngestionPipeline(config, "coinbase")
