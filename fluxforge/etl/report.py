@@ -40,7 +40,7 @@ class SegmentReport:
     committed: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EtlReport:
     """What became of all segments of a run.
 
@@ -114,11 +114,33 @@ class EtlReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON would hold them."""
-        return asdict(self)
+        """Return the counts for machines.
+
+        Examples
+        --------
+        >>> EtlReport("coinbase", 1, 0, 3, 2, 1, {"ticker": 2}, {}, 0.4).to_dict()
+        {'segments': 1, 'lines_read': 3, 'lines_taken': 2, 'lines_quarantined': 1,
+         'rows': {'ticker': 2}}
+        """
+        fields = asdict(self)
+        names = ("segments", "lines_read", "lines_taken", "lines_quarantined", "rows")
+        return {name: fields[name] for name in names}
+
+    def __repr__(self) -> str:
+        words = [
+            f"{self.segments:,} segments",
+            f"{self.lines_read:,} lines read, {self.lines_taken:,} taken, "
+            f"{self.lines_quarantined:,} quarantined",
+            ", ".join(f"{count:,} {name}" for name, count in self.rows.items()) or "no rows",
+            f"{self.seconds:.1f} s",
+        ]
+        if self.repeated:
+            words.append(f"{self.repeated:,} segments were committed before")
+        if self.unknown_fields:
+            words.append(f"unknown fields: {', '.join(self.unknown_fields)}")
+        return f"<EtlReport {self.source}: {'; '.join(words)}>"
 
     def _repr_html_(self) -> str:
-        rows = {f"rows in {name}": count for name, count in self.rows.items()}
         return html_table(
             f"ETL of {self.source}",
             {
@@ -126,7 +148,8 @@ class EtlReport:
                 "lines read": self.lines_read,
                 "lines taken": self.lines_taken,
                 "lines quarantined": self.lines_quarantined,
-                **rows,
+                **{f"rows in {name}": count for name, count in self.rows.items()},
+                **{f"unknown field {name}": n for name, n in self.unknown_fields.items()},
                 "seconds": round(self.seconds, 2),
             },
         )
