@@ -40,7 +40,7 @@ class SegmentReport:
     committed: bool = True
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class EtlReport:
     """What became of all segments of a run.
 
@@ -127,10 +127,10 @@ class EtlReport:
         return {name: fields[name] for name in names}
 
     def __repr__(self) -> str:
+        lines = f"{self.lines_read:,} lines read, {self.lines_taken:,} taken"
         words = [
             f"{self.segments:,} segments",
-            f"{self.lines_read:,} lines read, {self.lines_taken:,} taken, "
-            f"{self.lines_quarantined:,} quarantined",
+            f"{lines}, {self.lines_quarantined:,} quarantined",
             ", ".join(f"{count:,} {name}" for name, count in self.rows.items()) or "no rows",
             f"{self.seconds:.1f} s",
         ]
