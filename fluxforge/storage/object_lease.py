@@ -138,7 +138,7 @@ class LeaseKeeper:
                         self._held.pop(lease.token, None)
                     return
                 self._write(lease, exclusive=False)
-            except StorageError as exc:
+            except Exception as exc:  # whatever it is, the other leases need this thread
                 logger.warning("the lease on %s could not be renewed: %s", lease.key, exc)
 
     def _is_lost(self, lease: ObjectLease) -> bool:

@@ -48,6 +48,8 @@ class BrokenStorage(MemoryStorage):
 
         def request(*args: Any, **kwargs: Any) -> Any:
             self.count += 1
+            if self.deadly and self.count >= self.number:
+                self.stop_renewing()
             if self.deadly and self.count > self.number:
                 raise Killed
             if self.count != self.number:
@@ -62,6 +64,12 @@ class BrokenStorage(MemoryStorage):
             raise StorageUnavailableError("no answer")
 
         return request
+
+    def stop_renewing(self) -> None:
+        """Leave the leases to lapse, as a dead process does."""
+        with self._leases._changed:
+            self._leases._held.clear()
+            self._leases._changed.notify_all()
 
 
 def on(objects: dict[str, Any]) -> MemoryStorage:
