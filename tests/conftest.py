@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fluxforge import Lake
+from fluxforge.segments import read_segment
+from fluxforge.sources import get_source
+from fluxforge.sources.exchange import local_exchange
+from fluxforge.sources.faults import parse_faults
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fluxforge.testing.s3_server import S3Server
 
@@ -33,3 +43,69 @@ def s3_server() -> Iterator[S3Server]:
 
     with run() as server:
         yield server
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recording, and what plain Python finds in it."""
+
+    path: Path
+
+    @cached_property
+    def frames(self) -> dict[str, list[bytes]]:
+        """The frames of each connection, in order."""
+        found: dict[str, list[bytes]] = {}
+        for envelope in read_segment(self.path):
+            found.setdefault(envelope.conn, []).append(envelope.frame)
+        return found
+
+    @property
+    def count(self) -> int:
+        """All frames."""
+        return sum(len(frames) for frames in self.frames.values())
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The rows of each table, repeats included."""
+        lists = {
+            "l2_data": ("orderbook", "updates"),
+            "market_trades": ("trades", "trades"),
+            "ticker": ("ticker", "tickers"),
+            "candles": ("candles", "candles"),
+        }
+        rows: Counter[str] = Counter()
+        for frames in self.frames.values():
+            for frame in frames:
+                message = json.loads(frame)
+                if message["channel"] in lists:
+                    table, name = lists[message["channel"]]
+                    rows[table] += sum(len(event[name]) for event in message["events"])
+        return dict(sorted(rows.items()))
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Callable[[Path], Recorded]:
+    """Return what reads a recording."""
+    return Recorded
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Return 1,200 frames of the market model over two connections, compressed."""
+    import pyarrow as pa
+
+    folder = tmp_path_factory.mktemp("recording")
+    faults = parse_faults("drop@500")
+    with local_exchange(get_source("coinbase"), seed=11, rate=0, faults=faults) as exchange:
+        lake = Lake(
+            overrides=[
+                f"storage.base_dir={folder}",
+                f"ingestion.sources.coinbase.url={exchange.url}",
+            ]
+        )
+        lake.ingest_sync("coinbase", frames=1200)
+    path = folder / "recording.ndjson.zst"
+    with pa.CompressedOutputStream(str(path), "zstd") as out:
+        for segment in sorted((folder / lake.layout.ready("coinbase")).iterdir()):
+            out.write(segment.read_bytes())
+    return Recorded(path)
