@@ -10,7 +10,7 @@ from fluxforge.errors import FileExistsAlreadyError, FileMissingError
 from fluxforge.layout import SegmentName, join_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from fluxforge.storage.base import StorageBackend
 
@@ -60,7 +60,7 @@ class Claim:
     orphan: bool
 
 
-def claim_segments(storage: StorageBackend, folders: SegmentFolders) -> Iterator[Claim]:
+def claim_segments(storage: StorageBackend, folders: SegmentFolders) -> Generator[Claim]:
     """Yield the segments that wait, oldest first, each held until the next is asked for.
 
     Those that a dead worker left in ``processing/`` come first. Segments that other living
@@ -88,7 +88,7 @@ def _segment_names(storage: StorageBackend, folder: str) -> list[str]:
     return sorted(name for name in names if SegmentName.parse(name))
 
 
-def _claim(storage: StorageBackend, folders: SegmentFolders, name: str) -> Iterator[Claim]:
+def _claim(storage: StorageBackend, folders: SegmentFolders, name: str) -> Generator[Claim]:
     ready, processing = join_key(folders.ready, name), join_key(folders.processing, name)
     lease = storage.acquire_lease(processing)
     if lease is None:

@@ -106,9 +106,8 @@ class SegmentCommit:
                 self._discard(table, files)
                 time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311
                 continue
-            except BaseException:
-                # Nobody knows whether the commit arrived: the files may be part of the table.
-                raise
+            # After any other error nobody knows whether the commit arrived: the files stay, for
+            # the sweep of the next attempt.
             self._discard(table, files)
             return False
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")

@@ -96,4 +96,8 @@ def open_database(
             raise StorageFullError(
                 f"no space left in {work_dir}: free some, or set TMPDIR"
             ) from exc
+        if isinstance(exc, duckdb.OutOfMemoryException):
+            raise SegmentError(
+                f"{memory_limit_mb} MB do not suffice ({message}): raise etl.memory_limit_mb"
+            ) from exc
         raise SegmentError(message) from exc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from fluxforge.etl.transform import transform_segment
 from fluxforge.layout import join_key
 from fluxforge.segments import quarantine_name
 from fluxforge.sources import get_source
+from fluxforge.storage.disk import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,13 +96,13 @@ class ETLJob:
             raise ConfigError("give storage=, or both storage_input= and storage_output=")
         self._input = read_from
         self._output = write_to
-        self._folders = folders or SegmentFolders.beside(input_path)
+        self._folders = folders or SegmentFolders.beside(join_key(input_path))
         self._output_path = output_path
         self._delete = delete_after_processing
         self._memory_limit_mb = memory_limit_mb
         self._threads = threads
         self._on_progress = on_progress
-        self.source = input_path.rstrip("/").rpartition("/")[2]
+        self.source = join_key(input_path).rpartition("/")[2]
         self._tables = get_source(self.source).tables
 
     def process_all_segments(self) -> EtlReport:
@@ -119,22 +121,28 @@ class ETLJob:
         reports: list[SegmentReport] = []
         failures: dict[str, Exception] = {}
         waiting = count_waiting(self._input, self._folders)
-        for claim in claim_segments(self._input, self._folders):
-            try:
-                reports.append(self._process(claim))
-            except (SegmentError, TableError, CommitConflictError) as exc:
-                logger.error("%s stays in processing: %s", claim.name, exc)
-                failures[claim.name] = exc
-            if self._on_progress is not None:
-                done = len(reports) + len(failures)
-                self._on_progress(done, max(done, waiting))
+        # Closed at once if this raises: a claim that lived on in the traceback would lock the
+        # segment for this process's next try.
+        with closing(claim_segments(self._input, self._folders)) as claims:
+            for claim in claims:
+                try:
+                    reports.append(self._process(claim))
+                except (SegmentError, TableError, CommitConflictError) as exc:
+                    logger.error("%s stays in processing: %s", claim.name, exc)
+                    failures[claim.name] = exc
+                if self._on_progress is not None:
+                    done = len(reports) + len(failures)
+                    self._on_progress(done, max(done, waiting))
         report = EtlReport.of(self.source, reports, time.monotonic() - started)
         if failures:
             raise SegmentsFailedError(failures, report) from next(iter(failures.values()))
         return report
 
     def _process(self, claim: Claim) -> SegmentReport:
-        with tempfile.TemporaryDirectory(prefix="fluxforge-etl-") as name:
+        with (
+            translated(f"the work on {claim.name}"),
+            tempfile.TemporaryDirectory(prefix="fluxforge-etl-") as name,
+        ):
             work_dir = Path(name)
             path = self._input.fetch(claim.key, work_dir)
             with transform_segment(
@@ -157,7 +165,7 @@ class ETLJob:
 
     def _commit(self, claim: Claim, rows: SegmentRows, work_dir: Path) -> SegmentReport:
         account = rows.account()
-        self._quarantine(claim, rows)
+        self._quarantine(claim, rows, work_dir)
         commit = SegmentCommit(self._output, self._output_path, rows, claim.name, work_dir)
         committed = commit.run(account, self._tables.channels)
         if claim.orphan:
@@ -172,11 +180,13 @@ class ETLJob:
             committed=committed,
         )
 
-    def _quarantine(self, claim: Claim, rows: SegmentRows) -> None:
-        records = b"".join(line.record() for line in rows.quarantined())
-        if records:
-            name = quarantine_name(claim.name, rows.fingerprint.digest)
+    def _quarantine(self, claim: Claim, rows: SegmentRows, work_dir: Path) -> None:
+        name = quarantine_name(claim.name, rows.fingerprint.digest)
+        records = work_dir / name
+        with records.open("wb") as file:
+            file.writelines(line.record() for line in rows.quarantined())
+        if records.stat().st_size:
             key = join_key(self._folders.quarantine, name)
             # One name and one content, however often it is tried: never twice, never half.
-            self._input.write_bytes(key, records)
+            self._input.write_file(records, key)
             logger.warning("%s: lines that no table takes are in %s", claim.name, key)

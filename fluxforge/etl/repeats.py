@@ -74,6 +74,7 @@ def _known_keys(
             [table.storage.get_full_path(key) for key in overlapping],
             storage_options=table.storage.get_storage_options() or None,
             hive_partitioning=False,
+            glob=False,
         )
         .filter(pl.col("symbol").is_in(symbols))
         .select(channel.key)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import SegmentError
 from fluxforge.etl.database import fill, identifier, literal, literals, open_database, sql
-from fluxforge.etl.sieve import sieve
+from fluxforge.etl.parts import sieve, split
 from fluxforge.segments import Fingerprint, Quarantined
+from fluxforge.storage.disk import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,10 +19,15 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from fluxforge.etl.parts import Part
     from fluxforge.sources.base import Channel, SourceTables
 
 _LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
 _SLACK = 1024
+_READ_AT_ONCE = 1 << 20
+_PART_BYTES = 16 << 20
+_MEMORY_PER_BYTE = 40
+"""What JSON on its way to rows takes of memory, as measured, with some to spare."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,82 @@ class SegmentRows:
         self.fingerprint = fingerprint
         self._path = path
         self._tables = tables
+        self._unknown_fields: Counter[str] = Counter()
+        database.execute(classify_sql(None, tables))
+        database.execute("CREATE TEMP TABLE classified AS SELECT * EXCLUDE (data) FROM part")
+        database.execute("CREATE TEMP VIEW frames AS SELECT * FROM part WHERE reason IS NULL")
+        for channel in tables.channels.values():
+            table = identifier(f"rows_{channel.name}")
+            database.execute(f"CREATE TEMP TABLE {table} AS {_rows_sql(channel)}")
+
+    def add(self, part: Part) -> None:
+        """Make the rows of some more lines.
+
+        Raises
+        ------
+        SegmentError
+            If the lines cannot be read, or a channel's SQL fails on them.
+        """
+        import duckdb
+
+        try:
+            lines = self._read(part)
+        except duckdb.InvalidInputException:
+            lines = -1
+        if lines != part.lines:
+            # The JSON reader stumbled over something. Every line that Python cannot read either
+            # is replaced by one that is refused, so that all others come through.
+            self._read(sieve(part))
+        for channel in self._tables.channels.values():
+            make_rows(self.database, channel)
+        self._refuse_nameless(part)
+        self._count_unknown_fields()
+        self.database.execute("INSERT INTO classified SELECT * EXCLUDE (data) FROM part")
+
+    def _read(self, part: Part) -> int:
+        self.database.execute(classify_sql(part, self._tables))
+        return self._count("part")
+
+    def _refuse_nameless(self, part: Part) -> None:
+        """Quarantine whole frames that hold a row without a symbol."""
+        refused = 0
+        for channel in self._tables.channels.values():
+            table = identifier(f"rows_{channel.name}")
+            found = self.database.execute(
+                f"UPDATE part SET reason = {literal(f'a row for {channel.name} has no symbol')} "
+                f"WHERE line_no IN (SELECT line_no FROM {table} "
+                f"WHERE line_no > {part.before} AND coalesce(symbol, '') = '')"
+            ).fetchone()
+            refused += found[0] if found else 0
+        if not refused:
+            return
+        for channel in self._tables.channels.values():
+            self.database.execute(
+                f"DELETE FROM {identifier(f'rows_{channel.name}')} WHERE line_no > {part.before} "
+                "AND line_no IN (SELECT line_no FROM part WHERE reason IS NOT NULL)"
+            )
+
+    def _count_unknown_fields(self) -> None:
+        for channel in self._tables.channels.values():
+            container, _, item = channel.rows.rpartition(".")
+            event = container.replace("[*]", "[0]") or "$"
+            query = fill(
+                "unknown_fields",
+                places=literals(["$", event, f"{event}.{item}[0]"]),
+                takes=literals(channel.takes),
+                known=literals(sorted(channel.known_fields | set(self._tables.fields))),
+            )
+            for kind, name, frames in self.database.execute(query).fetchall():
+                self._unknown_fields[f"{kind}.{name}"] += frames
+
+    def finish(self) -> None:
+        """Make what needs all lines: the runs of the venue's numbers."""
+        for channel in self._tables.channels.values():
+            self.database.execute(f"ALTER TABLE {identifier(f'rows_{channel.name}')} DROP line_no")
+        self.database.execute(
+            "CREATE TEMP TABLE rows_sequences AS "
+            f"SELECT *, CAST(ts_recv AS DATE) AS date FROM (\n{sql('sequences')}\n)"
+        )
 
     def account(self) -> Account:
         """Count what became of every line.
@@ -97,46 +180,31 @@ class SegmentRows:
             quarantined,
             frames=dict(frames),
             rows={name: count for name, count in rows.items() if count},
-            unknown_fields=self._unknown_fields(),
+            unknown_fields=dict(sorted(self._unknown_fields.items())),
         )
 
     def _count(self, table: str) -> int:
         found = self.database.execute(f"SELECT count(*) FROM {identifier(table)}").fetchone()
         return int(found[0]) if found else 0
 
-    def _unknown_fields(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for channel in self._tables.channels.values():
-            container, _, item = channel.rows.rpartition(".")
-            event = container.replace("[*]", "[0]")
-            query = fill(
-                "unknown_fields",
-                event=literal(event or "$"),
-                item=literal(f"{event}.{item}[0]"),
-                takes=literals(channel.takes),
-                known=literals(sorted(channel.known_fields | set(self._tables.fields))),
-            )
-            for kind, name, frames in self.database.execute(query).fetchall():
-                found[f"{kind}.{name}"] = frames
-        return found
-
     def quarantined(self) -> Iterator[Quarantined]:
-        """Yield the lines that no table took, as they stand in the segment."""
-        reasons = dict(
-            self.database.execute(
-                "SELECT line_no, reason FROM classified WHERE reason IS NOT NULL"
-            ).fetchall()
+        """Yield the lines that no table took, as they stand in the segment.
+
+        Ask nothing else of the database meanwhile.
+        """
+        refused = self.database.execute(
+            "SELECT line_no, reason FROM classified WHERE reason IS NOT NULL ORDER BY line_no"
         )
-        if not reasons:
-            return
+        wanted = refused.fetchone()
         number = 0
-        with self._path.open("rb") as file:
-            for line in file:
+        with translated(str(self._path)), self._path.open("rb") as file:
+            while wanted is not None and (line := file.readline()):
                 if not line.strip():
                     continue
                 number += 1
-                if number in reasons:
-                    yield Quarantined(number, reasons[number], line.removesuffix(b"\n"))
+                if number == wanted[0]:
+                    yield Quarantined(number, wanted[1], line.removesuffix(b"\n"))
+                    wanted = refused.fetchone()
 
 
 @contextmanager
@@ -168,51 +236,31 @@ def transform_segment(
         fingerprint = Fingerprint.of(path)
     except OSError as exc:
         raise SegmentError(f"{path.name} cannot be read: {exc.strerror}") from exc
+    part_bytes = min(_PART_BYTES, memory_limit_mb * 1_000_000 // _MEMORY_PER_BYTE)
     with open_database(work_dir, memory_limit_mb=memory_limit_mb, threads=threads) as database:
-        _classify(database, path, tables, fingerprint, work_dir)
-        for channel in tables.channels.values():
-            make_rows(database, channel)
-            _refuse_nameless(database, channel)
-            database.execute(f"ALTER TABLE {identifier(f'rows_{channel.name}')} DROP line_no")
-        make_sequences(database)
-        yield SegmentRows(database, path, tables, fingerprint)
+        rows = SegmentRows(database, path, tables, fingerprint)
+        for part in split(path, work_dir, part_bytes):
+            rows.add(part)
+        rows.finish()
+        yield rows
 
 
-def _classify(
-    database: duckdb.DuckDBPyConnection,
-    path: Path,
-    tables: SourceTables,
-    fingerprint: Fingerprint,
-    work_dir: Path,
-) -> None:
-    import duckdb
+def classify_sql(part: Part | None, tables: SourceTables) -> str:
+    """Return the statement that reads lines and finds what is wrong with each.
 
-    try:
-        lines = _read_lines(database, path, tables, fingerprint.longest)
-    except duckdb.InvalidInputException:
-        lines = -1
-    if lines != fingerprint.lines:
-        # The JSON reader stumbled over something. Every line that Python cannot read either is
-        # replaced by one that is refused, so that all others come through, under their numbers.
-        clean = sieve(path, work_dir / f"{path.name}.sieved")
-        _read_lines(database, clean, tables, fingerprint.longest)
-    database.execute("CREATE TEMP VIEW frames AS SELECT * FROM classified WHERE reason IS NULL")
-
-
-def _read_lines(
-    database: duckdb.DuckDBPyConnection, path: Path, tables: SourceTables, longest: int
-) -> int:
-    database.execute(classify_sql(path, tables, longest))
-    found = database.execute("SELECT count(*) FROM classified").fetchone()
-    return int(found[0]) if found else 0
-
-
-def classify_sql(path: Path, tables: SourceTables, longest: int) -> str:
-    """Return the statement that reads a segment's lines and finds what is wrong with each."""
+    Without a part it makes the same table, empty.
+    """
+    lines = sql("no_lines")
+    if part is not None:
+        lines = fill(
+            "lines",
+            path=literal(str(part.path)),
+            before=part.before,
+            longest=max(part.longest + _SLACK, _READ_AT_ONCE),
+        )
     return fill(
         "classify",
-        path=literal(str(path)),
-        longest=max(longest + _SLACK, 16 << 20),
+        lines=lines,
         latest_ns=_LATEST_NS,
         frames=tables.frames_sql,
         control=literals(tables.control),
@@ -226,7 +274,8 @@ def _reason_sql(channel: Channel) -> str:
     path = literal(channel.rows)
     if container:
         whole = (
-            f"len(list_filter(json_type(data, {path}), lambda t: t = 'ARRAY')) "
+            f"json_type(data, {literal(container)}) = 'ARRAY' "
+            f"AND len(list_filter(json_type(data, {path}), lambda t: t = 'ARRAY')) "
             f"= json_array_length(data, {literal(container)})"
         )
     else:
@@ -240,40 +289,18 @@ def _reason_sql(channel: Channel) -> str:
     )
 
 
+def _rows_sql(channel: Channel) -> str:
+    repeat = ", false AS is_repeat" if channel.keep == "first" else ""
+    return f"SELECT *{repeat}, CAST(ts_recv AS DATE) AS date FROM (\n{channel.sql}\n)"
+
+
 def make_rows(database: duckdb.DuckDBPyConnection, channel: Channel) -> None:
-    """Run a channel's SQL over the view ``frames`` into the table ``rows_<channel>``."""
+    """Run a channel's SQL over the view ``frames`` and add to the table ``rows_<channel>``."""
     import duckdb
 
-    table = identifier(f"rows_{channel.name}")
-    repeat = ""
-    if channel.keep == "first":
-        repeat = ", false AS is_repeat"
     try:
-        database.execute(
-            f"CREATE TEMP TABLE {table} AS SELECT *{repeat}, "
-            f"CAST(ts_recv AS DATE) AS date FROM (\n{channel.sql}\n)"
-        )
+        database.execute(f"INSERT INTO {identifier(f'rows_{channel.name}')} {_rows_sql(channel)}")
+    except duckdb.OutOfMemoryException:
+        raise
     except duckdb.Error as exc:
         raise SegmentError(f"{channel.name}.sql: {str(exc).splitlines()[0]}") from exc
-
-
-def make_sequences(database: duckdb.DuckDBPyConnection) -> None:
-    """Write down which of the venue's numbers were received, into ``rows_sequences``."""
-    database.execute(
-        "CREATE TEMP TABLE rows_sequences AS "
-        f"SELECT *, CAST(ts_recv AS DATE) AS date FROM (\n{sql('sequences')}\n)"
-    )
-
-
-def _refuse_nameless(database: duckdb.DuckDBPyConnection, channel: Channel) -> None:
-    """Quarantine whole frames that hold a row without a symbol."""
-    table = identifier(f"rows_{channel.name}")
-    nameless = f"SELECT DISTINCT line_no FROM {table} WHERE coalesce(symbol, '') = ''"
-    if not database.execute(f"SELECT 1 FROM ({nameless}) LIMIT 1").fetchall():
-        return
-    reason = literal(f"a row for {channel.name} has no symbol")
-    database.execute(f"CREATE OR REPLACE TEMP TABLE nameless AS {nameless}")
-    database.execute(
-        f"UPDATE classified SET reason = {reason} WHERE line_no IN (SELECT line_no FROM nameless)"
-    )
-    database.execute(f"DELETE FROM {table} WHERE line_no IN (SELECT line_no FROM nameless)")

@@ -14,7 +14,7 @@ FROM (
     FROM (
         SELECT conn, seq, min(ts_sent) AS ts_sent, min(ts_recv) AS ts_recv, count(*) AS frames
         FROM classified
-        WHERE conn IS NOT NULL AND seq IS NOT NULL AND ts_recv IS NOT NULL
+        WHERE conn IS NOT NULL AND seq >= 0 AND ts_recv IS NOT NULL
         GROUP BY conn, seq
     )
 )

@@ -2,13 +2,9 @@
 -- Looks at each frame, its first event, and the first item of that event's list.
 SELECT kind, field, count(*) AS frames
 FROM (
-    SELECT kind, unnest(list_distinct(flatten([
-        coalesce(json_keys(data), []),
-        coalesce(json_keys(data, $event), []),
-        coalesce(json_keys(data, $item), [])
-    ]))) AS field
-    FROM classified
-    WHERE reason IS NULL AND list_contains($takes, kind)
+    SELECT kind, unnest(list_distinct(flatten(json_keys(data, $places)))) AS field
+    FROM frames
+    WHERE list_contains($takes, kind)
 )
 WHERE NOT list_contains($known, field)
 GROUP BY ALL

@@ -8,11 +8,11 @@
 SELECT
     line_no,
     candle.product_id                       AS symbol,
-    to_timestamp(TRY_CAST(candle."start" AS BIGINT)) AS ts_event,
+    epoch_time(candle."start")              AS ts_event,
     ts_recv,
     seq,
     conn,
-    to_timestamp(TRY_CAST(candle."start" AS BIGINT)) AS "start",
+    epoch_time(candle."start")              AS "start",
     number(candle.open)                     AS open,
     number(candle.high)                     AS high,
     number(candle.low)                      AS low,

@@ -6,7 +6,7 @@
 SELECT
     * EXCLUDE (part),
     coalesce(part[1], CASE WHEN part[2] = 'error' THEN 'error' END) AS kind,
-    TRY_CAST(part[3] AS BIGINT)                                     AS seq,
+    whole_number(part[3])                                           AS seq,
     instant(part[4])                                                AS ts_sent
 FROM (
     SELECT *, json_extract_string(data, ['$.channel', '$.type', '$.sequence_num', '$.timestamp']) AS part

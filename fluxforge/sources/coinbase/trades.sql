@@ -12,7 +12,7 @@ SELECT
     ts_recv,
     seq,
     conn,
-    TRY_CAST(trade.trade_id AS BIGINT)      AS trade_id,
+    whole_number(trade.trade_id)            AS trade_id,
     number(trade.price)                     AS price,
     number(trade.size)                      AS size,
     CASE trade.side WHEN 'SELL' THEN 'buy' WHEN 'BUY' THEN 'sell' END AS side,

@@ -1,0 +1,93 @@
+"""A segment in parts that memory can hold, and the slow way through a part that is unreadable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluxforge.storage.disk import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+_REFUSED = b"{}\n"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a segment's lines, in a file of their own.
+
+    Attributes
+    ----------
+    path
+        The file; the next part takes its place.
+    before
+        Lines of the segment that come before; blank ones are left out everywhere.
+    lines
+        Lines in this part.
+    longest
+        Bytes of the longest line.
+    """
+
+    path: Path
+    before: int
+    lines: int
+    longest: int
+
+
+def split(path: Path, work_dir: Path, size: int) -> Iterator[Part]:
+    """Copy a segment's lines into parts of at most `size` bytes, one after the other.
+
+    A line that is longer is a part by itself.
+
+    Raises
+    ------
+    StorageFullError, StorageError
+        If the segment cannot be read, or `work_dir` cannot hold a part.
+    """
+    target = work_dir / f"{path.name}.part"
+    before = 0
+    with translated(str(path)), path.open("rb") as source:
+        for lines in _batches(source, size):
+            with translated(str(target)), target.open("wb") as file:
+                file.writelines(lines)
+            count, longest = len(lines), max(map(len, lines))
+            lines.clear()  # they are on the disk now, and their transformation needs the memory
+            yield Part(target, before, count, longest)
+            before += count
+
+
+def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    total = 0
+    for line in lines:
+        if not line.strip():
+            continue
+        if batch and total + len(line) > size:
+            yield batch
+            batch, total = [], 0
+        batch.append(line)
+        total += len(line)
+    if batch:
+        yield batch
+
+
+def sieve(part: Part) -> Part:
+    """Copy a part, each unreadable line replaced by ``{}``, which no table takes.
+
+    Every line keeps its number. The segment stays as it is: what is quarantined is read from
+    there.
+    """
+    clean = part.path.with_name(f"{part.path.name}.sieved")
+    with translated(str(clean)), part.path.open("rb") as source, clean.open("wb") as target:
+        target.writelines(line if _is_readable(line) else _REFUSED for line in source)
+    return Part(clean, part.before, part.lines, part.longest)
+
+
+def _is_readable(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line.decode()), dict)
+    except (ValueError, RecursionError):
+        return False
