@@ -310,6 +310,17 @@ class Table:
             return all(file.path in present for file in files)
         return True
 
+    def sync(self, since: Snapshot | None = None) -> None:
+        """Return when the table's log is durable: what was committed survives a loss of power.
+
+        Parameters
+        ----------
+        since
+            Only what was committed after this version, and the version itself.
+        """
+        after = "" if since is None else f"{since.version:020d}"
+        self.storage.sync(self.storage.join_path(self.path, _LOG), after)
+
     def replace(
         self, snapshot: Snapshot, old: Sequence[TableFile], new: Sequence[DataFile]
     ) -> None:

@@ -2,7 +2,8 @@
 
 Each table's commit carries the segment's digest. Whoever commits it second, after a crash or
 beside another worker, is refused, and throws its own files away. The ledger, the table
-``segments``, is committed last: a segment that stands there is done.
+``segments``, is committed last: a segment that stands there is done. All of it is durable
+before the segment is deleted: deltalake by itself does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class SegmentCommit:
         for attempt in range(_TRIES):
             snapshot = table.ensure(schema)
             if snapshot.has_transaction(digest):
+                table.sync()  # whoever committed it may have died before this
                 return False
             if channel is not None and first_wins:
                 flag_repeats(self._rows.database, table, snapshot, channel)
@@ -100,6 +102,7 @@ class SegmentCommit:
                 if table.commit(
                     snapshot, files, digest, {"segment": self._segment}, at_version=first_wins
                 ):
+                    table.sync(since=snapshot)
                     return True
             except CommitConflictError:
                 # Which rows repeat others depends on what is committed: look again.
@@ -109,6 +112,7 @@ class SegmentCommit:
             # After any other error nobody knows whether the commit arrived: the files stay, for
             # the sweep of the next attempt.
             self._discard(table, files)
+            table.sync(since=snapshot)
             return False
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 

@@ -239,6 +239,13 @@ class StorageBackend(ABC):
 
     # For other libraries
 
+    def sync(self, path: str, after: str = "") -> None:
+        """Return when what other libraries wrote is durable: files directly in the folder `path`.
+
+        Names that sort before `after` are left out. An object store's writes are durable when
+        they return, so that only disks have something to do.
+        """
+
     @abstractmethod
     def get_storage_options(self) -> dict[str, str]:
         """Return the options under which Polars and deltalake open :meth:`get_full_path`."""

@@ -220,6 +220,16 @@ class LocalStorage(StorageBackend):
 
     # For other libraries
 
+    def sync(self, path: str, after: str = "") -> None:
+        folder = self._path(path)
+        with translated(path):
+            for entry in os.scandir(folder):
+                if entry.name < after or not entry.is_file():
+                    continue
+                with suppress(FileNotFoundError), Path(entry.path).open("r+b") as file:
+                    sync_file(file)
+            sync_directory(folder)
+
     def get_storage_options(self) -> dict[str, str]:
         return {}
 
