@@ -239,7 +239,7 @@ class StorageBackend(ABC):
 
     # For other libraries
 
-    def sync(self, path: str, after: str = "") -> None:
+    def sync(self, path: str, after: str = "") -> None:  # noqa: B027 -- most have nothing to do
         """Return when what other libraries wrote is durable: files directly in the folder `path`.
 
         Names that sort before `after` are left out. An object store's writes are durable when
