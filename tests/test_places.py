@@ -6,7 +6,6 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
 from omegaconf import OmegaConf
 
@@ -16,6 +15,8 @@ from fluxforge.sources import get_source
 from fluxforge.sources.exchange import local_exchange
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from fluxforge.testing.s3_server import S3Server
 
 pytestmark = pytest.mark.s3
