@@ -214,7 +214,7 @@ def test_collectors_that_are_killed_lose_nothing_they_had_flushed(
     lake: Any, tmp_path: Path
 ) -> None:
     """Five collectors are killed while a sixth writes the same source, and goes on unharmed."""
-    rounds = 5 * int(os.environ.get("FLUXFORGE_LONG", "1"))
+    rounds = int(5 * float(os.environ.get("FLUXFORGE_LONG", "1")))
     chance = random.Random(5)
     flushed = []
     with local_exchange(get_source("coinbase"), rate=1_500) as exchange:
