@@ -46,7 +46,8 @@ def translated(what: str) -> Iterator[None]:
             raise AccessDeniedError(
                 f"no permission for {what} ({reason}): change its owner or storage.base_dir"
             ) from exc
-        raise StorageError(f"{what}: {reason}") from exc
+        where = f" ({exc.filename}): look at storage.base_dir" if exc.filename else ""
+        raise StorageError(f"{what}: {reason}{where}") from exc
 
 
 def sync_file(file: BinaryIO | FileIO) -> None:
