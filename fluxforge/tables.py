@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import CommitConflictError, FluxForgeError, TableError, UnknownTableError
+from fluxforge.errors import (
+    CommitConflictError,
+    FluxForgeError,
+    StorageFullError,
+    TableError,
+    UnknownTableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +41,9 @@ _SETTINGS = {
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
 _COMMIT_TRIES = 100
+
+_DRAWING = re.compile("\x1b\\[[0-9;]*m|\u21b3")
+_FULL_DISK = re.compile(r"No space left|quota exceeded|os error (28|112)\b", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -409,8 +419,21 @@ def _translated(what: str) -> Iterator[None]:
     except CommitFailedError as exc:
         raise CommitConflictError(f"{what}: another commit came first") from exc
     except (DeltaError, OSError, ValueError) as exc:
-        raise TableError(f"{what}: {_first_line(exc)}") from exc
+        message = _one_line(exc)
+        if _FULL_DISK.search(message):
+            raise StorageFullError(
+                f"no space left for {what}: free some and run the same again"
+            ) from exc
+        raise TableError(f"{what}: {message}") from exc
 
 
-def _first_line(exc: Exception) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0][:300]
+def _one_line(exc: Exception) -> str:
+    r"""Join what deltalake draws as a tree: the cause is on its last line.
+
+    Examples
+    --------
+    >>> _one_line(OSError("Generic error\n  \x1b[31m\u21b3\x1b[0m No space left (os error 28)"))
+    'Generic error: No space left (os error 28)'
+    """
+    lines = _DRAWING.sub("", str(exc)).splitlines()
+    return ": ".join(line.strip() for line in lines if line.strip())[:300] or type(exc).__name__
