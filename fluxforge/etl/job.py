@@ -128,7 +128,7 @@ class ETLJob:
                 try:
                     reports.append(self._process(claim))
                 except (SegmentError, TableError, CommitConflictError) as exc:
-                    logger.error("%s stays in processing: %s", claim.name, exc)
+                    logger.info("%s stays in processing: %s", claim.name, exc)
                     failures[claim.name] = exc
                 if self._on_progress is not None:
                     done = len(reports) + len(failures)
