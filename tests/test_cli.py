@@ -1,0 +1,487 @@
+"""The command as people run it: real processes, real sockets, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+import fluxforge
+from fluxforge import Lake
+from fluxforge.segments import read_segment
+from fluxforge.sources import get_source
+from fluxforge.sources.exchange import local_exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Recorded
+
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(fluxforge.__file__).resolve().parent.parent),
+    "PYTHONUTF8": "1",
+}
+PATIENCE = 60.0
+BOOKKEEPING = ("segments", "sequences")
+
+posix_signals = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for others")
+needs_mount = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.geteuid() != 0,
+    reason="a small disk of its own needs Linux and root",
+)
+
+
+class Program:
+    """``fluxforge`` over one lake."""
+
+    def __init__(self, folder: Path, *settings: str) -> None:
+        self.folder = folder
+        self.lake = folder / "lake"
+        self.settings = (f"storage.base_dir={self.lake}", *settings)
+
+    def with_exchange(self, url: str) -> Program:
+        return Program(self.folder, *self.settings[1:], f"ingestion.sources.coinbase.url={url}")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return run_command(*words, *self.settings, cwd=self.folder)
+
+    def json(self, *words: str) -> Any:
+        done = self.run(*words, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    def start(self, *words: str) -> Any:
+        return started(*words, *self.settings, cwd=self.folder)
+
+    def content(self, state: str) -> list[bytes]:
+        """The whole lines of all segments in a state."""
+        lines: list[bytes] = []
+        for path in sorted((self.lake / "raw" / state / "coinbase").glob("segment_*")):
+            with suppress(FileNotFoundError):  # it has just moved on
+                lines += path.read_bytes().splitlines(keepends=True)
+        return [line for line in lines if line.endswith(b"\n")]
+
+    def lines(self, state: str) -> int:
+        return len(self.content(state))
+
+
+def run_command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fluxforge", *words],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE,
+    )
+
+
+@contextmanager
+def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fluxforge", *words],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def exchange(cwd: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    with started("exchange", *words, cwd=cwd) as process:
+        yield process.stdout.readline().strip(), process
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not reached():
+        if time.monotonic() > until:
+            pytest.fail("it did not happen")
+        time.sleep(0.02)
+
+
+def wait_for_line(stream: Any, words: str) -> str:
+    for line in stream:
+        if words in line:
+            return line
+    pytest.fail(f"the output ended without {words!r}")
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, words: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.startswith("fluxforge: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+# From a recording to tables
+
+
+@pytest.fixture(params=["model", "five-channels", "reconnect"])
+def replayed(request: pytest.FixtureRequest) -> Recorded:
+    if request.param == "model":
+        return request.getfixturevalue("recording")
+    read = request.getfixturevalue("recorded")
+    return read(request.getfixturevalue("captures") / "coinbase" / f"{request.param}.ndjson.zst")
+
+
+GOLDEN = {
+    "five-channels": (1030, 1, {"candles": 204, "orderbook": 74_193, "ticker": 160, "trades": 279}),
+    "reconnect": (1839, 2, {"orderbook": 99_947}),
+}
+
+
+def test_a_recording_reaches_the_tables_whole(program: Program, replayed: Recorded) -> None:
+    frames, connections, rows = GOLDEN.get(
+        replayed.path.name.partition(".")[0],
+        (replayed.count, len(replayed.frames), replayed.rows),
+    )
+    words = ("--replay", str(replayed.path), "--once", "--rate", "0")
+    with exchange(program.folder, *words) as (url, server):
+        collector = program.with_exchange(url)
+        captured = collector.json("ingest", "coinbase", "--frames", str(frames))
+        assert ended(server) == (0, "", "")
+    [segment] = (program.lake / "raw" / "ready" / "coinbase").iterdir()
+    assert captured == {
+        "frames": frames,
+        "bytes": segment.stat().st_size,
+        "segments": 1,
+        "connections": connections,
+        "gaps": 0,
+    }
+    stored: dict[str, list[bytes]] = {}
+    for envelope in read_segment(segment):
+        stored.setdefault(envelope.conn, []).append(envelope.frame)
+    assert list(stored.values()) == list(replayed.frames.values())
+
+    assert program.json("etl") == {
+        "segments": 1,
+        "lines_read": frames,
+        "lines_taken": frames,
+        "lines_quarantined": 0,
+        "rows": rows,
+    }
+    lake = Lake(overrides=program.settings)
+    tables = lake.tables().filter(~pl.col("channel").is_in(BOOKKEEPING))
+    assert dict(tables.select("channel", "rows").iter_rows()) == rows
+    assert lake.gaps("coinbase").is_empty()
+    assert lake.verify().ok
+    assert list(program.lake.glob("raw/*/coinbase/segment_*")) == []
+    if "candles" in rows:
+        candles = lake.scan("coinbase", "candles", raw=True).collect()
+        keys = candles.n_unique(["symbol", "start"])
+        assert lake.scan("coinbase", "candles").collect().height == keys
+        assert candles.height == rows["candles"]
+    if "five-channels" in replayed.path.name:
+        assert keys == 200
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, recording: Recorded) -> Program:
+    """Return a lake with tables, for commands that only read."""
+    program = Program(tmp_path_factory.mktemp("filled"))
+    with local_exchange(get_source("coinbase"), replay=(recording.path,), rate=0) as served:
+        lake = Lake(overrides=program.with_exchange(served.url).settings)
+        lake.ingest_sync("coinbase", frames=recording.count)
+    lake.etl("coinbase")
+    return program
+
+
+def test_json_of_the_readers(filled: Program, recording: Recorded) -> None:
+    tables = filled.json("tables")
+    assert all({"source", "channel", "rows", "files", "bytes"} <= set(one) for one in tables)
+    rows = {one["channel"]: one["rows"] for one in tables if one["channel"] not in BOOKKEEPING}
+    assert rows == recording.rows
+    assert filled.json("verify") == {"ok": True, "problems": []}
+    assert filled.json("gaps", "coinbase") == []
+    assert filled.json("sql", "SELECT symbol, count(*) AS n FROM coinbase.ticker GROUP BY 1") != []
+    assert filled.json("sql", "SELECT 1 AS one, NULL AS none") == [{"one": 1, "none": None}]
+    assert {one["state"]: one["files"] for one in filled.json("status")}["ready"] == 0
+
+
+def test_text_is_for_people(filled: Program) -> None:
+    tables = filled.run("tables")
+    assert "orderbook" in tables.stdout
+    assert tables.stderr == ""
+    assert "│ 1234567" in filled.run("sql", "SELECT 1234567 AS trade_id").stdout
+
+
+@pytest.mark.parametrize("words", [("tables",), ("sql", "SELECT * FROM coinbase.orderbook")])
+def test_a_reader_of_the_pipe_may_leave_early(filled: Program, words: tuple[str, ...]) -> None:
+    with filled.start(*words) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        assert ended(process) == (0, None, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_to_a_full_disk(filled: Program) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fluxforge", "tables", *filled.settings],
+            env=ENVIRONMENT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "fluxforge: the output cannot be written: No space left on device\n"
+
+
+# What is wrong gets one line
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("ingest", "coinbsae"), "unknown source 'coinbsae': did you mean 'coinbase'?"),
+        (("etl", "nowhere"), "unknown source 'nowhere'"),
+        (("gaps", "nowhere"), "unknown source 'nowhere'"),
+        (("optimize", "nowhere"), "unknown source 'nowhere'"),
+        (("exchange", "nowhere"), "unknown source 'nowhere'"),
+        (("sql", "SELECT 1 FROM coinbase.traeds"), "Did you mean"),
+        (("sql", "SELECT prise FROM coinbase.trades"), '"prise" not found'),
+        (("sql", "SELEC 1"), "syntax error"),
+        (("ingest", "coinbase", "--duration", "5 parsecs"), "write 90s, 5m, 1h30m or 7d"),
+        (("ingest", "coinbase", "--duration", "0s"), "duration is 0 s"),
+        (("ingest", "coinbase", "--frames", "0"), "--frames"),
+        (("ingest", "coinbase", "--fames", "1"), "--frames"),
+        (("ingest", "one", "two"), "unexpected argument 'two'"),
+        (("vacuum", "--keep", "5m"), "at least 1h"),
+        (("tables", "storage.base_dri=x"), "did you mean 'base_dir'?"),
+        (("tables", "etl.threads=many"), "etl.threads"),
+        (("tables", "-c", "hybird"), "did you mean 'hybrid'?"),
+        (("tables", "-c", "absent.yaml"), "absent.yaml does not exist"),
+        (("tables", "--config-dir", "absent"), "absent does not exist"),
+        (("exchange", "--faults", "dorp@3"), "did you mean 'drop'?"),
+        (("exchange", "--port", "70000"), "--port"),
+        (("talbes",), "tables"),
+    ],
+)
+def test_wrong_use(tmp_path: Path, words: tuple[str, ...], answer: str) -> None:
+    assert_one_line(run_command(*words, cwd=tmp_path), 2, answer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_file_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    file = tmp_path / "conf" / "config.yaml"
+    file.write_text("storage:\n  base_dir: [\n")
+    assert_one_line(run_command("tables", cwd=tmp_path), 2, "config.yaml, line")
+    file.write_text("storage:\n  backedn: local\n")
+    assert_one_line(run_command("tables", cwd=tmp_path), 2, "'storage.backedn': did you mean")
+
+
+def test_a_lake_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    below = Program(tmp_path, f"storage.base_dir={tmp_path / 'file' / 'lake'}")
+    assert_one_line(below.run("ingest", "coinbase", "--frames", "1"), 1, str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_missing_directory_is_an_empty_lake(program: Program) -> None:
+    assert program.json("tables") == []
+    assert program.json("sql", "SELECT * FROM coinbase.trades") == []
+    assert program.json("etl")["segments"] == 0
+    assert not program.lake.exists()
+
+
+def test_a_busy_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run_command("exchange", "--port", port, cwd=tmp_path)
+    assert_one_line(done, 1, f"port {port}")
+
+
+def test_recordings_that_cannot_be_replayed(tmp_path: Path) -> None:
+    missing = run_command("exchange", "--replay", "absent.ndjson", cwd=tmp_path)
+    assert_one_line(missing, 1, "absent.ndjson: No such file")
+    (tmp_path / "other.ndjson").write_text("hello\n")
+    other = run_command("exchange", "--replay", "other.ndjson", cwd=tmp_path)
+    assert_one_line(other, 1, "other.ndjson, line 1")
+
+
+def test_an_unreachable_exchange(program: Program) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    done = program.with_exchange(f"ws://127.0.0.1:{port}").run("ingest", "coinbase", "--json")
+    *warnings, last = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert last.startswith(f"fluxforge: cannot connect to ws://127.0.0.1:{port}")
+    assert "ingestion.sources.coinbase.url" in last
+    assert all("connecting again" in line for line in warnings)
+    assert program.lines("active") == program.lines("ready") == 0
+
+
+# Whatever ends it, nothing is lost
+
+
+def a_market(**options: Any) -> Any:
+    return local_exchange(get_source("coinbase"), **{"seed": 5, "rate": 0, **options})
+
+
+@posix_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_ingestion_cleanly(program: Program, number: signal.Signals) -> None:
+    words = ("ingest", "coinbase", "--json")
+    with a_market(rate=400) as served, program.with_exchange(served.url).start(*words) as process:
+        wait_until(lambda: program.lines("active") > 100)
+        process.send_signal(number)
+        code, out, err = ended(process)
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report["frames"] == program.lines("ready") > 100
+    assert (report["segments"], report["gaps"], program.lines("active")) == (1, 0, 0)
+
+
+@posix_signals
+def test_a_killed_ingestion_loses_nothing_that_was_flushed(
+    program: Program, recorded: Callable[[Path], Recorded]
+) -> None:
+    quick = ("ingestion.flush_interval_seconds=0.05", "ingestion.segment_max_mb=0.5")
+    with a_market(rate=2000) as served:
+        collector = program.with_exchange(served.url)
+        with collector.start("ingest", "coinbase", *quick) as process:
+            wait_until(lambda: program.lines("ready") > 0 and program.lines("active") > 50)
+            process.kill()
+            process.wait()
+        flushed = sorted(program.content("ready") + program.content("active"))
+        assert collector.json("ingest", "coinbase", "--frames", "100")["frames"] == 100
+    assert program.content("active") == []
+    kept = program.content("ready")
+    assert len(kept) == len(flushed) + 100
+    assert sorted(set(kept) & set(flushed)) == flushed
+    everything = program.folder / "everything.ndjson"
+    everything.write_bytes(b"".join(kept))
+    report = program.json("etl")
+    assert report["lines_read"] == report["lines_taken"] == len(kept)
+    assert report["rows"] == recorded(everything).rows
+
+
+def capture(program: Program, frames: int, **options: Any) -> None:
+    with a_market(**options) as served:
+        lake = Lake(overrides=program.with_exchange(served.url).settings)
+        lake.ingest_sync("coinbase", frames=frames)
+
+
+@posix_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_watcher_cleanly(program: Program, number: signal.Signals) -> None:
+    capture(program, 200)
+    watch = ("etl", "--watch", "--json", "etl.watch_interval_seconds=0.1")
+    with program.start(*watch) as process:
+        assert json.loads(process.stdout.readline())["lines_taken"] == 200
+        capture(program, 300)
+        assert json.loads(process.stdout.readline())["lines_taken"] == 300
+        process.send_signal(number)
+        assert ended(process) == (0, "", "")
+
+
+@posix_signals
+def test_a_signal_in_the_middle_of_a_segment_leaves_it_for_the_next_run(program: Program) -> None:
+    often = ("ingestion.flush_interval_seconds=0.1", "ingestion.segment_max_mb=0.1")
+    program = Program(program.folder, *often)
+    capture(program, 1500, rate=1500)
+    segments = len(list((program.lake / "raw" / "ready" / "coinbase").iterdir()))
+    assert segments > 3
+    with program.start("etl", "--watch") as process:
+        claimed = program.lake / "raw" / "processing" / "coinbase"
+        wait_until(lambda: claimed.is_dir() and any(claimed.glob("segment_*")))
+        process.send_signal(signal.SIGINT)
+        code, _, err = ended(process)
+    assert (code, err) == (0, "")
+    program.json("etl")
+    lake = Lake(overrides=program.settings)
+    [(lines, taken, committed)] = lake.sql(
+        "SELECT sum(lines_read), sum(lines_taken), count(*) FROM coinbase.segments"
+    ).fetchall()
+    assert (lines, taken, committed) == (1500, 1500, segments)
+    assert lake.verify().ok
+
+
+@posix_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_exchange_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    with exchange(tmp_path) as (url, process):
+        assert url.startswith("ws://127.0.0.1:")
+        process.send_signal(number)
+        assert ended(process) == (0, "", "")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of its own that holds a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def grow(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+
+
+@needs_mount
+def test_an_ingestion_waits_for_a_full_disk(small_disk: Path) -> None:
+    program = Program(small_disk)
+    with a_market() as served:
+        collector = program.with_exchange(served.url)
+        with collector.start("ingest", "coinbase", "--frames", "4000") as process:
+            wait_for_line(process.stderr, "No space left")
+            grow(small_disk)
+            code, out, _ = ended(process)
+    assert code == 0
+    assert "4,000 frames" in out
+    assert program.lines("ready") == 4000
+    report = program.json("etl")
+    assert report["lines_taken"] == 4000
+    assert program.json("gaps", "coinbase") == []
+
+
+@needs_mount
+def test_an_etl_keeps_its_segment_when_the_disk_is_full(small_disk: Path) -> None:
+    program = Program(small_disk)
+    capture(program, 300)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    done = program.run("etl", "--json")
+    assert_one_line(done, 1, "no space left")
+    filler.unlink()
+    assert program.json("etl")["lines_taken"] == 300
+    assert Lake(overrides=program.settings).verify().ok
