@@ -48,7 +48,7 @@ def get_source(name: str) -> Source:
     """
     for point in entry_points(group="fluxforge.sources"):
         if point.name == name:
-            loaded = point.load()
+            loaded: Source | type[Source] = point.load()
             return loaded() if isinstance(loaded, type) else loaded
     if name not in source_names():
         near = difflib.get_close_matches(name, source_names(), 1)

@@ -23,7 +23,7 @@ from fluxforge.errors import TableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fluxforge.sources.exchange import ExchangeFeed, ExchangeOptions
+    from fluxforge.sources.feed import ExchangeFeed, ExchangeOptions
 
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
 _SHAPE = re.compile(r"from_json\(\s*\w+\s*,\s*'(.*?)'\s*\)", re.DOTALL)

@@ -1,0 +1,337 @@
+"""A local exchange: a real WebSocket server that speaks a venue's real protocol.
+
+It serves a seeded market model, or replays recorded segments. The server knows no venue: what a
+client's messages mean and what frames look like is in the feed that the source opens.
+
+- From the model, each connection gets its own stream out of one shared market: ``rate`` frames a
+  second, or as fast as the client reads.
+- In a replay, each connection gets the next recorded connection, byte for byte, once its first
+  subscription has arrived; then the socket is closed. ``rate`` is a multiple of the recorded pace.
+  A recording that a client did not take to its end is served to the next one, from the start.
+  When all were served, further clients are turned away with close code 1001.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+
+from fluxforge.errors import ExchangeError
+from fluxforge.sources.faults import FaultPlan
+from fluxforge.sources.feed import ExchangeOptions
+from fluxforge.sources.line import Line, LineDeadError
+from fluxforge.sources.market import SlowConsumerError
+from fluxforge.sources.replay import RecordingQueue, index_recordings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from fluxforge.sources.base import Source
+    from fluxforge.sources.feed import ExchangeFeed
+    from fluxforge.sources.replay import Recording
+
+__all__ = ["ExchangeOptions", "LocalExchange", "RunningExchange", "local_exchange", "run_exchange"]
+
+_CLIENT_MESSAGE_BYTES = 64 * 1024
+_POLL_SECONDS = 0.01
+_CATCH_UP_SECONDS = 1.0
+_GRACE_SECONDS = 1.0
+_SETTLE_SECONDS = 1.0
+
+
+class LocalExchange:
+    """A local exchange, running while its ``async with`` block does.
+
+    Parameters
+    ----------
+    source
+        The venue to speak for.
+    options
+        How to run.
+
+    Attributes
+    ----------
+    url
+        Where clients connect to, once it runs.
+
+    Raises
+    ------
+    ExchangeError
+        On entering: the port is taken, or a recording cannot be replayed.
+    """
+
+    url: str
+
+    def __init__(self, source: Source, options: ExchangeOptions | None = None) -> None:
+        self.options = options or ExchangeOptions()
+        self._source = source
+        self._faults = FaultPlan(self.options.faults)
+        self._done = asyncio.Event()
+        self._failure: ExchangeError | None = None
+        self._recordings = RecordingQueue(())
+        self._feed: ExchangeFeed
+        self._server: Server
+
+    async def finished(self) -> None:
+        """Wait until the last recording was served or, of the model, the first client has gone.
+
+        Raises
+        ------
+        ExchangeError
+            If a recording became unreadable while it was served.
+        """
+        await self._done.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def __aenter__(self) -> Self:
+        options = self.options
+        if options.replay:
+            found = await asyncio.to_thread(index_recordings, options.replay)
+            self._recordings = RecordingQueue(found)
+        self._feed = self._source.open_feed(options)
+        try:
+            self._server = await serve(
+                self._handle,
+                options.host,
+                options.port,
+                compression=None,
+                max_size=_CLIENT_MESSAGE_BYTES,
+                # A client that is slow to read is slow to answer, too: it is not cut off for that.
+                ping_interval=None,
+                close_timeout=None,
+            )
+        except OSError as exc:
+            raise ExchangeError(
+                f"cannot listen on {options.host} port {options.port}: {exc.strerror or exc}; "
+                "choose another host or port; port 0 is a free one"
+            ) from exc
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self.url = f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.close()
+        try:
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self._server.wait_closed()
+        except TimeoutError:
+            for socket in list(self._server.all_connections):
+                socket.transport.abort()
+            await self._server.wait_closed()
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        """Serve one client, from its handshake to its end."""
+        session = self._feed.open_session()
+        replay = bool(self.options.replay)
+        gather = not self.options.pace
+        line = Line(socket, session, self._faults, numbered=not replay, gather=gather)
+        listening = asyncio.create_task(line.listen())
+        try:
+            with suppress(ConnectionClosed, LineDeadError):
+                if not await line.subscribed_within(self._feed.subscribe_seconds):
+                    await line.close(CloseCode.POLICY_VIOLATION, "nothing subscribed in time")
+                elif replay:
+                    await self._serve_next_recording(line)
+                else:
+                    await self._serve_model(line)
+        finally:
+            session.close()
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+    async def _serve_model(self, line: Line) -> None:
+        """Send what the market does, until the client goes or has the frames it may have."""
+        loop = asyncio.get_running_loop()
+        interval = 1 / self.options.pace if self.options.pace else 0.0
+        due = loop.time()
+        try:
+            while self.options.frames is None or line.frames < self.options.frames:
+                await line.before_frame()
+                if interval:
+                    await line.wait_until(due)
+                frame = line.session.next_frame()
+                if frame is None:
+                    await line.pause(_POLL_SECONDS)
+                    continue
+                await line.send(frame)
+                due = max(due + interval, loop.time() - _CATCH_UP_SECONDS)
+            await line.close()
+        except SlowConsumerError:
+            await line.close(CloseCode.POLICY_VIOLATION, "slow consumer")
+        finally:
+            self._finish()
+
+    async def _serve_next_recording(self, line: Line) -> None:
+        recording = self._recordings.take()
+        if recording is None:
+            await line.close(CloseCode.GOING_AWAY, "no more recordings")
+            return
+        complete = False
+        try:
+            if self.options.filter:
+                await line.quiet_for(_SETTLE_SECONDS)
+            await self._send_recording(line, recording)
+            complete = await line.close()
+        except ExchangeError as exc:
+            self._failure = exc
+            self._finish()
+            await line.close(CloseCode.INTERNAL_ERROR, "the recording is unreadable")
+        finally:
+            if not complete:
+                self._recordings.give_back(recording)
+            elif self._recordings.finish():
+                self._finish()
+
+    async def _send_recording(self, line: Line, recording: Recording) -> None:
+        """Send the recorded frames, at their own pace or a multiple of it."""
+        pace = self.options.pace
+        began = asyncio.get_running_loop().time()
+        first_ns: int | None = None
+        for envelope in recording.envelopes():
+            await line.before_frame()
+            if self.options.filter and not line.session.wants(envelope.frame):
+                continue
+            if pace:
+                first_ns = envelope.capture_ns if first_ns is None else first_ns
+                await line.wait_until(began + (envelope.capture_ns - first_ns) / 1e9 / pace)
+            await line.send(envelope.frame)
+        await line.before_frame()
+
+    def _finish(self) -> None:
+        self._done.set()
+        if self.options.once:
+            self._server.close()
+
+
+@dataclass(frozen=True)
+class RunningExchange:
+    """A local exchange that runs in a thread of its own; `url` is where clients connect to."""
+
+    url: str
+
+
+@contextmanager
+def local_exchange(source: Source, **options: Any) -> Iterator[RunningExchange]:
+    """Run a local exchange beside the caller, in a thread and an event loop of its own.
+
+    It works where an event loop is running already, as in a notebook. When the block ends, the
+    exchange has stopped: no thread and no socket is left.
+
+    Parameters
+    ----------
+    source
+        The venue to speak for.
+    **options
+        The fields of :class:`ExchangeOptions`.
+
+    Raises
+    ------
+    ExchangeError
+        If the port is taken, or a recording cannot be replayed.
+
+    Examples
+    --------
+    >>> from fluxforge.sources import get_source
+    >>> with local_exchange(get_source("coinbase"), seed=7) as exchange:
+    ...     exchange.url.startswith("ws://127.0.0.1:")
+    True
+    """
+    settings = ExchangeOptions(**options)
+    started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        async with LocalExchange(source, settings) as exchange:
+            started.set_result((exchange.url, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    def work() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as exc:
+            if started.done():
+                raise
+            started.set_exception(exc)
+
+    thread = threading.Thread(target=work, name="local exchange", daemon=True)
+    thread.start()
+    try:
+        url, loop, stop = started.result()
+    except BaseException:
+        thread.join()
+        raise
+    try:
+        yield RunningExchange(url)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def run_exchange(source: Source, options: ExchangeOptions, on_start: Callable[[str], None]) -> None:
+    """Run a local exchange until Ctrl-C or SIGTERM, or with ``once`` until it has finished.
+
+    Parameters
+    ----------
+    source, options
+        As for :class:`LocalExchange`.
+    on_start
+        Called with the URL as soon as clients can connect.
+
+    Raises
+    ------
+    ExchangeError
+        If the port is taken, or a recording cannot be replayed.
+    """
+    asyncio.run(_run_until_stopped(source, options, on_start))
+
+
+async def _run_until_stopped(
+    source: Source, options: ExchangeOptions, on_start: Callable[[str], None]
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with _on_stop_signal(lambda: loop.call_soon_threadsafe(stop.set)):
+        async with LocalExchange(source, options) as exchange:
+            on_start(exchange.url)
+            endings: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+            if options.once:
+                endings.append(asyncio.create_task(exchange.finished()))
+            ended, others = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+            for task in others:
+                task.cancel()
+            for task in ended:
+                task.result()
+
+
+@contextmanager
+def _on_stop_signal(act: Callable[[], object]) -> Iterator[None]:
+    """Act on the signals that ask to stop; only the main thread can hear them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last one is Windows' Ctrl-Break
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, lambda *_: act()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

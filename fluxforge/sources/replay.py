@@ -1,0 +1,110 @@
+"""Recorded connections, read back from segments one frame at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import ExchangeError, SegmentError
+from fluxforge.segments import Envelope, read_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The frames of one recorded connection, which may run over several files.
+
+    Attributes
+    ----------
+    conn
+        The connection's identity in the recording.
+    files
+        The files it occurs in, in order.
+    frames
+        How many frames it has.
+    """
+
+    conn: str
+    files: tuple[Path, ...]
+    frames: int
+
+    def envelopes(self) -> Iterator[Envelope]:
+        """Read the frames from disk, in order; memory holds one at a time.
+
+        Raises
+        ------
+        ExchangeError
+            If a file has become unreadable since it was indexed.
+        """
+        left = self.frames
+        for path in self.files:
+            for envelope in _read(path):
+                if envelope.conn == self.conn:
+                    yield envelope
+                    left -= 1
+                    if not left:
+                        return
+
+
+def index_recordings(paths: Sequence[Path]) -> list[Recording]:
+    """Find the connections in some segments, in the order in which they first appear.
+
+    Every line is read once, so that a bad one is known before anything is served.
+
+    Raises
+    ------
+    ExchangeError
+        If a file is missing, unreadable or not a segment, or if there are no frames at all.
+    """
+    frames: dict[str, int] = {}
+    files: dict[str, dict[Path, None]] = {}
+    for path in paths:
+        for envelope in _read(path):
+            frames[envelope.conn] = frames.get(envelope.conn, 0) + 1
+            files.setdefault(envelope.conn, {})[path] = None
+    if not frames:
+        names = ", ".join(str(path) for path in paths)
+        raise ExchangeError(f"nothing to replay: no frame in {names}")
+    return [Recording(conn, tuple(files[conn]), count) for conn, count in frames.items()]
+
+
+def _read(path: Path) -> Iterator[Envelope]:
+    count = 0
+    try:
+        for envelope in read_segment(path):
+            yield envelope
+            count += 1
+    except SegmentError as exc:
+        raise ExchangeError(f"cannot replay {path}, line {count + 1}: {exc}") from exc
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise ExchangeError(f"cannot replay {path}: {reason}") from exc
+
+
+class RecordingQueue:
+    """Hands each client connection the next recording.
+
+    A recording that was not served to its end goes back to the front of the queue, and the next
+    client gets it again from the start.
+    """
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self._waiting = deque(recordings)
+        self._left = len(recordings)
+
+    def take(self) -> Recording | None:
+        """Return the next recording, None if there is none to give."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def give_back(self, recording: Recording) -> None:
+        """Take back a recording that was not served to its end."""
+        self._waiting.appendleft(recording)
+
+    def finish(self) -> bool:
+        """Count a recording as served; tell whether it was the last."""
+        self._left -= 1
+        return self._left == 0

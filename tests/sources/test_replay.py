@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from fluxforge.errors import ExchangeError
+from fluxforge.sources.replay import RecordingQueue, index_recordings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def test_connections_come_in_order_of_first_appearance_over_all_files(
+    write_segment: Callable[..., Path],
+) -> None:
+    first = write_segment("b.ndjson", ("Z", b'{"n":0}'), ("A", b'{"n":1}'), ("Z", b'{"n":2}'))
+    second = write_segment("a.ndjson", ("A", b"not json"), ("M", b"\xff\xfe"), ("Z", b'{"n":5}'))
+    found = index_recordings([first, second])
+    assert [(r.conn, r.frames) for r in found] == [("Z", 3), ("A", 2), ("M", 1)]
+    assert [[e.frame for e in r.envelopes()] for r in found] == [
+        [b'{"n":0}', b'{"n":2}', b'{"n":5}'],
+        [b'{"n":1}', b"not json"],
+        [b"\xff\xfe"],
+    ]
+
+
+def test_compressed_recordings_are_read(write_segment: Callable[..., Path], tmp_path: Path) -> None:
+    plain = write_segment("x.ndjson", ("A", b'{"n":0}'), ("A", '{"n":"é"}'.encode()))
+    packed = tmp_path / "x.ndjson.zst"
+    with pa.output_stream(str(packed), compression="zstd") as out:
+        out.write(plain.read_bytes())
+    (recording,) = index_recordings([packed])
+    assert [e.frame for e in recording.envelopes()] == [b'{"n":0}', '{"n":"é"}'.encode()]
+
+
+def test_what_cannot_be_replayed_is_one_clear_error(
+    write_segment: Callable[..., Path], tmp_path: Path
+) -> None:
+    good = write_segment("good.ndjson", ("A", b'{"n":0}'))
+    empty = tmp_path / "empty.ndjson"
+    empty.write_bytes(b"\n\n")
+    torn = tmp_path / "torn.ndjson"
+    torn.write_bytes(good.read_bytes() + b'{"capture_ns":1,"co')
+    broken = tmp_path / "broken.ndjson.zst"
+    broken.write_bytes(b"these bytes are not zstd")
+    for path, says in (
+        (tmp_path / "missing.ndjson", "missing.ndjson"),
+        (tmp_path, str(tmp_path)),
+        (torn, "torn.ndjson, line 2"),
+        (broken, "broken.ndjson.zst"),
+    ):
+        with pytest.raises(ExchangeError) as error:
+            index_recordings([good, path])
+        assert says in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ExchangeError, match="no frame in"):
+        index_recordings([empty])
+
+
+def test_a_file_that_vanishes_after_indexing_is_an_error(
+    write_segment: Callable[..., Path],
+) -> None:
+    path = write_segment("x.ndjson", ("A", b'{"n":0}'))
+    (recording,) = index_recordings([path])
+    path.unlink()
+    with pytest.raises(ExchangeError, match=r"x\.ndjson"):
+        list(recording.envelopes())
+
+
+def test_a_recording_that_comes_back_is_next_again(write_segment: Callable[..., Path]) -> None:
+    path = write_segment("x.ndjson", ("A", b'{"n":0}'), ("B", b'{"n":1}'))
+    queue = RecordingQueue(index_recordings([path]))
+    first = queue.take()
+    assert first is not None
+    assert first.conn == "A"
+    queue.give_back(first)
+    assert queue.take() is first
+    assert not queue.finish()
+    assert queue.take() is not None
+    assert queue.take() is None
+    assert queue.finish()
