@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from fluxforge.config.migrate import OLD_KEYS, migrate_config
 from fluxforge.config.roles import Role, check_storage, storage_config
 from fluxforge.config.schema import SECRET_KEYS, FluxForgeConfig, StorageConfig
-from fluxforge.config.secrets import hide_secrets
+from fluxforge.config.secrets import MASK, hide_secrets
 from fluxforge.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BASE_FILE = "config.yaml"
+
+_STRAY_DOLLAR = "a value holds '${' that refers to nothing: write '\\${' for the characters"
 
 _OVERLAYS = (
     ("ingestion", "storage"),
@@ -71,18 +73,16 @@ def load_config(
     fluxforge.errors.ConfigError: override: unknown key 'storage.base_dri': did you mean 'base_dir'?
     """
     folder = _config_dir(config_dir)
-    config = OmegaConf.structured(FluxForgeConfig)
     base = folder / BASE_FILE
-    if base.is_file():
-        config = _lay(config, _read_yaml(base), str(base))
-    elif config_dir is not None:
-        raise ConfigError(f"{folder} holds no {BASE_FILE}: create it or name another --config-dir")
-    for overlay in overlays:
-        path = _overlay_path(overlay, folder)
-        config = _lay(config, _read_yaml(path), str(path))
-    for override in overrides:
-        config = _lay(config, _read_override(override), "override")
-    return _finish(config)
+    paths = [base] if base.is_file() else []
+    paths += [_overlay_path(overlay, folder) for overlay in overlays]
+    layers = [(str(path), _read_yaml(path)) for path in paths]
+    layers += [("override", _read_override(override)) for override in overrides]
+    config = OmegaConf.structured(FluxForgeConfig)
+    hide_secrets(config)  # first, so that no error on the way can quote one
+    for where, content in layers:
+        config = _lay(config, content, where)
+    return _finish(config, layers)
 
 
 def _config_dir(config_dir: str | Path | None) -> Path:
@@ -92,6 +92,8 @@ def _config_dir(config_dir: str | Path | None) -> Path:
     folder = Path(chosen).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"configuration folder {folder} does not exist")
+    if not (folder / BASE_FILE).is_file():
+        raise ConfigError(f"{folder} holds no {BASE_FILE}: create it or name another --config-dir")
     return folder
 
 
@@ -123,24 +125,31 @@ def _overlay_path(overlay: str | Path, folder: Path) -> Path:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        content = OmegaConf.load(path)
+        return OmegaConf.load(path)
+    except GrammarParseError:
+        raise ConfigError(f"{path}: {_STRAY_DOLLAR}") from None
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as exc:
         where = getattr(exc, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
         raise ConfigError(f"{path}{line}: not valid YAML") from exc
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
-    return content
 
 
 def _read_override(text: str) -> Any:
     key, equals, _ = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"override {text!r} is not of the form key=value")
+        secret = any(name in text for name in SECRET_KEYS)
+        raise ConfigError(
+            f"override {'***' if secret else repr(text)} is not of the form key=value"
+        )
     try:
         return OmegaConf.from_dotlist([text])
-    except (OmegaConfBaseException, yaml.YAMLError) as exc:
-        raise ConfigError(f"override of {key!r} cannot be read: quote its value") from exc
+    except GrammarParseError:
+        raise ConfigError(f"override of {key!r}: {_STRAY_DOLLAR}") from None
+    except (OmegaConfBaseException, yaml.YAMLError):
+        # Not "from" it: YAML's errors quote the text, and it may be a secret.
+        raise ConfigError(f"override of {key!r} cannot be read: quote its value") from None
 
 
 def _lay(config: Any, content: Any, where: str) -> Any:
@@ -148,36 +157,58 @@ def _lay(config: Any, content: Any, where: str) -> Any:
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{where}: settings are expected, as 'key: value' lines")
     _refuse_old_keys(content, where)
+    _tidy(content, config, where)
+    for section, name in _OVERLAYS:
+        overlay = OmegaConf.select(content, f"{section}.{name}")
+        if overlay is not None:
+            _check_overlay(overlay, f"{section}.{name}", where)
+    return _merged(config, content, where)
+
+
+def _tidy(content: DictConfig, config: Any, where: str, prefix: str = "") -> None:
+    """Leave out sections that hold nothing but comments: YAML reads them as null."""
+    for key in map(str, list(content.keys())):
+        known = config.get(key) if key in config else None
+        if not isinstance(known, DictConfig) or OmegaConf.is_interpolation(content, key):
+            continue
+        section = None if OmegaConf.is_missing(content, key) else content[key]
+        if section is None:
+            del content[key]
+        elif isinstance(section, DictConfig):
+            _tidy(section, known, where, f"{prefix}{key}.")
+        else:
+            # Said before merging, whose error would quote the value: it may hold a secret.
+            raise ConfigError(f"{where}: {prefix + key!r} holds settings, not a value")
+
+
+def _merged(config: Any, content: Any, where: str, prefix: str = "") -> Any:
     try:
-        for section, name in _OVERLAYS:
-            overlay = OmegaConf.select(content, f"{section}.{name}")
-            if overlay is not None:
-                _check_overlay(overlay, f"{section}.{name}", where)
         return OmegaConf.merge(config, content)
     except OmegaConfBaseException as exc:
-        raise ConfigError(_explain(exc, where)) from exc
+        raise ConfigError(_explain(exc, where, prefix)) from exc
+    except TypeError as exc:
+        raise ConfigError(f"{where}: {exc}: give lists as a whole, [a, b]") from exc
 
 
 def _check_overlay(overlay: Any, key: str, where: str) -> None:
-    if not isinstance(overlay, DictConfig):
-        raise ConfigError(f"{where}: {key!r} holds settings of a storage, not a value")
-    try:
-        OmegaConf.merge(OmegaConf.structured(StorageConfig), overlay)
-    except OmegaConfBaseException as exc:
-        raise ConfigError(_explain(exc, where, prefix=f"{key}.")) from exc
+    known = OmegaConf.structured(StorageConfig)
+    hide_secrets(known)
+    _tidy(overlay, known, where, f"{key}.")
+    _merged(known, overlay, where, f"{key}.")
 
 
-def _explain(exc: OmegaConfBaseException, where: str, prefix: str = "") -> str:
-    full_key = str(exc.full_key or "")
-    key = full_key if full_key.startswith(prefix) else prefix + full_key
+def _explain(exc: OmegaConfBaseException, where: str, prefix: str) -> str:
+    key = prefix + str(exc.full_key or "").removeprefix(prefix)
     message = str(exc.msg or exc).splitlines()[0]
     if "not in '" in message:
         near = message.partition("Did you mean: ")[2].rstrip("?").strip("'")
         hint = f"did you mean {near!r}?" if near else _known_keys(exc)
         return f"{where}: unknown key {key!r}: {hint}"
-    if full_key.rpartition(".")[2] in SECRET_KEYS:
-        return f"{where}: {key!r} must be text"
-    return f"{where}: {key!r}: {message}" if key else f"{where}: {message}"
+    if "is not a subclass of" in message:
+        return f"{where}: {key!r} holds settings, not a value"
+    if "is not a ListConfig" in message:
+        return f"{where}: {key!r} is a list: write [a, b]"
+    return f"{where}: {key!r}: {message}"
 
 
 def _known_keys(exc: OmegaConfBaseException) -> str:
@@ -186,9 +217,10 @@ def _known_keys(exc: OmegaConfBaseException) -> str:
 
 
 def _refuse_old_keys(content: DictConfig, where: str) -> None:
-    found = [key for key in OLD_KEYS if OmegaConf.select(content, key) is not None]
+    old = OmegaConf.to_container(content)
+    found = [key for key in OLD_KEYS if _at(old, key) is not None]
     if found:
-        new = migrate_config(OmegaConf.to_container(content)).rstrip().replace("\n", "\n  ")
+        new = migrate_config(_masked(old)).rstrip().replace("\n", "\n  ")
         keys = ", ".join(repr(key) for key in found)
         belong = "belongs" if len(found) == 1 else "belong"
         hint = "" if where == "override" else f"\n\n'fluxforge config migrate {where}' writes it"
@@ -197,17 +229,41 @@ def _refuse_old_keys(content: DictConfig, where: str) -> None:
         )
 
 
-def _finish(config: DictConfig) -> DictConfig:
+def _at(settings: Any, key: str) -> Any:
+    for name in key.split("."):
+        settings = settings.get(name) if isinstance(settings, dict) else None
+    return settings
+
+
+def _masked(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: MASK if key in SECRET_KEYS and value is not None else _masked(value)
+        for key, value in settings.items()
+    }
+
+
+def _finish(config: DictConfig, layers: list[tuple[str, Any]]) -> DictConfig:
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as exc:
-        reason = str(exc).splitlines()[0].rpartition("interpolation: ")[2]
-        raise ConfigError(f"{exc.full_key!r} cannot be resolved: {reason}") from exc
+        key = str(exc.full_key)
+        where = next((w for w, content in reversed(layers) if _sets(content, key)), "defaults")
+        raise ConfigError(f"{where}: {key!r} cannot be resolved: {_reason(exc)}") from exc
     hide_secrets(config)
     _check_values(config)
     for role in (None, *Role):
         check_storage(storage_config(config, role), role)
     return config
+
+
+def _sets(content: Any, key: str) -> bool:
+    return _at(OmegaConf.to_container(content), key) is not None
+
+
+def _reason(exc: OmegaConfBaseException) -> str:
+    return str(exc.msg or exc).splitlines()[0].rpartition("interpolation: ")[2].strip('"')
 
 
 def _check_values(config: DictConfig) -> None:
@@ -221,5 +277,9 @@ def _check_values(config: DictConfig) -> None:
     ):
         if not OmegaConf.select(config, key) > 0:
             raise ConfigError(f"{key!r} must be more than 0")
+    for name, source in config.ingestion.sources.items():
+        for key in ("products", "channels"):
+            if not all(isinstance(item, str) for item in source[key]):
+                raise ConfigError(f"'ingestion.sources.{name}.{key}' is a list of names: [a, b]")
     if config.etl.threads < 0:
         raise ConfigError("'etl.threads' must be 0 (all) or more")

@@ -47,26 +47,24 @@ def migrate_config(old: Any) -> str:
         raise ConfigError("the old configuration holds no settings")
     new: dict[str, Any] = copy.deepcopy(old)
     ingestion, etl = _section(new, "ingestion"), _section(new, "etl")
-    raw = _path(ingestion.pop("output_dir", None))
-    ready = _path(etl.pop("input_dir", None))
-    processed = _path(etl.pop("output_dir", None))
-    processing = _path(etl.pop("processing_dir", None))
+    raw = _path("ingestion.output_dir", ingestion.pop("output_dir", None))
+    ready = _path("etl.input_dir", etl.pop("input_dir", None))
+    processed = _path("etl.output_dir", etl.pop("output_dir", None))
+    processing = _path("etl.processing_dir", etl.pop("processing_dir", None))
     storage = _section(new, "storage")
     paths: dict[str, str] = {}
 
-    if ready is not None:
-        state = ready if ready.name.startswith("ready") else ready.parent
-        raw = raw or state.parent
-        paths["ready_subdir"] = state.name
+    if raw is None and ready is not None:
+        raw = ready.parent if ready.name.startswith("ready") else ready.parent.parent
     if raw is None and processing is not None:
         raw = processing.parent
-    if processing is not None and raw is not None:
-        inside = processing if processing.parent == raw else processing.parent
-        if inside.parent != raw:
-            raise ConfigError(
-                f"etl.processing_dir {processing} lies outside {raw}: today it is a folder of it"
-            )
-        paths["processing_subdir"] = inside.name
+    if raw is not None and ready is not None:
+        paths["ready_subdir"] = _state("etl.input_dir", ready, raw)
+    if raw is not None and processing is not None:
+        paths["processing_subdir"] = _state("etl.processing_dir", processing, raw)
+    for key, folder in (("the raw folder", raw), ("etl.output_dir", processed)):
+        if folder is not None and (folder.name in ("", "..") or folder.name.endswith(":")):
+            raise ConfigError(f"{key} is {folder}: today it is a folder below storage.base_dir")
 
     home = raw or processed
     if home is not None:
@@ -93,11 +91,22 @@ def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _path(text: str | None) -> PurePosixPath | None:
-    if not text:
+def _path(key: str, text: object) -> PurePosixPath | None:
+    if text is None or text == "":
         return None
-    clean = re.sub(r"(?<!:)/+|(?<=^[A-Za-z]:)/+", "/", str(text).replace("\\", "/"))
-    return PurePosixPath(clean)
+    if not isinstance(text, str):
+        raise ConfigError(f"{key} is not a directory: {text!r}")
+    share = text.startswith("\\\\")
+    clean = re.sub(r"(?<!:)/+|(?<=^[A-Za-z]:)/+", "/", text.replace("\\", "/"))
+    return PurePosixPath(f"/{clean}" if share else clean)
+
+
+def _state(key: str, folder: PurePosixPath, raw: PurePosixPath) -> str:
+    """Return the name of a state's folder, whether or not the source's is named after it."""
+    inside = folder.relative_to(raw).parts if folder.is_relative_to(raw) else ()
+    if len(inside) not in (1, 2):
+        raise ConfigError(f"{key} is {folder}: today it is a folder directly in {raw}")
+    return inside[0]
 
 
 def _place(folder: PurePosixPath) -> dict[str, Any]:

@@ -7,15 +7,17 @@ role's own settings laid over it.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from itertools import permutations
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from fluxforge.config.schema import StorageConfig
-from fluxforge.config.secrets import hide_secrets, revealed
+from fluxforge.config.secrets import hide_secrets
 from fluxforge.errors import ConfigError, InvalidKeyError
-from fluxforge.layout import check_key
+from fluxforge.layout import check_key, join_key
 
 
 class Role(StrEnum):
@@ -50,14 +52,16 @@ def storage_config(config: Any, role: Role | str | None = None) -> DictConfig:
     >>> storage_config(config, "etl_output").base_dir, storage_config(config).base_dir
     ('/mnt/tables', './data')
     """
-    layers = [OmegaConf.structured(StorageConfig), revealed(config.storage)]
+    base = OmegaConf.structured(StorageConfig)
+    hide_secrets(base)
+    layers = [base, config.storage]
     if role is not None:
         try:
             key = _KEYS[Role(role)]
         except ValueError as exc:
             names = ", ".join(known.value for known in Role)
             raise ConfigError(f"unknown storage role {role!r}: there are {names}") from exc
-        layers.append(revealed(OmegaConf.select(config, key) or {}))
+        layers.append(OmegaConf.select(config, key) or {})
     merged = cast("DictConfig", OmegaConf.merge(*layers))
     hide_secrets(merged)
     return merged
@@ -69,17 +73,19 @@ def check_storage(storage: DictConfig, role: Role | None) -> None:
     Raises
     ------
     ConfigError
-        If the root is empty, a folder name leaves it, or ``s3.bucket`` names another bucket than
-        ``base_dir``.
+        If the root is empty, a folder name leaves it or is not one, two kinds of files would
+        share a folder, or ``s3.bucket`` names another bucket than ``base_dir``.
     """
     key = _KEYS[role] if role else "storage"
-    if not str(storage.base_dir).strip():
+    base_dir = str(storage.base_dir)
+    if not base_dir.strip():
         raise ConfigError(f"{key}.base_dir is empty: name a directory, or bucket[/prefix] for S3")
-    try:
-        for name in storage.paths:
-            check_key(storage.paths[name])
-    except InvalidKeyError as exc:
-        raise ConfigError(f"{key}.paths.{name}: {exc}") from exc
+    if escape := re.search("%[0-9A-Fa-f]{2}", base_dir):
+        raise ConfigError(
+            f"{key}.base_dir holds {escape.group()!r}, which tables take for an escaped "
+            "character: name another directory"
+        )
+    _check_paths(storage.paths, f"{key}.paths")
     if storage.backend != "s3":
         return
     bucket = bucket_of(storage)
@@ -88,6 +94,27 @@ def check_storage(storage: DictConfig, role: Role | None) -> None:
             f"{key}: base_dir is in bucket {bucket!r} but s3.bucket says {storage.s3.bucket!r}: "
             "make them agree, or leave s3.bucket out"
         )
+
+
+def _check_paths(paths: DictConfig, key: str) -> None:
+    folders = {}
+    for name in map(str, paths):
+        raw = "" if name == "processed_dir" else paths.raw_dir
+        try:
+            folders[name] = join_key(raw, check_key(paths[name]))
+        except InvalidKeyError as exc:
+            raise ConfigError(f"{key}.{name}: {exc}") from exc
+        if any(part.startswith(".") for part in paths[name].split("/")):
+            raise ConfigError(f"{key}.{name}: folders that begin with a dot are reserved")
+    del folders["raw_dir"]
+    for one, other in permutations(folders, 2):
+        # Names are compared as Windows and macOS compare them.
+        inner, outer = f"{folders[one]}/".casefold(), f"{folders[other]}/".casefold()
+        if outer == "/" or inner.startswith(outer):
+            raise ConfigError(
+                f"{key}: {one} is {folders[one]!r} and {other} is {folders[other]!r}: "
+                "give each a folder of its own"
+            )
 
 
 def bucket_of(storage: DictConfig) -> str:
