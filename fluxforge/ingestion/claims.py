@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fluxforge.layout import Layout
     from fluxforge.storage import Journal, StorageBackend
 
-_TRIES = 10_000  # far more names than a source opens in an hour
+_TRIES = 1_000  # far more names than others take between a listing and a claim
 _QUARANTINE_DIGEST = re.compile(r"-[0-9a-f]+(?=\.ndjson$)")
 
 

@@ -144,6 +144,10 @@ class Collector:
         finally:
             full.cancel()
 
+    def check_reached(self) -> None:
+        """Raise :class:`ConnectionFailedError` if the venue has not been reached even once."""
+        self._venue.check_reached()
+
     async def stop(self) -> IngestReport:
         """Close the sockets, write everything that was received, and close the segment.
 

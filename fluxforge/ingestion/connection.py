@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import ssl
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -118,6 +117,7 @@ class Venue:
         self.tally = Tally()
         self.reached = False
         self._patience = patience
+        self._last_error: Exception = TimeoutError("no answer yet")
         self._give_up_at = 0.0
         self._admission = Pacer()
         self._messages = Pacer()
@@ -160,13 +160,25 @@ class Venue:
         ConnectionFailedError
             If the next attempt, `delay` seconds from now, would come too late.
         """
+        self._last_error = error
         if not self.reached and asyncio.get_running_loop().time() + delay > self._give_up_at:
-            raise self.failure(error, f" for {self._patience:g} s") from error
+            raise self.failure(error) from error
 
-    def failure(self, error: Exception, lasting: str = "") -> ConnectionFailedError:
+    def check_reached(self) -> None:
+        """Refuse to call it a success when the venue has never been reached.
+
+        Raises
+        ------
+        ConnectionFailedError
+            If no connection has been opened since the start.
+        """
+        if not self.reached:
+            raise self.failure(self._last_error) from self._last_error
+
+    def failure(self, error: Exception) -> ConnectionFailedError:
         """Return the error that ends the ingestion, with what to change."""
         return ConnectionFailedError(
-            f"cannot connect to {shown(self.url)}{lasting}: {reason(error)}. Check the network, "
+            f"cannot connect to {shown(self.url)}: {reason(error)}. Check the network, "
             f"and that ingestion.sources.{self.source.name}.url is right and something answers "
             "there"
         )
@@ -285,12 +297,19 @@ class Connection:
                 self._socket = None
                 self._venue.closed()
                 subscribing.cancel()
-                await asyncio.gather(subscribing, return_exceptions=True)
+                [failure] = await asyncio.gather(subscribing, return_exceptions=True)
+                if isinstance(failure, Exception):
+                    raise failure
 
     async def _subscribe(self, socket: ClientConnection, messages: list[str]) -> None:
-        with suppress(ConnectionClosed):  # the receiver hears of it too
+        try:
             for message in messages:
                 await self._venue.send(socket, message)
+        except ConnectionClosed:
+            return  # the receiver hears of it too
+        except Exception:
+            socket.transport.abort()  # a socket that is not subscribed would only stay silent
+            raise
 
     async def _receive(self, socket: ClientConnection) -> None:
         limits = self._venue.source.limits

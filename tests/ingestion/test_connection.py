@@ -342,6 +342,26 @@ async def test_a_venue_that_was_never_reached_is_given_up_with_a_clear_line(lake
     assert caught.value.exit_code == 1
 
 
+async def test_a_venue_that_was_not_reached_within_the_duration_is_no_success(lake: Any) -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    async with server:  # takes connections, and says nothing
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionFailedError, match=f"127.0.0.1:{port}"):
+            await ingest(lake.config(f"ws://127.0.0.1:{port}"), "coinbase", duration=0.2)
+
+
+async def test_a_source_that_says_what_cannot_be_sent_is_not_tried_for_ever(
+    venue: Serve, lake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    source = type(get_source("coinbase"))
+    monkeypatch.setattr(source, "subscribe_frames", lambda *_: [object()])
+    with pytest.raises(TypeError):
+        await ingest(lake.config(await venue(serve)), "coinbase")
+
+
 async def test_a_host_that_does_not_exist_is_given_up(lake: Any) -> None:
     config = lake.config("ws://no-such-host.invalid")
     pipeline = IngestionPipeline(config, "coinbase", connect_patience_seconds=0.1)

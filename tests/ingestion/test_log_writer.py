@@ -7,11 +7,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -504,3 +505,54 @@ def test_every_frame_once_whatever_fails(
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+class Unanswering(MemoryStorage):
+    """An object store whose next requests go unanswered: some are carried out all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fates: list[str] = []
+
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
+        fate = self.fates.pop(0) if self.fates else "answered"
+        if fate != "refused":
+            settled = super().put_object(key, content, exclusive=exclusive)
+        if fate == "answered":
+            return settled
+        raise StorageUnavailableError("no answer")
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 5),  # frames written
+        st.lists(st.sampled_from(["answered", "refused", "carried out"]), max_size=4),
+        st.sampled_from(["flush", "flush", "rotate", "close"]),
+        st.sampled_from([0, 0, 3_600]),  # seconds that pass
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=STEPS)
+def test_every_frame_once_on_an_object_store_that_does_not_answer(
+    steps: list[tuple[int, list[str], str, int]],
+) -> None:
+    storage, clock = Unanswering(), Clock()
+    writer = open_writer(storage, clock=clock)
+    written: list[bytes] = []
+    for count, fates, how, seconds in steps:
+        for _ in range(count):
+            written.append(frame(len(written)))
+            writer.write(written[-1])
+        storage.fates = list(fates)
+        with suppress(StorageError):
+            getattr(writer, how)()
+        storage.fates = []
+        clock.now += timedelta(seconds=seconds)
+    writer.close()
+    assert frames_in(storage, READY) == written
+    recover_segments(storage, writer._folders)  # of a journal whose creation went unanswered
+    assert frames_in(storage, READY) == written
+    assert storage.list_journals(ACTIVE) == []

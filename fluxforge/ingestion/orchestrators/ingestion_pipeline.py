@@ -184,9 +184,12 @@ class IngestionPipeline:
         if self._ends_at is not None:
             timeout = max(0.0, self._ends_at - asyncio.get_running_loop().time())
         try:
-            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if captures.done() and not stop.done():
+            done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if captures in done and stop not in done:
                 captures.result()
+            if not done:
+                for collector in self._collectors:
+                    collector.check_reached()
         finally:
             for end in ends:
                 end.cancel()
