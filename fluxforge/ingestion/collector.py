@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fluxforge.errors import ConfigError, StorageError
-from fluxforge.ingestion.connection import CLOSE_SECONDS, Connection, Venue
+from fluxforge.ingestion.connection import CLOSE_SECONDS, Connection
 from fluxforge.ingestion.flushing import Flusher
 from fluxforge.ingestion.intake import Intake
 from fluxforge.ingestion.recovery import Recovered, recover_segments
 from fluxforge.ingestion.report import IngestProgress, IngestReport
+from fluxforge.ingestion.venue import Venue
 from fluxforge.ingestion.writers import LogWriter
 from fluxforge.layout import join_key
 

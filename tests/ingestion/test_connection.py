@@ -26,8 +26,9 @@ from websockets.http11 import Response
 
 from fluxforge.errors import ConfigError, ConnectionFailedError
 from fluxforge.ingestion import connection
-from fluxforge.ingestion.connection import classify, shown
+from fluxforge.ingestion.connection import classify
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
+from fluxforge.ingestion.venue import shown
 from fluxforge.sources import get_source
 from fluxforge.sources.exchange import local_exchange
 from fluxforge.sources.faults import parse_faults

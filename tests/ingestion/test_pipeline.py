@@ -21,7 +21,7 @@ from fluxforge.errors import (
     UnknownSourceError,
     UsageError,
 )
-from fluxforge.ingestion import flushing, intake
+from fluxforge.ingestion import collector, flushing, intake
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.report import IngestProgress, IngestReport
 from fluxforge.sources import get_source
@@ -352,6 +352,26 @@ async def test_a_place_that_cannot_be_written_fails_before_anything_is_captured(
     with pytest.raises(StorageError):
         await pipeline.start()
     assert not connected
+
+
+async def test_a_running_collector_finds_what_another_one_leaves(
+    venue: Serve,
+    lake: Any,
+    steady: Callable[..., Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector, "RECOVERY_SECONDS", 0.05)
+    pipeline = IngestionPipeline(lake.config(await venue(steady)), "coinbase")
+    await pipeline.start()
+    name = "segment_20251203T14_00001.ndjson"
+    orphan = local.LocalStorage(lake.root).create_journal(f"raw/active/coinbase/{name}")
+    orphan.append(b'{"capture_ns":1,"conn":"0","data":{}}\n')
+    orphan.close()
+    while not (lake.root / "raw/ready/coinbase" / name).exists():
+        await asyncio.sleep(0.01)
+    [report] = await pipeline.stop()
+    assert report.recovered == 1
+    assert len(lake.frames()) == report.frames + 1
 
 
 # Settings, progress, reports
