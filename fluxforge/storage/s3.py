@@ -21,7 +21,9 @@ from fluxforge.storage.objects import ObjectStorage, Piece
 
 try:
     import s3fs
+    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession
+    from botocore.handlers import add_expect_header
     from botocore.loaders import create_loader
     from fsspec.asyn import sync
 
@@ -41,6 +43,19 @@ for _name in ("botocore.auth", "botocore.endpoint"):
     # At DEBUG these log signed headers, session tokens among them.
     if (_logger := logging.getLogger(_name)).level == logging.NOTSET:
         _logger.setLevel(logging.INFO)
+
+
+class _SendOnceSession(AIOHTTPSession):  # type: ignore[misc]  # it has no type hints
+    """Sends each request once.
+
+    aiohttp repeats some by itself when a connection breaks, and then nobody knows that the first
+    may have been carried out. Where an aiohttp has no such switch, setting it does no harm.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001
+        return session
 
 
 @functools.cache
@@ -152,6 +167,8 @@ class S3Storage(ObjectStorage):
         access = self._access
         session = AioSession()
         session.register_component("data_loader", _service_models())
+        # aiohttp would wait without limit for a "100 Continue" that some servers never send.
+        session.unregister("before-call.s3", add_expect_header)
         return s3fs.S3FileSystem(
             session=session,
             key=access.access_key_id,
@@ -163,6 +180,7 @@ class S3Storage(ObjectStorage):
                 "connect_timeout": self._patience.connect_seconds,
                 "read_timeout": self._patience.read_seconds,
                 "max_pool_connections": _CONNECTIONS,
+                "http_session_cls": _SendOnceSession,
                 "retries": {"mode": "standard", "total_max_attempts": attempts},
                 "s3": {"addressing_style": "path" if access.endpoint_url else "auto"},
                 # Other servers than AWS know no trailing checksums; uploads carry an MD5 instead.

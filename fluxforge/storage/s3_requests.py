@@ -288,8 +288,8 @@ class S3Requests:
             logger.warning("an upload of %s could not be aborted: %s", upload["Key"], exc)
 
     async def _is_own(self, failure: RequestFailedError, key: str, writer: str) -> bool:
-        """Tell whether an earlier attempt, which went unanswered, had been carried out."""
-        if failure.settled or failure.status not in (_NOT_FOUND, _PRECONDITION_FAILED):
+        """Tell whether an earlier attempt, whose answer was lost, had been carried out."""
+        if failure.status not in (_NOT_FOUND, _PRECONDITION_FAILED):
             return False
         try:
             reply = await self._run("head_object", key=key, Key=key)

@@ -213,27 +213,25 @@ class FaultProxy:
         fault = self._choose(request)
         kind = fault.kind if fault else ""
         if fault is None or kind in ("drop_response", "cut_response"):
-            await self._forward_request(client, server, head, request)
-            return await self._forward_response(client, server, request, fault)
+            return await self._forward(client, server, head, request, fault)
         if kind == "stall":
             await asyncio.sleep(fault.seconds)
-            await self._forward_request(client, server, head, request)
-            return await self._forward_response(client, server, request, None)
+            return await self._forward(client, server, head, request, None)
+        if kind == "refuse":
+            return False
         if kind == "cut_request":
-            await server.write(head)
-            async for chunk in client.body(request.headers, fault.after):
+            await server.write(_without_expectation(head))
+            async for chunk in _request_body(client, request, fault.after):
                 await server.write(chunk)
             return False
+        body = b"".join([chunk async for chunk in _request_body(client, request)])
         if kind == "status":
-            async for _ in client.body(request.headers):
-                pass
             await client.write(_refusal(fault.status, with_body=request.method != "HEAD"))
             return True
-        if kind == "late":
-            body = b"".join([chunk async for chunk in client.body(request.headers)])
-            task = asyncio.get_running_loop().create_task(self._deliver(head + body, fault.seconds))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        whole = _without_expectation(head) + body  # "late"
+        task = asyncio.get_running_loop().create_task(self._deliver(whole, fault.seconds))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return False
 
     async def _deliver(self, request: bytes, seconds: float) -> None:
@@ -245,24 +243,23 @@ class FaultProxy:
         finally:
             server.close()
 
-    async def _forward_request(
-        self, client: _Connection, server: _Connection, head: bytes, request: Request
-    ) -> None:
-        await server.write(head)
-        if request.headers.get("expect", "").lower() == "100-continue":
-            await client.write(await server.read_head())
-        async for chunk in client.body(request.headers):
+    async def _forward(
+        self,
+        client: _Connection,
+        server: _Connection,
+        head: bytes,
+        request: Request,
+        fault: Fault | None,
+    ) -> bool:
+        await server.write(_without_expectation(head))
+        async for chunk in _request_body(client, request):
             self.bytes_sent += len(chunk)
             await server.write(chunk)
-
-    async def _forward_response(
-        self, client: _Connection, server: _Connection, request: Request, fault: Fault | None
-    ) -> bool:
-        head = await server.read_head()
-        if not head or (fault is not None and fault.kind == "drop_response"):
+        answer = await server.read_head()
+        if not answer or (fault is not None and fault.kind == "drop_response"):
             return False
-        await client.write(head)
-        status, headers = _parse_response(head)
+        await client.write(answer)
+        status, headers = _parse_response(answer)
         if request.method == "HEAD" or status in (204, 304):
             return True
         limit = fault.after if fault is not None else None
@@ -320,6 +317,21 @@ class _Connection:
         """Close at once."""
         with contextlib.suppress(OSError, RuntimeError):
             self._writer.close()
+
+
+async def _request_body(
+    client: _Connection, request: Request, limit: int | None = None
+) -> AsyncIterator[bytes]:
+    """Yield a request's body, having told a client that asks first to go on."""
+    if request.headers.get("expect", "").lower() == "100-continue":
+        await client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    async for chunk in client.body(request.headers, limit):
+        yield chunk
+
+
+def _without_expectation(head: bytes) -> bytes:
+    lines = head.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if not line.lower().startswith(b"expect:"))
 
 
 def _parse_request(head: bytes) -> Request:
