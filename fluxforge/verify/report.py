@@ -1,0 +1,104 @@
+"""What a verification found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that was looked at.
+
+    Attributes
+    ----------
+    name
+        What.
+    looked_at
+        How many files, tables or rows.
+    """
+
+    name: str
+    looked_at: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is out of place, or worth knowing.
+
+    Attributes
+    ----------
+    kind
+        A word for it, for machines.
+    where
+        The file, table or folder.
+    message
+        What is the matter, and what to do.
+    """
+
+    kind: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.message}"
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked, what is wrong, and what is worth knowing.
+
+    Attributes
+    ----------
+    checks
+        What was looked at.
+    problems
+        What is wrong; without any, the lake is ``ok``.
+    notes
+        What is no problem: segments that wait, lines in quarantine, gaps in a feed.
+    """
+
+    checks: tuple[Check, ...] = ()
+    problems: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def __add__(self, other: VerifyReport) -> VerifyReport:
+        return VerifyReport(
+            self.checks + other.checks, self.problems + other.problems, self.notes + other.notes
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON would hold it."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.ok else f"{len(self.problems)} problems"
+        looked_at = ", ".join(f"{check.looked_at:,} {check.name}" for check in self.checks)
+        lines = [f"{verdict}: looked at {looked_at}"]
+        lines += [f"  problem  {finding}" for finding in self.problems]
+        lines += [f"  note     {finding}" for finding in self.notes]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<VerifyReport {self}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("problem", finding) for finding in self.problems]
+        rows += [("note", finding) for finding in self.notes]
+        body = "".join(
+            f"<tr><th>{word}</th><td>{escape(finding.kind)}</td><td>{escape(finding.where)}</td>"
+            f"<td>{escape(finding.message)}</td></tr>"
+            for word, finding in rows
+        )
+        looked_at = ", ".join(f"{check.looked_at:,} {check.name}" for check in self.checks)
+        verdict = "ok" if self.ok else f"{len(self.problems)} problems"
+        return (
+            f"<table><caption><b>{verdict}</b>: looked at {escape(looked_at)}</caption>"
+            f"{body}</table>"
+        )
