@@ -22,7 +22,9 @@ State = Literal["active", "ready", "processing", "archive", "quarantine"]
 STATES: tuple[State, ...] = ("active", "ready", "processing", "archive", "quarantine")
 
 _SEGMENT_NAME = re.compile(r"segment_(\d{8}T\d{2})_(\d{5,})\.ndjson")
-_WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_WINDOWS_DEVICES = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE
+)
 _FORBIDDEN = re.compile(r'[\x00-\x1f\\:*?"<>|]')
 
 
@@ -77,7 +79,11 @@ def check_key(key: str) -> str:
             )
         if name.endswith((" ", ".")) or _WINDOWS_DEVICES.fullmatch(name):
             raise InvalidKeyError(f"key {key!r}: {name!r} is not a file name on every system")
-        if len(name.encode("utf-8", "surrogatepass")) > 255:
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError as exc:
+            raise InvalidKeyError(f"key {key!r}: {name!r} is not valid Unicode") from exc
+        if size > 255:
             raise InvalidKeyError(f"key {key[:40]!r}…: a name is longer than 255 bytes")
     return key
 

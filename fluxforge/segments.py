@@ -83,7 +83,7 @@ class Envelope:
         line = line.rstrip(b"\r\n")
         head, mark, rest = line.partition(b',"data":')
         try:
-            if mark and rest.endswith(b"}"):
+            if mark and rest.endswith(b"}") and _fits_one_line(rest[:-1]):
                 fields = json.loads(head + b"}")
                 return cls(int(fields["capture_ns"]), str(fields["conn"]), rest[:-1])
             fields = json.loads(line)

@@ -168,7 +168,7 @@ def _lay(config: Any, content: Any, where: str) -> Any:
 def _tidy(content: DictConfig, config: Any, where: str, prefix: str = "") -> None:
     """Leave out sections that hold nothing but comments: YAML reads them as null."""
     for key in map(str, list(content.keys())):
-        known = config.get(key) if key in config else None
+        known = config._get_node(key, validate_access=False)  # noqa: SLF001 -- nor resolved
         if not isinstance(known, DictConfig) or OmegaConf.is_interpolation(content, key):
             continue
         section = None if OmegaConf.is_missing(content, key) else content[key]

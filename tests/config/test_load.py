@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from fluxforge.config import load_config, storage_config
+from fluxforge.config.schema import FluxForgeConfig
+from fluxforge.errors import ConfigError
+
+SHIPPED = Path(__file__).resolve().parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FLUXFORGE_CONFIG_DIR", "FLUXFORGE_DIR", "FLUXFORGE_BUCKET", "AWS_REGION",
+                 "AWS_ENDPOINT_URL"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    """Return the error that a config.yaml of this content gets."""
+    write(tmp_path / "conf", "config.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_config()
+    return str(caught.value)
+
+
+class TestLayers:
+    def test_the_defaults_alone_make_a_lake(self) -> None:
+        config = load_config()
+        assert (config.storage.backend, config.storage.base_dir) == ("local", "./data")
+        assert config.etl.delete_after_processing is True
+        assert list(config.ingestion.sources.coinbase.channels) == [
+            "ticker", "level2", "market_trades", "candles",
+        ]  # fmt: skip
+
+    def test_the_shipped_base_file_states_the_defaults_and_all_of_them(self) -> None:
+        from_file = OmegaConf.to_container(OmegaConf.load(SHIPPED / "config.yaml"))
+        assert from_file == OmegaConf.to_container(OmegaConf.structured(FluxForgeConfig))
+
+    @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+    def test_every_shipped_file_loads_as_it_stands(self, path: Path) -> None:
+        names = [] if path.stem == "config" else [path.stem]
+        assert isinstance(load_config(*names, config_dir=SHIPPED), DictConfig)
+        assert isinstance(load_config(*names), DictConfig)  # without a folder of one's own
+
+    def test_there_are_the_three_overlays(self) -> None:
+        assert {path.stem for path in SHIPPED.glob("*.yaml")} == {"config", "local", "s3", "hybrid"}
+
+    def test_later_layers_win(self, tmp_path: Path) -> None:
+        conf = tmp_path / "conf"
+        write(conf, "config.yaml", "storage: {base_dir: base}\netl: {threads: 1}")
+        write(conf, "one.yaml", "storage: {base_dir: one}\netl: {threads: 2, memory_limit_mb: 300}")
+        two = write(tmp_path, "two.yml", "storage: {base_dir: two}")
+        assert load_config().storage.base_dir == "base"
+        assert load_config("one").storage.base_dir == "one"
+        config = load_config("one", two)
+        assert (config.storage.base_dir, config.etl.threads) == ("two", 2)
+        assert load_config(two, "one").storage.base_dir == "one"
+        config = load_config("one", two, overrides=["storage.base_dir=x", "storage.base_dir=y"])
+        assert (config.storage.base_dir, config.etl.memory_limit_mb) == ("y", 300)
+
+    def test_a_folder_may_be_given_by_argument_or_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / "here", "config.yaml", "storage: {base_dir: here}")
+        write(tmp_path / "there", "config.yaml", "storage: {base_dir: there}")
+        monkeypatch.setenv("FLUXFORGE_CONFIG_DIR", str(tmp_path / "there"))
+        assert load_config().storage.base_dir == "there"
+        assert load_config(config_dir=tmp_path / "here").storage.base_dir == "here"
+
+    def test_a_list_is_replaced_and_a_new_source_is_added(self, tmp_path: Path) -> None:
+        write(
+            tmp_path / "conf",
+            "config.yaml",
+            "ingestion: {sources: {coinbase: {products: [SOL-USD]}, kraken: {url: wss://x}}}",
+        )
+        config = load_config()
+        assert list(config.ingestion.sources.coinbase.products) == ["SOL-USD"]
+        assert "level2" in config.ingestion.sources.coinbase.channels
+        assert config.ingestion.sources.kraken.url == "wss://x"
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "# nothing\n", "storage:\n", "ingestion:\n  # output_dir removed\netl:\n  # x\n",
+         "storage:\n  paths:\n  s3:\n", "etl:\n  storage_input:\n  storage_output:\n",
+         "etl:\n  storage_output:\n    s3:\n"],
+    )  # fmt: skip
+    def test_sections_that_hold_only_comments_change_nothing(
+        self, tmp_path: Path, text: str
+    ) -> None:
+        write(tmp_path / "conf", "config.yaml", text)
+        assert load_config() == load_config(config_dir=SHIPPED)
+
+    def test_the_environment_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FLUXFORGE_DIR", "/mnt/lake")
+        monkeypatch.setenv("FLUXFORGE_BUCKET", "bucket/prefix")
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+        config = load_config("hybrid")
+        assert storage_config(config, "ingestion").base_dir == "/mnt/lake"
+        output = storage_config(config, "etl_output")
+        assert (output.backend, output.base_dir) == ("s3", "bucket/prefix")
+        assert (output.s3.region, output.s3.endpoint_url) == ("eu-central-1", None)
+
+    def test_values_have_their_types(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("THREADS", "3")
+        config = load_config(
+            overrides=["etl.threads=${oc.env:THREADS}", "ingestion.segment_max_mb=5"]
+        )
+        assert (config.etl.threads, type(config.etl.threads)) == (3, int)
+        assert isinstance(config.ingestion.segment_max_mb, float)
+
+    def test_a_drive_is_a_base_dir(self) -> None:
+        assert load_config(overrides=["storage.base_dir=F:/"]).storage.base_dir == "F:/"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("storage: {bakend: s3}", ["'storage.bakend'", "did you mean 'backend'?"]),
+            ("storge: {}", ["'storge'", "did you mean 'storage'?"]),
+            ("storage: {paths: {raw_dri: x}}", ["'storage.paths.raw_dri'", "'raw_dir'"]),
+            ("etl: {zzz: 1}", ["'etl.zzz'", "there are: storage_input"]),
+            ("ingestion: {sources: {coinbase: {product: [x]}}}",
+             ["'ingestion.sources.coinbase.product'", "'products'"]),
+            ("etl: {storage_output: {bakend: s3}}", ["'etl.storage_output.bakend'", "'backend'"]),
+            ("ingestion: {storage: {s3: {regoin: x}}}",
+             ["'ingestion.storage.s3.regoin'", "'region'"]),
+            ("1: 2", ["'1'", "there are: storage, ingestion, etl"]),
+        ],
+    )  # fmt: skip
+    def test_an_unknown_key_is_named_with_its_file_and_the_nearest(
+        self, tmp_path: Path, text: str, words: list[str]
+    ) -> None:
+        message = refusal(tmp_path, text)
+        for word in ["config.yaml", "unknown key", *words]:
+            assert word in message
+
+    @pytest.mark.parametrize(
+        ("text", "key"),
+        [
+            ("etl: {threads: abc}", "etl.threads"),
+            ("etl: {threads: 1.5}", "etl.threads"),
+            ("etl: {threads: null}", "etl.threads"),
+            ("etl: {threads: [1]}", "etl.threads"),
+            ("etl: {delete_after_processing: maybe}", "etl.delete_after_processing"),
+            ("storage: 5", "storage"),
+            ("storage: [5]", "storage"),
+            ("storage: {paths: raw}", "storage.paths"),
+            ("storage: {base_dir: {a: 1}}", "storage.base_dir"),
+            ("ingestion: 5", "ingestion"),
+            ("ingestion: {sources: {kraken: 5}}", "ingestion.sources.kraken"),
+            ("ingestion: {sources: {coinbase: {products: BTC-USD}}}",
+             "ingestion.sources.coinbase.products"),
+            ("etl: {storage_output: 5}", "etl.storage_output"),
+            ("etl: {storage_output: {backend: [1]}}", "etl.storage_output.backend"),
+            ("etl: {storage_input: {paths: {raw_dir: null}}}", "etl.storage_input.paths.raw_dir"),
+            ("etl: {threads: '${oc.env:NO_SUCH_VARIABLE}'}", "etl.threads"),
+            ("etl: {threads: '${oc.env:HOME}'}", "etl.threads"),
+            ("etl: {threads: '${no.such.key}'}", "etl.threads"),
+            ("etl: {storage_output: {base_dir: '${oc.env:NO_SUCH_VARIABLE}'}}",
+             "etl.storage_output.base_dir"),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_value_is_named_with_its_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, key: str
+    ) -> None:
+        monkeypatch.setenv("HOME", "not a number")
+        message = refusal(tmp_path, text)
+        assert re.search(rf"config\.yaml: '{re.escape(key)}'", message), message
+
+    def test_the_file_that_is_named_is_the_one_that_is_wrong(self, tmp_path: Path) -> None:
+        write(tmp_path / "conf", "config.yaml", "etl: {threads: 1}")
+        write(tmp_path / "conf", "mine.yaml", "etl: {threads: '${oc.env:NO_SUCH_VARIABLE}'}")
+        with pytest.raises(ConfigError, match=r"mine\.yaml.*NO_SUCH_VARIABLE"):
+            load_config("mine")
+        with pytest.raises(ConfigError, match=r"override: 'etl\.threads'"):
+            load_config(overrides=["etl.threads=${oc.env:NO_SUCH_VARIABLE}"])
+
+    def test_a_reference_that_a_later_layer_replaces_is_not_followed(self, tmp_path: Path) -> None:
+        write(tmp_path / "conf", "config.yaml", "etl: {threads: '${oc.env:NO_SUCH_VARIABLE}'}")
+        assert load_config(overrides=["etl.threads=4"]).etl.threads == 4
+
+    @pytest.mark.parametrize(
+        "text",
+        ["a: b: c", "\ta: 1", "? [a]\n: b", "storage: {", "storage:\n  base_dir: a\n  base_dir: b"],
+    )
+    def test_bad_yaml_is_named_with_its_line(self, tmp_path: Path, text: str) -> None:
+        assert re.search(r"config\.yaml, line \d: not valid YAML", refusal(tmp_path, text))
+
+    def test_what_is_not_text_or_no_settings_is_refused(self, tmp_path: Path) -> None:
+        assert "expected" in refusal(tmp_path, "- x")
+        (tmp_path / "conf" / "config.yaml").write_bytes(b"a: \xff\xfe")
+        with pytest.raises(ConfigError, match="not valid YAML"):
+            load_config()
+        assert "refers to nothing" in refusal(tmp_path, "storage: {base_dir: 'a${'}")
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("storage: {base_dir: ' '}", "storage.base_dir is empty"),
+            ("storage: {base_dir: 'a%20b'}", "'%20'"),
+            ("storage: {paths: {raw_dir: ../x}}", "storage.paths.raw_dir.*'..'"),
+            ("storage: {paths: {raw_dir: /x}}", "storage.paths.raw_dir.*absolute"),
+            ("storage: {paths: {ready_subdir: .x}}", "storage.paths.ready_subdir.*dot"),
+            ("storage: {paths: {ready_subdir: active}}", "active_subdir.*ready_subdir.*own"),
+            ("storage: {paths: {ready_subdir: Active}}", "active_subdir.*ready_subdir.*own"),
+            ("storage: {paths: {ready_subdir: active/x}}", "ready_subdir.*active_subdir.*own"),
+            ("storage: {paths: {ready_subdir: ''}}", "ready_subdir.*own"),
+            ("storage: {paths: {processed_dir: raw}}", "processed_dir.*own"),
+            ("storage: {paths: {processed_dir: ''}}", "processed_dir.*own"),
+            ("storage: {paths: {processed_dir: raw/ready/coinbase}}", "processed_dir.*own"),
+            ("etl: {storage_output: {paths: {processed_dir: ../x}}}",
+             "etl.storage_output.paths.processed_dir"),
+            ("storage: {backend: s3, base_dir: a, s3: {bucket: b}}", "'a'.*s3.bucket says 'b'"),
+            ("etl: {storage_output: {backend: s3, base_dir: a/p, s3: {bucket: b}}}",
+             "etl.storage_output.*'a'.*'b'"),
+            ("etl: {threads: -1}", "'etl.threads'"),
+            ("etl: {memory_limit_mb: 0}", "'etl.memory_limit_mb'"),
+            ("ingestion: {segment_max_mb: .nan}", "'ingestion.segment_max_mb'"),
+            ("ingestion: {flush_interval_seconds: 0}", "'ingestion.flush_interval_seconds'"),
+            ("ingestion: {sources: {coinbase: {products: [[1]]}}}", "products' is a list of names"),
+        ],
+    )  # fmt: skip
+    def test_settings_that_cannot_work_are_refused(
+        self, tmp_path: Path, text: str, words: str
+    ) -> None:
+        assert re.search(words, refusal(tmp_path, text))
+
+    def test_a_bucket_that_agrees_is_fine(self) -> None:
+        config = load_config(
+            overrides=["storage.backend=s3", "storage.base_dir=b/prefix", "storage.s3.bucket=b"]
+        )
+        assert config.storage.base_dir == "b/prefix"
+
+    @pytest.mark.parametrize("text", ["x", "=5", "etl", " =1"])
+    def test_an_override_without_key_or_value_is_refused(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="key=value"):
+            load_config(overrides=[text])
+
+    @pytest.mark.parametrize(
+        "text",
+        ["etl.=5", "etl..threads=1", ".=1", "etl.threads=", "a.b.c=1", "storage.paths=x",
+         "storage.base_dir=[", "storage.base_dir=${x", "etl.storage_output=[]",
+         "ingestion.sources.coinbase.products[0]=A", "storage.base_dir=null"],
+    )  # fmt: skip
+    def test_an_override_that_cannot_be_is_refused_in_our_own_words(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="override"):
+            load_config(overrides=[text])
+
+    def test_an_overlay_that_does_not_exist_is_named_with_the_nearest(self) -> None:
+        with pytest.raises(ConfigError, match="did you mean 'hybrid'"):
+            load_config("hybird")
+        with pytest.raises(ConfigError, match="there are: hybrid, local, s3"):
+            load_config("zzzzz")
+        with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
+            load_config("nowhere.yaml")
+
+    def test_a_folder_without_a_base_file_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(ConfigError, match="does not exist"):
+            load_config(config_dir=tmp_path / "nowhere")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
+            load_config(config_dir=tmp_path / "empty")
+        monkeypatch.setenv("FLUXFORGE_CONFIG_DIR", str(tmp_path / "empty"))
+        with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
+            load_config()
+
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        shutil.copytree(SHIPPED, tmp_path / "conf")
+        (tmp_path / "conf" / "mine.yaml").mkdir()
+        with pytest.raises(ConfigError, match="mine"):
+            load_config("mine")
