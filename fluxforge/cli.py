@@ -241,8 +241,10 @@ def sql(
     as_json: AsJson = False,
 ) -> None:
     """Run a SQL statement over the tables."""
+    from fluxforge.query.views import fetch
+
     request = Request.read(settings, config, config_dir, as_json=as_json, most_words=0)
-    frame = request.lake().sql(query).pl()
+    frame = fetch(request.lake().sql(query))
     _print_json(frame.to_dicts()) if as_json else _print_frame(frame, thousands_separator=False)
 
 

@@ -99,14 +99,12 @@ class Catalog:
         """
         declared = table_schemas(source)
         table = Table(self.storage, self.layout.table(source, name))
-        snapshot = table.snapshot(version)
-        if snapshot is None and name not in declared:
+        if name not in declared and table.snapshot() is None:
             names = self.names(source)
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
             raise UnknownTableError(f"{source} has no table {name!r}: {hint}")
-        if snapshot is None and version is not None:
-            raise UnknownTableError(f"{source}.{name} has no version {version}: it is empty")
+        snapshot = table.snapshot(version)
         return TableVersion(
             source=source,
             name=name,

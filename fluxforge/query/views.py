@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import duckdb
+    import polars as pl
 
     from fluxforge.query.catalog import Catalog, TableVersion
     from fluxforge.tables import TableFile
@@ -69,10 +70,29 @@ def run(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
 
 
 def _bind(database: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation:
+    # Variables of this module are not tables; a caller's own frames are, through `connect`.
+    database.execute("SET python_enable_replacements = false")
     relation: duckdb.DuckDBPyRelation | None = database.sql(query)
-    if relation is None:  # a statement without a result
-        return database.sql("SELECT 'done' AS result")
+    if relation is None:
+        raise QueryError("there is no statement to run")
     return relation
+
+
+def fetch(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """Return the rows of what :func:`run` returned.
+
+    Raises
+    ------
+    QueryError
+        If a value cannot be computed; until here nothing was.
+    """
+    import duckdb
+
+    try:
+        frame: pl.DataFrame = relation.pl()
+    except duckdb.Error as exc:
+        raise QueryError(_message(exc)) from exc
+    return frame
 
 
 def _tables_of(query: str) -> set[str] | None:
@@ -120,11 +140,16 @@ def _select(database: duckdb.DuckDBPyConnection, version: TableVersion) -> str:
     if storage.backend_type != "local" and not open_httpfs(database, storage):
         return f"SELECT {columns} FROM {_register(database, version, version.snapshot.dataset())}"
     paths = "[" + ", ".join(literal(path) for path in version.locate(files)) + "]"
-    return (
-        f"SELECT {columns} FROM read_parquet({paths}, hive_partitioning = true, "
+    rows = (
+        f"read_parquet({paths}, hive_partitioning = true, "
         f"hive_types = {{{literal(PARTITION)}: DATE}}, "
         f"union_by_name = {str(_schemas_differ(version, files)).lower()})"
     )
+    known = {PARTITION}.union(*(file.columns for file in files))
+    if not known.issuperset(version.schema.names):  # a column is declared, and in no file yet
+        empty = _register(database, version, version.schema.empty_table())
+        rows = f"(SELECT * FROM {rows} UNION ALL BY NAME SELECT * FROM {empty})"
+    return f"SELECT {columns} FROM {rows}"
 
 
 def _register(database: duckdb.DuckDBPyConnection, version: TableVersion, data: Any) -> str:
