@@ -96,7 +96,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
     folder = tmp_path_factory.mktemp("recording")
     faults = parse_faults("drop@500")
-    with local_exchange(get_source("coinbase"), seed=11, rate=0, faults=faults) as exchange:
+    with local_exchange(get_source("coinbase"), seed=11, rate=1000, faults=faults) as exchange:
         lake = Lake(
             overrides=[
                 f"storage.base_dir={folder}",
@@ -109,3 +109,29 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         for segment in sorted((folder / lake.layout.ready("coinbase")).iterdir()):
             out.write(segment.read_bytes())
     return Recorded(path)
+
+
+@pytest.fixture(scope="session")
+def filled_lake(tmp_path_factory: pytest.TempPathFactory, recording: Recorded) -> Lake:
+    """Return a lake of the recording, twice, and of each product alone. Only read it."""
+    folder = tmp_path_factory.mktemp("filled")
+    source = get_source("coinbase")
+
+    def capture(url: str, frames: int, products: str = "BTC-USD,ETH-USD") -> None:
+        lake = Lake(
+            overrides=[
+                f"storage.base_dir={folder}",
+                f"ingestion.sources.coinbase.url={url}",
+                f"ingestion.sources.coinbase.products=[{products}]",
+            ]
+        )
+        lake.ingest_sync("coinbase", frames=frames)
+        lake.etl("coinbase")
+
+    for _ in range(2):
+        with local_exchange(source, replay=(recording.path,), rate=0) as exchange:
+            capture(exchange.url, recording.count)
+    with local_exchange(source, seed=5, rate=1000) as exchange:
+        capture(exchange.url, 1000, "BTC-USD")
+        capture(exchange.url, 1000, "ETH-USD")
+    return Lake(overrides=[f"storage.base_dir={folder}"])
