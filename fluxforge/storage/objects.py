@@ -177,8 +177,10 @@ class ObjectStorage(StorageBackend):
         self.put_object(own_key(key), data, exclusive=exclusive)
 
     def write_file(self, path: str | Path, key: str, *, exclusive: bool = False) -> None:
+        local = Path(path)
         with translated(str(path)):
-            self.put_object(own_key(key), Path(path), exclusive=exclusive)
+            local.stat()  # a missing source is told apart from a missing destination
+            self.put_object(own_key(key), local, exclusive=exclusive)
 
     def fetch(self, key: str, directory: Path) -> Path:
         """Download `key` into a folder of its own below `directory`; see the contract."""

@@ -200,14 +200,14 @@ class StorageConformance(ABC):
         assert self.list_raw(storage) == [FILE]
 
     def test_of_several_exclusive_writers_one_wins(self, storage: StorageBackend) -> None:
-        for round_ in range(3):
+        for round_ in range(2):
             key = f"raw/claim_{round_}"
 
             def write(number: int, key: str = key) -> bool:
                 storage.write_bytes(key, b"writer %d" % number, exclusive=True)
                 return True
 
-            winners = race(6, write)
+            winners = race(4, write)
             assert len(winners) == 1
             assert self.get_raw(storage, key) == b"writer %d" % winners[0]
 
@@ -280,7 +280,7 @@ class StorageConformance(ABC):
         assert self.get_raw(storage, SEALED) == b"destination"
 
     def test_of_several_movers_one_wins(self, storage: StorageBackend) -> None:
-        for round_ in range(3):
+        for round_ in range(2):
             source, destination = f"raw/ready/{round_}", f"raw/processing/{round_}"
             self.put_raw(storage, source, b"segment")
 
@@ -288,7 +288,7 @@ class StorageConformance(ABC):
                 storage.move(source, destination)
                 return True
 
-            assert len(race(6, move)) == 1
+            assert len(race(4, move)) == 1
             assert self.get_raw(storage, destination) == b"segment"
         assert storage.list_files("raw/ready") == []
 
@@ -442,14 +442,14 @@ class StorageConformance(ABC):
         assert self.get_raw(storage, FILE) == b"x"
 
     def test_of_several_journal_makers_one_wins(self, storage: StorageBackend) -> None:
-        for round_ in range(3):
+        for round_ in range(2):
             journals: list[Any] = []
 
             def create(_: int, key: str = f"{JOURNAL}.{round_}", made: Any = journals) -> bool:
                 made.append(storage.create_journal(key))
                 return True
 
-            assert len(race(6, create)) == 1
+            assert len(race(4, create)) == 1
             for journal in journals:
                 journal.close()
 
@@ -573,7 +573,7 @@ class StorageConformance(ABC):
         assert storage.list_files() == []
 
     def test_of_several_claimants_one_gets_the_lease(self, storage: StorageBackend) -> None:
-        for round_ in range(3):
+        for round_ in range(2):
             leases: list[Any] = []
 
             def claim(_: int, key: str = f"raw/claim_{round_}", got: Any = leases) -> Any:
@@ -581,7 +581,7 @@ class StorageConformance(ABC):
                 got.append(lease)
                 return lease
 
-            assert len(race(6, claim)) == 1
+            assert len(race(4, claim)) == 1
             for lease in leases:
                 if lease is not None:
                     lease.release()
