@@ -14,12 +14,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import SegmentError
+from fluxforge.layout import SegmentName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CHUNK = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{12}\.ndjson")
 
 
 @dataclass(frozen=True)
@@ -238,3 +241,17 @@ def quarantine_name(segment: str, digest: str) -> str:
     'segment_20251203T14_00001-9f86d081884c.ndjson'
     """
     return f"{segment.removesuffix('.ndjson')}-{digest[:12]}.ndjson"
+
+
+def is_quarantine_name(name: str) -> bool:
+    """Tell whether :func:`quarantine_name` made a name, whatever folder stands before it.
+
+    Examples
+    --------
+    >>> is_quarantine_name("raw/quarantine/x/segment_20251203T14_00001-9f86d081884c.ndjson")
+    True
+    >>> is_quarantine_name("segment_20251203T14_00001.ndjson")
+    False
+    """
+    segment, _, digest = name.rpartition("-")
+    return bool(SegmentName.parse(f"{segment}.ndjson") and _DIGEST.fullmatch(digest))

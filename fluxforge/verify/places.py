@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.errors import AccessDeniedError
 from fluxforge.layout import STATES, SegmentName, join_key
+from fluxforge.segments import is_quarantine_name
 from fluxforge.verify.report import Check, Finding, VerifyReport
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ def _names(
     ends = (".ndjson.zst",) if state == "archive" else (".ndjson",)
     problems = []
     for file in files:
-        segment = SegmentName.parse(file.name) is not None
+        if state == "quarantine":
+            segment = is_quarantine_name(file.name)
+        else:
+            segment = SegmentName.parse(file.name) is not None
         part = any(file.key.startswith(journal) for journal in journals)
         if not part and not (segment and file.name.endswith(ends)):
             problems.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.layout import STATES, SegmentName
+from fluxforge.segments import is_quarantine_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +40,7 @@ def segment_status(
                     continue
                 seen.add(storage.get_full_path(folder))
                 entries = storage.list_entries(folder, recursive=False)
-                files = [entry for entry in entries if SegmentName.parse(entry.name)]
+                files = [entry for entry in entries if _counts(entry.name)]
                 times = [entry.modified for entry in files]
                 rows.append(
                     {
@@ -52,3 +53,7 @@ def segment_status(
                     }
                 )
     return pl.DataFrame(rows, schema=schema)
+
+
+def _counts(name: str) -> bool:
+    return SegmentName.parse(name) is not None or is_quarantine_name(name)
