@@ -250,9 +250,10 @@ class ObjectJournal(Journal):
     """A journal whose appends are objects; see the module.
 
     An append that raises :class:`StorageUnavailableError` may still be carried out by the store.
-    Appending the same data again, alone or with more behind it, adds it once. Until then the
-    journal takes nothing else and cannot be sealed. A writer that gives up instead keeps
-    :attr:`key`, :attr:`next_part` and the data for :func:`resolve_append`.
+    Appending exactly the same data again adds it once. Until then the journal takes nothing else
+    and cannot be sealed. A writer that gives up instead keeps :attr:`key`, :attr:`next_part` and
+    the data for :func:`resolve_append`. After :class:`JournalFencedError` the data is not in the
+    journal, and belongs into another one.
     """
 
     def __init__(
@@ -284,25 +285,20 @@ class ObjectJournal(Journal):
         self._check_open()
         if self._ended:
             raise JournalFencedError(f"journal {self.key} has ended: start another one")
-        if not data.startswith(self._pending):
+        if self._pending and data != self._pending:
             raise StorageError(
                 f"journal {self.key}: the outcome of the last append is unknown; "
                 "append the same data again first"
             )
-        if self._pending:
-            data = data[len(self._pending) :]
-            self._add_part(self._pending)
-        if data:
-            self._add_part(data)
-
-    def _add_part(self, data: bytes) -> None:
-        part = part_key(self.key, self._next)
+        if not data:
+            return
         self._pending = data
         try:
+            part = part_key(self.key, self._next)
             self._settled &= self._storage.put_object(part, data, exclusive=True)
         except FileExistsAlreadyError as exc:
             self._settled = False
-            if not self._holds(part, data):
+            if not self._includes(data):
                 self._pending = b""
                 self._closed = "another process took it over"
                 raise JournalFencedError(f"journal {self.key}: {self._closed}") from exc
@@ -313,12 +309,13 @@ class ObjectJournal(Journal):
         self._sizes[self._next] = len(data)
         self._next += 1
 
-    def _holds(self, part: str, data: bytes) -> bool:
-        """Tell whether a part that exists is what an earlier, unanswered attempt wrote."""
+    def _includes(self, data: bytes) -> bool:
+        """Tell whether an earlier, unanswered attempt at the next part was carried out."""
         try:
-            return self._storage.read_object(part) == data
-        except FileMissingError:
-            return False
+            return self._storage.read_object(part_key(self.key, self._next)) == data
+        except FileMissingError:  # sealed by another process since; its end tells what it took
+            end = _read_log(self._storage, self.key).end
+            return end is not None and self._next < end
 
     def torn_tail(self) -> bytes:
         self._check_open()

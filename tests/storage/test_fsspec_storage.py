@@ -23,6 +23,7 @@ def options(server: S3Server, **changes: Any) -> dict[str, Any]:
         "endpoint_url": server.endpoint_url,
         "key": server.access_key,
         "secret": server.secret_key,
+        "skip_instance_cache": False,  # one client for all tests
     }
     return settings | changes
 

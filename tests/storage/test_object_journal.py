@@ -174,8 +174,9 @@ def test_any_unanswered_request_can_be_repeated(done: bool) -> None:
                 repeated += 1
                 with pytest.raises(StorageError, match="append the same data again"):
                     journal.seal(SEALED)
-                with pytest.raises(StorageError, match="append the same data again"):
-                    journal.append(b"something else\n")
+                for other in (b"something else\n", line + b"and more\n", b""):
+                    with pytest.raises(StorageError, match="append the same data again"):
+                        journal.append(other)
                 journal.append(line)
         try:
             journal.seal(SEALED)
@@ -186,32 +187,6 @@ def test_any_unanswered_request_can_be_repeated(done: bool) -> None:
         assert on(objects).read_bytes(SEALED) == b"".join(LINES)
         check(objects, LINES)
     assert repeated > len(LINES)
-
-
-@pytest.mark.parametrize("done", [False, True])
-def test_a_repeated_append_may_have_grown(done: bool) -> None:
-    for number in range(1, 20):
-        storage = BrokenStorage({}, number, done=done, deadly=False)
-        try:
-            journal = storage.create_journal(KEY)
-        except StorageUnavailableError:
-            continue
-        batch = b""
-        for line in LINES:
-            batch += line
-            try:
-                journal.append(batch)
-            except StorageUnavailableError:
-                continue  # and go on collecting
-            batch = b""
-        if batch:
-            journal.append(batch)
-        assert journal.size == len(b"".join(LINES))
-        journal.close()
-        heir = on(storage._objects).take_over_journal(KEY)
-        assert heir is not None
-        heir.seal(SEALED)
-        assert on(storage._objects).read_bytes(SEALED) == b"".join(LINES)
 
 
 def lapse(storage: MemoryStorage) -> MemoryStorage:
@@ -245,6 +220,35 @@ def test_a_writer_is_fenced_when_it_seals() -> None:
         journal.seal(SEALED + "x")
     heir.seal(SEALED)
     assert storage.list_files() == [SEALED]
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_fenced_writer_knows_what_its_heir_took(carried_out: bool, sealed: bool) -> None:
+    objects: dict[str, Any] = {}
+    storage = BrokenStorage(objects, -1, done=carried_out, deadly=False)
+    journal = storage.create_journal(KEY)
+    journal.append(b"one\n")
+    storage.number = storage.count + 1
+    with pytest.raises(StorageUnavailableError):
+        journal.append(b"two\n")
+    heir = on(objects).take_over_journal(KEY)
+    assert heir is not None
+    if sealed:
+        heir.seal(SEALED)
+    if carried_out:
+        journal.append(b"two\n")  # it is in there already, and not added again
+    else:
+        with pytest.raises(JournalFencedError):
+            journal.append(b"two\n")
+    with pytest.raises(JournalFencedError):
+        journal.append(b"three\n")
+    if not sealed:
+        heir.seal(SEALED)
+    recover(on(objects))
+    expected = b"one\ntwo\n" if carried_out else b"one\n"
+    assert on(objects).read_bytes(SEALED) == expected
+    assert on(objects).list_files() == [SEALED]
 
 
 def test_two_heirs_make_one_file() -> None:
