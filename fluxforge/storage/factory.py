@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import Role, reveal, storage_config
-from fluxforge.errors import ConfigError
 from fluxforge.layout import Layout
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def create_storage_backend(config: Any, role: Role | str | None = None) -> Stora
     Raises
     ------
     ConfigError
-        If no such backend exists.
+        If the backend is neither ``local`` nor ``s3`` nor a protocol that fsspec knows.
     MissingExtraError
         If the backend's package is not installed.
 
@@ -58,7 +57,9 @@ def create_storage_backend(config: Any, role: Role | str | None = None) -> Stora
             secret_access_key=reveal(settings.s3.aws_secret_access_key),
             session_token=reveal(settings.s3.aws_session_token),
         )
-    raise ConfigError(f"unknown storage.backend {settings.backend!r}: use 'local' or 's3'")
+    from fluxforge.storage.fsspec_storage import FsspecStorage
+
+    return FsspecStorage(settings.backend, settings.base_dir)
 
 
 def create_layout(config: Any, role: Role | str | None = None) -> Layout:

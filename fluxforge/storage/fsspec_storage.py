@@ -76,7 +76,10 @@ class FsspecStorage(ObjectStorage):
         try:
             self._filesystem, root = fsspec.url_to_fs(f"{protocol}://{self.base_path}", **settings)
         except (ImportError, TypeError, ValueError) as exc:
-            raise ConfigError(f"storage.backend {protocol!r} cannot be used: {exc}") from exc
+            raise ConfigError(
+                f"storage.backend {protocol!r} cannot be used ({exc}): use 'local', 's3', or "
+                "another protocol that fsspec knows"
+            ) from exc
         self._root = str(root).rstrip("/")
 
     def get_full_path(self, key: str = "") -> str:
