@@ -1,7 +1,8 @@
 """Storage in an S3 bucket, or in anything that speaks the same protocol.
 
-The server must honour ``If-None-Match: *`` on puts, copies and completed uploads, as AWS, MinIO,
-SeaweedFS, Ceph and Cloudflare R2 do: exclusive writes and journals rest on it.
+The server must honour ``If-None-Match: *`` on puts, on completed uploads and on copies: exclusive
+writes, journals and moves rest on it. AWS and SeaweedFS do. Before another server holds anything
+of value, let it pass :class:`fluxforge.testing.StorageConformance`.
 """
 
 from __future__ import annotations
