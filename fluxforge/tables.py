@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -216,7 +217,7 @@ class Table:
         return Snapshot(self._grow(delta, schema))
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
-        from deltalake import DeltaTable
+        from deltalake import CommitProperties, DeltaTable
 
         self.storage.mkdir(self.path)
         try:
@@ -227,8 +228,10 @@ class Table:
                     partition_by=[PARTITION],
                     configuration=_SETTINGS,
                     storage_options=self.storage.get_storage_options(),
+                    # Only as the first version: a later one would take back grown columns.
+                    commit_properties=CommitProperties(max_commit_retries=0),
                 )
-        except TableError:
+        except (TableError, CommitConflictError):
             delta = self._open()  # another worker made it first
             if delta is None:
                 raise
@@ -350,15 +353,33 @@ class Table:
             for file in old
         ]
         additions = [_add_action(file, data_change=False) for file in new]
-        delta = snapshot._delta  # noqa: SLF001 -- this file is the only one that knows of it
-        with _translated(self.uri):
-            delta.create_write_transaction(
-                [*removals, *additions],
-                mode="append",
-                schema=Schema.from_arrow(snapshot.schema()),
-                partition_by=[PARTITION],
-                commit_properties=CommitProperties(custom_metadata={"work": "optimize"}),
-            )
+        before, after = {file.path for file in old}, {file.path for file in new}
+        newest: Snapshot | None = snapshot
+        for _ in range(_COMMIT_TRIES):
+            # deltalake lets two commits remove the same file, which would double its rows. So
+            # each try is against one version, in which the old files are known to be.
+            present = set() if newest is None else {file.path for file in newest.files()}
+            if newest is not snapshot and after and after <= present:
+                return  # a commit whose answer was lost
+            if newest is None or not before <= present:
+                break
+            try:
+                with _translated(self.uri):
+                    newest._delta.create_write_transaction(  # noqa: SLF001 -- see commit
+                        [*removals, *additions],
+                        mode="append",
+                        schema=Schema.from_arrow(newest.schema()),
+                        partition_by=[PARTITION],
+                        commit_properties=CommitProperties(
+                            custom_metadata={"work": "optimize"}, max_commit_retries=0
+                        ),
+                    )
+            except CommitConflictError:
+                newest = self.snapshot()
+                continue
+            self.sync(since=newest)
+            return
+        raise CommitConflictError(f"{self.uri}: another worker has replaced these files")
 
     def vacuum(self, keep: timedelta, *, dry_run: bool) -> list[str]:
         """Delete files that no version of the last `keep` refers to; return their paths."""
@@ -367,7 +388,7 @@ class Table:
             return []
         with _translated(self.uri):
             removed: list[str] = delta.vacuum(
-                retention_hours=int(keep.total_seconds() // 3600),
+                retention_hours=math.ceil(keep / timedelta(hours=1)),
                 dry_run=dry_run,
                 enforce_retention_duration=False,
                 full=True,
@@ -394,7 +415,8 @@ def _add_action(file: DataFile, *, data_change: bool = True) -> Any:
         partition_values={PARTITION: file.date.isoformat()},
         modification_time=int(datetime.now(UTC).timestamp() * 1000),
         data_change=data_change,
-        stats=json.dumps({"numRecords": file.rows, **file.stats}),
+        # Unescaped: the log's reader takes every escaped surrogate pair for U+10000.
+        stats=json.dumps({"numRecords": file.rows, **file.stats}, ensure_ascii=False),
     )
 
 
