@@ -344,6 +344,46 @@ def vacuum(
 
 
 @app.command()
+def sync(
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--to",
+            metavar="OVERLAY|KEY=VALUE",
+            help="The destination: an overlay's name or file, or a setting; repeatable.",
+        ),
+    ],
+    settings: Settings = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Move: delete what was compared, byte for byte.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be done.")
+    ] = False,
+    config: Overlays = None,
+    config_dir: ConfigDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy segments and tables to another place; exit 1 if some were refused."""
+    request = Request.read(settings, config, config_dir, as_json=as_json, most_words=0)
+    overlays = [word for word in to if "=" not in word]
+    changes = [word for word in to if "=" in word]
+    there = Request.read(changes, overlays, config_dir).lake()
+    with _progress("sync", quiet=as_json) as show:
+        report = request.lake().sync(
+            there,
+            delete=delete,
+            dry_run=dry_run,
+            on_progress=lambda done, total, size: show(
+                done, total, f"{done:,} of {total:,} files, {size / 1e6:,.1f} MB copied"
+            ),
+        )
+    _print_json(report.to_dict()) if as_json else _say(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def exchange(
     source: Annotated[str, typer.Argument(help="Whose protocol to speak.")] = "coinbase",
     replay: Annotated[

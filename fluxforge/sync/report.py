@@ -1,0 +1,158 @@
+"""What a sync did, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.html import html_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECONDS_BETWEEN_CALLS = 0.5
+
+
+@dataclass(frozen=True, repr=False)
+class SyncReport:
+    """What a sync copied, left alone and deleted.
+
+    Attributes
+    ----------
+    copied
+        Keys at the destination of the files that are there by this run.
+    skipped
+        Keys at the source of the files whose copies were there before.
+    deleted
+        Keys at the source of the files that are gone by this run.
+    bytes
+        The size of all copied files together.
+    problems
+        What was not copied, or not deleted, and why: one line each.
+    dry_run
+        True: nothing was done; the report says what would be.
+
+    Examples
+    --------
+    >>> SyncReport(copied=("raw/ready/coinbase/segment_20251203T14_00001.ndjson",), bytes=1200)
+    <SyncReport: 1 file copied (0.0 MB), 0 skipped, 0 deleted, 0 problems>
+    """
+
+    copied: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    bytes: int = 0
+    problems: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether there were no problems."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON would hold them."""
+        fields = asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+
+    def __str__(self) -> str:
+        lines = [repr(self).strip("<>").removeprefix("SyncReport: ")]
+        if self.dry_run:
+            lines += [f"would copy {key}" for key in self.copied]
+            lines += [f"would delete {key}" for key in self.deleted]
+        lines += [f"problem: {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        files = "file" if len(self.copied) == 1 else "files"
+        problems = "problem" if len(self.problems) == 1 else "problems"
+        return (
+            f"<SyncReport: {len(self.copied):,} {files} {'to be ' if self.dry_run else ''}copied "
+            f"({self.bytes / 1e6:,.1f} MB), {len(self.skipped):,} skipped, {len(self.deleted):,} "
+            f"{'to be ' if self.dry_run else ''}deleted, {len(self.problems):,} {problems}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Sync (dry run)" if self.dry_run else "Sync",
+            {
+                "copied": len(self.copied),
+                "bytes": self.bytes,
+                "skipped": len(self.skipped),
+                "deleted": len(self.deleted),
+                **{f"problem {number}": text for number, text in enumerate(self.problems, 1)},
+            },
+        )
+
+
+class Tally:
+    """Counts what a sync does, and tells from time to time how far it is.
+
+    Parameters
+    ----------
+    on_progress
+        Called with the files that are settled, those there are, and the bytes that were copied.
+    """
+
+    def __init__(self, on_progress: Callable[[int, int, int], object] | None) -> None:
+        self._on_progress = on_progress
+        self._called = float("-inf")
+        self._settled = 0
+        self._total = 0
+        self._copied: list[str] = []
+        self._skipped: list[str] = []
+        self._deleted: list[str] = []
+        self._problems: list[str] = []
+        self._bytes = 0
+
+    def expect(self, files: int) -> None:
+        """Note that so many more files are to be settled."""
+        self._total += files
+        self._tell()
+
+    def copied(self, key: str, size: int) -> None:
+        """Note a file that is at the destination now."""
+        self._copied.append(key)
+        self._bytes += size
+        self._settle()
+
+    def skipped(self, key: str) -> None:
+        """Note a file that needed no copying."""
+        self._skipped.append(key)
+        self._settle()
+
+    def passed_over(self) -> None:
+        """Note a file that is not where it was listed any more, and needs nothing."""
+        self._settle()
+
+    def deleted(self, key: str) -> None:
+        """Note a file that is gone from the source."""
+        self._deleted.append(key)
+
+    def problem(self, text: str) -> None:
+        """Note what could not be done."""
+        self._problems.append(text)
+
+    def report(self, *, dry_run: bool) -> SyncReport:
+        """Return what was noted."""
+        self._tell(now=True)
+        return SyncReport(
+            copied=tuple(self._copied),
+            skipped=tuple(self._skipped),
+            deleted=tuple(self._deleted),
+            bytes=self._bytes,
+            problems=tuple(self._problems),
+            dry_run=dry_run,
+        )
+
+    def _settle(self) -> None:
+        self._settled += 1
+        self._tell()
+
+    def _tell(self, *, now: bool = False) -> None:
+        if self._on_progress is None:
+            return
+        if now or time.monotonic() - self._called >= _SECONDS_BETWEEN_CALLS:
+            self._called = time.monotonic()
+            self._on_progress(self._settled, self._total, self._bytes)
