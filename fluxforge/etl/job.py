@@ -18,6 +18,7 @@ from fluxforge.errors import (
 from fluxforge.etl.archive import archive_segment
 from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
 from fluxforge.etl.commit import SegmentCommit
+from fluxforge.etl.interrupts import deferred_interrupts
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.etl.transform import transform_segment
 from fluxforge.layout import join_key
@@ -126,7 +127,8 @@ class ETLJob:
         with closing(claim_segments(self._input, self._folders)) as claims:
             for claim in claims:
                 try:
-                    reports.append(self._process(claim))
+                    with deferred_interrupts():
+                        reports.append(self._process(claim))
                 except (SegmentError, TableError, CommitConflictError) as exc:
                     logger.info("%s stays in processing: %s", claim.name, exc)
                     failures[claim.name] = exc

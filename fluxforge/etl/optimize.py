@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.errors import CommitConflictError
 from fluxforge.etl.database import literal, open_database
+from fluxforge.etl.interrupts import deferred_interrupts
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
 from fluxforge.tables import PARTITION
 
@@ -54,7 +55,10 @@ def optimize_table(
     files = snapshot.files()
     before, after, rows = len(files), len(files), 0
     for batch in _batches(files, TARGET_MB * 1_000_000):
-        with tempfile.TemporaryDirectory(prefix="fluxforge-optimize-") as work:
+        with (
+            deferred_interrupts(),
+            tempfile.TemporaryDirectory(prefix="fluxforge-optimize-") as work,
+        ):
             joined = _join(table, batch, Path(work), memory_limit_mb, threads)
         try:
             table.replace(snapshot, batch, joined)
