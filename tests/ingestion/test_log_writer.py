@@ -29,6 +29,7 @@ from fluxforge.errors import (
     StorageFullError,
     StorageUnavailableError,
 )
+from fluxforge.ingestion.claims import SegmentFolders
 from fluxforge.ingestion.recovery import recover_segments
 from fluxforge.ingestion.writers import LogWriter, log_writer
 from fluxforge.segments import Envelope
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fluxforge.storage import Journal, StorageBackend
 
 ACTIVE, READY = "raw/active/coinbase", "raw/ready/coinbase"
+FOLDERS = SegmentFolders.around(ACTIVE, READY)
 
 
 class Clock:
@@ -350,7 +352,7 @@ def test_what_cannot_be_closed_is_left_for_recovery(tmp_path: Path) -> None:
     writer.abandon()
     assert frames_in(storage, ACTIVE) == [frame(1)]
     blocker.unlink()
-    recover_segments(storage, writer._folders)
+    recover_segments(storage, FOLDERS)
     assert frames_in(storage, READY) == [frame(1)]
 
 
@@ -459,7 +461,7 @@ class WriterMachine(RuleBasedStateMachine):
 
     @rule()
     def recover_beside(self) -> None:
-        recover_segments(self.storage, self.writer._folders)
+        recover_segments(self.storage, FOLDERS)
 
     @invariant()
     def everything_flushed_is_stored_once_and_in_order(self) -> None:
@@ -475,7 +477,7 @@ class WriterMachine(RuleBasedStateMachine):
 
     def _durable(self) -> list[bytes]:
         """Return what a crash would leave: without the rest of failed appends."""
-        unfinished = self.writer._segment
+        unfinished = self.writer._out._segment
         if unfinished is None or unfinished.journal._file.closed:
             return frames_in(self.storage, READY, ACTIVE)
         path = self.storage._path(unfinished.journal.key)
@@ -553,6 +555,6 @@ def test_every_frame_once_on_an_object_store_that_does_not_answer(
         clock.now += timedelta(seconds=seconds)
     writer.close()
     assert frames_in(storage, READY) == written
-    recover_segments(storage, writer._folders)  # of a journal whose creation went unanswered
+    recover_segments(storage, FOLDERS)  # of a journal whose creation went unanswered
     assert frames_in(storage, READY) == written
     assert storage.list_journals(ACTIVE) == []

@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
-from fluxforge.errors import JournalFencedError, StorageError
-from fluxforge.ingestion.claims import (
-    SegmentFolders,
-    claim_segment,
-    discard_empty,
-    seal_segment,
-)
-from fluxforge.layout import SegmentName, hour_of
+from fluxforge.ingestion.claims import SegmentFolders
+from fluxforge.ingestion.segment_writer import Batch, SegmentWriter
 from fluxforge.segments import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from fluxforge.storage import Journal, StorageBackend
-
-logger = logging.getLogger(__name__)
+    from fluxforge.storage import StorageBackend
 
 MEGABYTE = 1_000_000
 BATCH_BYTES = 4 * MEGABYTE
 """The most that one append carries, unless a single line is longer."""
-
-_FENCED_TRIES = 3
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Lines on their way to a journal."""
-
-    data: bytes
-    frames: int
-
-
-@dataclass
-class _Segment:
-    """The segment that is being written."""
-
-    journal: Journal
-    name: SegmentName
-    opened: datetime
 
 
 class LogWriter:
@@ -118,11 +88,14 @@ class LogWriter:
     ) -> None:
         folders = SegmentFolders.around(active_path, ready_path, quarantine_path, other_paths)
         self.source_name = source_name
-        self._storage = storage
-        self._folders = folders
-        self._max_bytes = segment_max_mb * MEGABYTE
-        self._max_seconds = segment_max_seconds
-        self._clock = clock
+        self._out = SegmentWriter(
+            storage,
+            folders,
+            source_name,
+            max_bytes=segment_max_mb * MEGABYTE,
+            max_seconds=segment_max_seconds,
+            clock=clock,
+        )
 
         self._buffer_lock = threading.Lock()  # held for moments; write() takes only this one
         self._pending: deque[bytes] = deque()
@@ -130,13 +103,9 @@ class LogWriter:
         self._buffered_frames = 0
 
         self._io_lock = threading.RLock()  # held while the storage works
-        self._in_flight: _Batch | None = None
-        self._segment: _Segment | None = None
-        self._unsealed: list[Journal] = []
-        self._last_name: SegmentName | None = None
+        self._in_flight: Batch | None = None
         self._flushed_frames = 0
         self._flushed_bytes = 0
-        self._segments = 0
 
     def __repr__(self) -> str:
         return (
@@ -167,7 +136,7 @@ class LogWriter:
     @property
     def segments(self) -> int:
         """Segments closed into the ready folder, since the writer was made."""
-        return self._segments
+        return self._out.segments
 
     def write(self, frame: bytes | str, *, capture_ns: int | None = None, conn: str = "") -> None:
         """Buffer one frame; :meth:`flush` makes it durable.
@@ -200,12 +169,10 @@ class LogWriter:
         """
         with self._io_lock:
             self._finish_append()
-            self._rotate_if_due()
             goal = self._flushed_frames + self._buffered_frames  # later frames wait their turn
             while self._flushed_frames < goal:
                 self._append_next()
-                self._rotate_if_due()
-            self._seal_waiting()
+            self._out.tend()
 
     def rotate(self) -> None:
         """Close the current segment into the ready folder; the next flush opens another.
@@ -217,8 +184,7 @@ class LogWriter:
         """
         with self._io_lock:
             self._finish_append()
-            self._end_segment()
-            self._seal_waiting()
+            self._out.rotate()
 
     def close(self) -> None:
         """Flush, and close the current segment.
@@ -243,11 +209,7 @@ class LogWriter:
                 self._pending.clear()
                 self._buffered_bytes = self._buffered_frames = 0
             self._in_flight = None
-            self._end_segment()
-            for journal in self._unsealed:
-                with suppress(StorageError):
-                    journal.close()
-            self._unsealed.clear()
+            self._out.abandon()
 
     def __enter__(self) -> Self:
         return self
@@ -278,7 +240,7 @@ class LogWriter:
         if self._in_flight is None:
             self._in_flight = self._take_batch()
         batch = self._in_flight
-        self._append(batch)
+        self._out.append(batch)
         self._in_flight = None
         self._flushed_frames += batch.frames
         self._flushed_bytes += len(batch.data)
@@ -286,7 +248,7 @@ class LogWriter:
             self._buffered_bytes -= len(batch.data)
             self._buffered_frames -= batch.frames
 
-    def _take_batch(self) -> _Batch:
+    def _take_batch(self) -> Batch:
         with self._buffer_lock:
             count = size = 0
             for line in self._pending:
@@ -294,77 +256,7 @@ class LogWriter:
                     break
                 count += 1
                 size += len(line)
-            batch = _Batch(b"".join(islice(self._pending, count)), count)
+            batch = Batch(b"".join(islice(self._pending, count)), count)
             for _ in range(count):
                 self._pending.popleft()
             return batch
-
-    def _append(self, batch: _Batch) -> None:
-        for _ in range(_FENCED_TRIES):
-            segment = self._segment or self._open_segment()
-            try:
-                segment.journal.append(batch.data)
-                return
-            except JournalFencedError:
-                logger.warning(
-                    "%s: another collector took %s over; going on in a new segment",
-                    self.source_name,
-                    segment.journal.key,
-                )
-                self._segment = None
-                with suppress(StorageError):
-                    segment.journal.close()
-        raise JournalFencedError(
-            f"{self.source_name}: {_FENCED_TRIES} segments in a row were taken over by another "
-            "collector: look whether two machines' clocks disagree"
-        )
-
-    def _open_segment(self) -> _Segment:
-        now = self._clock()
-        name, journal = claim_segment(self._storage, self._folders, now, self._last_name)
-        self._last_name = name
-        self._segment = _Segment(journal, name, now)
-        logger.debug("%s: opened %s", self.source_name, journal.key)
-        return self._segment
-
-    # Rotating
-
-    def _rotate_if_due(self) -> None:
-        segment = self._segment
-        if segment is None or not segment.journal.size:
-            return
-        now = self._clock()
-        age = (now - segment.opened).total_seconds()
-        if (
-            segment.journal.size >= self._max_bytes
-            or age >= self._max_seconds
-            or segment.name.hour != hour_of(now)
-        ):
-            self._end_segment()
-
-    def _end_segment(self) -> None:
-        # From here on it is only ever sealed: a seal that failed may have done its work all the
-        # same, and what was appended afterwards would be there twice.
-        if self._segment is not None:
-            journal, self._segment = self._segment.journal, None
-            self._unsealed.append(journal)
-
-    def _seal_waiting(self) -> None:
-        while self._unsealed:
-            journal = self._unsealed[0]
-            if journal.size:
-                self._seal(journal)
-            else:
-                discard_empty(self._storage, journal, self._folders.ready)
-            self._unsealed.pop(0)
-
-    def _seal(self, journal: Journal) -> None:
-        try:
-            destination = seal_segment(journal, self._folders.ready)
-        except JournalFencedError:
-            logger.warning(
-                "%s: another collector closes %s, which it took over", self.source_name, journal.key
-            )
-            return
-        self._segments += 1
-        logger.info("%s: closed %s", self.source_name, destination)
