@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,6 @@ from fluxforge.errors import (
 )
 from fluxforge.storage.object_journal import resolve_append
 from fluxforge.storage.s3_requests import PART_BYTES, Patience
-from fluxforge.testing.conformance import race
 from fluxforge.testing.fault_proxy import Fault
 
 if TYPE_CHECKING:
@@ -145,15 +145,11 @@ class TestListings:
     """A page that fails raises, and never looks like the end."""
 
     @pytest.fixture
-    def listed(self, storage: S3Storage) -> list[str]:
-        keys = [f"raw/ready/{number:04d}" for number in range(1100)]
-
-        def write(number: int) -> bool:
-            for key in keys[number::10]:
-                storage.put_object(key, b"")
-            return True
-
-        assert len(race(10, write)) == 10
+    def listed(self, storage: S3Storage, make_s3: Callable[..., S3Storage]) -> list[str]:
+        keys = [f"raw/ready/{number:04d}" for number in range(1010)]
+        direct = make_s3(prefix=storage.base_path.partition("/")[2])  # not through the proxy
+        with ThreadPoolExecutor(10) as pool:
+            list(pool.map(lambda key: direct.put_object(key, b""), keys))
         return keys
 
     def test_pages(self, storage: S3Storage, proxy: FaultProxy, listed: list[str]) -> None:
@@ -264,11 +260,10 @@ def test_everything_comes_right_under_random_faults(
         Fault("cut_request", after=2),
         Fault("drop_response"),
         Fault("refuse"),
-        Fault("late", seconds=0.2),
     ]
-    rules = [proxy.inject(fault, share=0.04) for fault in faults]
+    rules = [proxy.inject(fault, share=0.05) for fault in faults]
     model: dict[str, bytes] = {}
-    for number in range(40):
+    for number in range(28):
         key = f"raw/ready/{number % 7}"
         data = b"%d\n" % number * (number + 1)
         try:
@@ -290,8 +285,10 @@ def test_everything_comes_right_under_random_faults(
             if number % 10 == 0:
                 assert storage.read_bytes(name) == content
         assert storage.list_files("raw") == sorted(model)
+    # A write that comes late may bring back a file that was moved meanwhile; a journal's may not.
+    rules.append(proxy.inject(Fault("late", seconds=0.2), path=".part", share=0.1))
     journal = storage.create_journal(JOURNAL)
-    lines = [b"line %d\n" % number for number in range(60)]
+    lines = [b"line %d\n" % number for number in range(40)]
     for line in lines:
         journal.append(line)
     journal.seal(SEALED)
