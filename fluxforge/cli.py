@@ -244,7 +244,7 @@ def sql(
     from fluxforge.query.views import fetch
 
     request = Request.read(settings, config, config_dir, as_json=as_json, most_words=0)
-    frame = fetch(request.lake().sql(query))
+    frame = fetch(request.lake().catalog, query)
     _print_json(frame.to_dicts()) if as_json else _print_frame(frame, thousands_separator=False)
 
 

@@ -241,7 +241,7 @@ class Lake:
 
         return [
             optimize_table(
-                self._catalog.open(name, table).table,
+                self.catalog.open(name, table).table,
                 f"{name}.{table}",
                 memory_limit_mb=int(self.config.etl.memory_limit_mb),
                 threads=int(self.config.etl.threads),
@@ -284,7 +284,7 @@ class Lake:
         if seconds < SHORTEST_KEEP_SECONDS:
             raise UsageError("keep at least 1h: an ETL may be about to commit younger files")
         return {
-            f"{name}.{table}": self._catalog.open(name, table).table.vacuum(
+            f"{name}.{table}": self.catalog.open(name, table).table.vacuum(
                 timedelta(seconds=seconds), dry_run=dry_run
             )
             for name, table in self._written(source)
@@ -293,7 +293,8 @@ class Lake:
     # Reading
 
     @property
-    def _catalog(self) -> Catalog:
+    def catalog(self) -> Catalog:
+        """The tables and their versions, as readers see them."""
         from fluxforge.query.catalog import Catalog
 
         return Catalog(
@@ -303,7 +304,7 @@ class Lake:
     def _written(self, source: str | None) -> list[tuple[str, str]]:
         from fluxforge.sources import get_source
 
-        catalog = self._catalog
+        catalog = self.catalog
         names = catalog.sources() if source is None else [get_source(source).name]
         return [(name, table) for name in names for table in catalog.written(name)]
 
@@ -318,7 +319,7 @@ class Lake:
         """
         from fluxforge.query.scan import table_summary
 
-        return table_summary([self._catalog.open(*name) for name in self._written(None)])
+        return table_summary([self.catalog.open(*name) for name in self._written(None)])
 
     def scan(
         self,
@@ -356,7 +357,7 @@ class Lake:
         """
         from fluxforge.query.scan import scan_table
 
-        table = self._catalog.open(source, channel, version)
+        table = self.catalog.open(source, channel, version)
         return scan_table(table, symbols=symbols, start=start, end=end, raw=raw)
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
@@ -380,13 +381,13 @@ class Lake:
         """
         from fluxforge.query.views import run
 
-        return run(self._catalog, query)
+        return run(self.catalog, query)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table, as they are now."""
         from fluxforge.query.views import connect
 
-        return connect(self._catalog)
+        return connect(self.catalog)
 
     def gaps(self, source: str) -> pl.DataFrame:
         """Return what the venue numbered and nobody received.
@@ -400,7 +401,7 @@ class Lake:
         """
         from fluxforge.query.gaps import find_gaps
 
-        return find_gaps(self._catalog, source)
+        return find_gaps(self.catalog, source)
 
     # Looking after it
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import QueryError, UnknownTableError
@@ -53,6 +54,38 @@ def connect(catalog: Catalog, only: Iterable[str] | None = None) -> duckdb.DuckD
 
 def run(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
     """Run one SQL statement; see :meth:`fluxforge.Lake.sql`."""
+    return _prepare(catalog, query)[1]
+
+
+def fetch(catalog: Catalog, query: str) -> pl.DataFrame:
+    """Run one SQL statement and return its rows; Ctrl-C ends it at once.
+
+    Raises
+    ------
+    UnknownTableError, QueryError
+        As :meth:`fluxforge.Lake.sql` does, and also if a value cannot be computed.
+    """
+    import duckdb
+
+    database, relation = _prepare(catalog, query)
+    # DuckDB hears of Ctrl-C only between its tasks; waiting here, and telling it, does not.
+    with ThreadPoolExecutor(1) as worker:
+        rows = worker.submit(relation.pl)
+        try:
+            while not wait([rows], timeout=0.5).done:
+                pass  # on Windows, a wait without an end hears no Ctrl-C
+            frame: pl.DataFrame = rows.result()
+        except duckdb.Error as exc:
+            raise QueryError(_message(exc)) from exc
+        except BaseException:
+            database.interrupt()
+            raise
+    return frame
+
+
+def _prepare(
+    catalog: Catalog, query: str
+) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation]:
     import duckdb
 
     try:
@@ -69,30 +102,15 @@ def run(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
         raise UnknownTableError(_message(exc)) from exc
 
 
-def _bind(database: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation:
+def _bind(
+    database: duckdb.DuckDBPyConnection, query: str
+) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation]:
     # Variables of this module are not tables; a caller's own frames are, through `connect`.
     database.execute("SET python_enable_replacements = false")
     relation: duckdb.DuckDBPyRelation | None = database.sql(query)
     if relation is None:
         raise QueryError("there is no statement to run")
-    return relation
-
-
-def fetch(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
-    """Return the rows of what :func:`run` returned.
-
-    Raises
-    ------
-    QueryError
-        If a value cannot be computed; until here nothing was.
-    """
-    import duckdb
-
-    try:
-        frame: pl.DataFrame = relation.pl()
-    except duckdb.Error as exc:
-        raise QueryError(_message(exc)) from exc
-    return frame
+    return database, relation
 
 
 def _tables_of(query: str) -> set[str] | None:

@@ -104,7 +104,6 @@ def test_other_statements_than_queries(filled_lake: Lake) -> None:
 
 
 def test_a_value_that_cannot_be_computed(filled_lake: Lake) -> None:
-    relation = filled_lake.sql("SELECT CAST(conn AS INTEGER) FROM coinbase.ticker")
     with pytest.raises(QueryError, match="Could not convert") as caught:
-        fetch(relation)
+        fetch(filled_lake.catalog, "SELECT CAST(conn AS INTEGER) FROM coinbase.ticker")
     assert "\n" not in str(caught.value)
