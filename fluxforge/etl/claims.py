@@ -85,7 +85,8 @@ def count_waiting(storage: StorageBackend, folders: SegmentFolders) -> int:
 
 def _segment_names(storage: StorageBackend, folder: str) -> list[str]:
     names = [key.rpartition("/")[2] for key in storage.list_files(folder, "*.ndjson")]
-    return sorted(name for name in names if SegmentName.parse(name))
+    segments = [(segment, name) for name in names if (segment := SegmentName.parse(name))]
+    return [name for _, name in sorted(segments)]
 
 
 def _claim(storage: StorageBackend, folders: SegmentFolders, name: str) -> Generator[Claim]:

@@ -81,8 +81,7 @@ class SegmentRows:
         database.execute("CREATE TEMP TABLE classified AS SELECT * EXCLUDE (data) FROM part")
         database.execute("CREATE TEMP VIEW frames AS SELECT * FROM part WHERE reason IS NULL")
         for channel in tables.channels.values():
-            table = identifier(f"rows_{channel.name}")
-            database.execute(f"CREATE TEMP TABLE {table} AS {_rows_sql(channel)}")
+            _run(database, "CREATE TEMP TABLE {} AS {}", channel)
 
     def add(self, part: Part) -> None:
         """Make the rows of some more lines.
@@ -289,17 +288,18 @@ def _reason_sql(channel: Channel) -> str:
     )
 
 
-def _rows_sql(channel: Channel) -> str:
-    repeat = ", false AS is_repeat" if channel.keep == "first" else ""
-    return f"SELECT *{repeat}, CAST(ts_recv AS DATE) AS date FROM (\n{channel.sql}\n)"
-
-
 def make_rows(database: duckdb.DuckDBPyConnection, channel: Channel) -> None:
     """Run a channel's SQL over the view ``frames`` and add to the table ``rows_<channel>``."""
+    _run(database, "INSERT INTO {} {}", channel)
+
+
+def _run(database: duckdb.DuckDBPyConnection, statement: str, channel: Channel) -> None:
     import duckdb
 
+    repeat = ", false AS is_repeat" if channel.keep == "first" else ""
+    rows = f"SELECT *{repeat}, CAST(ts_recv AS DATE) AS date FROM (\n{channel.sql}\n)"
     try:
-        database.execute(f"INSERT INTO {identifier(f'rows_{channel.name}')} {_rows_sql(channel)}")
+        database.execute(statement.format(identifier(f"rows_{channel.name}"), rows))
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as exc:

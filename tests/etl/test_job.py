@@ -1,0 +1,612 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from fluxforge.errors import (
+    ConfigError,
+    FluxForgeError,
+    SegmentError,
+    StorageError,
+    StorageFullError,
+    TableError,
+    UnknownSourceError,
+)
+from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
+from fluxforge.etl.job import ETLJob
+from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
+from fluxforge.etl.schema import table_schemas
+from fluxforge.segments import open_segment
+from fluxforge.sources import get_source
+from fluxforge.sources.base import Channel
+from fluxforge.storage.local import LocalStorage
+from fluxforge.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Frames, LakeFolder
+
+
+class TestOnce:
+    def test_running_twice_adds_nothing(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put([frames.ticker(), frames.trades([1, 2])])
+        first = lake.etl()
+        assert (first.segments, first.rows) == (1, {"ticker": 1, "trades": 2})
+        before = lake.committed()
+        again = lake.etl()
+        assert (again.segments, again.repeated, again.rows) == (0, 0, {})
+        assert lake.committed() == before
+
+    def test_a_copy_under_another_name_adds_nothing(self, lake: LakeFolder, frames: Frames) -> None:
+        content = frames.ticker() + frames.trades([1, 2])
+        lake.put(content, 1)
+        lake.put(content, 2)
+        report = lake.etl()
+        assert (report.segments, report.repeated) == (1, 1)
+        assert (lake.count("ticker"), lake.count("trades"), lake.count("segments")) == (1, 2, 1)
+        assert lake.files("ready") == lake.files("processing") == []
+        assert lake.parquet() == lake.committed()
+        lake.assert_accounts()
+
+    def test_a_name_that_comes_back_with_other_content_is_committed(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        for _ in range(3):
+            lake.put(frames.ticker(), 1)
+            assert lake.etl().segments == 1
+        assert (lake.count("ticker"), lake.count("segments")) == (3, 3)
+        lake.assert_accounts()
+
+    def test_a_namesake_waits_while_the_first_is_in_processing(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        lake.put(frames.ticker("1"), 1, state="processing")  # a dead worker's
+        lake.put(frames.ticker("2"), 1, state="ready")
+        report = lake.etl()
+        assert report.segments == 2
+        assert sorted(lake.rows("ticker")["price"]) == [1.0, 2.0]
+        assert lake.files("ready") == lake.files("processing") == []
+
+    def test_orphans_in_processing_are_taken_up(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put(frames.ticker(), 1, state="processing")
+        assert lake.etl().segments == 1
+        assert lake.files("processing") == []
+
+    def test_segments_are_taken_oldest_first(self, lake: LakeFolder, frames: Frames) -> None:
+        order = []
+        for number in (99_999, 1, 100_001, 2):
+            lake.put(frames.ticker(), number)
+        lake.etl(on_progress=lambda done, of: order.append((done, of)))
+        assert order == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        names = lake.rows("segments").sort("processed_at")["segment"].to_list()
+        assert [int(name[20:-7]) for name in names] == [1, 2, 99_999, 100_001]
+
+    def test_other_files_are_left_alone(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put(frames.ticker(), 1)
+        folder = lake.layout.ready("coinbase")
+        for name in ("README.txt", "segment_1.ndjson", "x.ndjson", "segment_x.ndjson.zst"):
+            lake.storage.write_bytes(f"{folder}/{name}", b"x")
+        assert lake.etl().segments == 1
+        assert len(lake.files("ready")) == 4
+
+    def test_one_workers_claim_is_passed_over_by_another(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        lake.put(frames.ticker(), 1)
+        lake.put(frames.ticker(), 2)
+        folders = SegmentFolders.beside(lake.layout.ready("coinbase"))
+        claims = claim_segments(LocalStorage(lake.root), folders)
+        mine = next(claims)
+        assert count_waiting(lake.storage, folders) == 2
+        assert lake.etl().segments == 1
+        assert lake.files("processing")[-1] == mine.name
+        claims.close()
+        assert lake.etl().segments == 1
+        assert lake.count("ticker") == 2
+
+
+class TestFolders:
+    def test_the_users_script_runs_as_it_stands(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put(frames.ticker())
+        job = ETLJob(
+            storage=lake.storage,
+            input_path="raw/ready/coinbase",
+            output_path="processed/coinbase",
+            delete_after_processing=True,
+        )
+        assert job.process_all_segments().rows == {"ticker": 1}
+
+    def test_a_slash_at_the_end_changes_nothing(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put([frames.ticker(), b"bad\n"])
+        ETLJob(
+            storage=lake.storage,
+            input_path="raw/ready/coinbase/",
+            output_path="processed/coinbase/",
+        ).process_all_segments()
+        assert lake.count("ticker") == 1
+        assert len(lake.files("quarantine")) == 1
+
+    def test_input_and_output_may_be_two_places(
+        self, tmp_path: Path, frames: Frames, lake_at: Callable[[Path], LakeFolder]
+    ) -> None:
+        one, other = lake_at(tmp_path / "one"), lake_at(tmp_path / "other")
+        one.put([frames.ticker(), b"bad\n"])
+        one.etl(storage=None, storage_input=one.storage, storage_output=other.storage)
+        assert (one.tables(), other.count("ticker")) == ([], 1)
+        assert len(one.files("quarantine")) == 1
+        assert other.files("quarantine") == []
+
+    def test_custom_folders(self, tmp_path: Path, frames: Frames) -> None:
+        storage = LocalStorage(tmp_path)
+        name = "segment_20260809T21_00001.ndjson"
+        storage.write_bytes(f"ingested/completed/coinbase/{name}", frames.ticker() + b"bad\n")
+        report = ETLJob(
+            storage=storage,
+            input_path="ingested/completed/coinbase",
+            output_path="curated/coinbase",
+            folders=SegmentFolders(
+                "ingested/completed/coinbase", "ingested/transforming/coinbase",
+                "ingested/refused/coinbase", "ingested/kept/coinbase",
+            ),
+        ).process_all_segments()  # fmt: skip
+        assert report.rows == {"ticker": 1}
+        assert storage.list_folders("ingested") == ["completed", "refused", "transforming"]
+
+    def test_it_must_be_clear_where_to_read_and_write(self, tmp_path: Path) -> None:
+        for options in ({}, {"storage_input": LocalStorage(tmp_path)}):
+            with pytest.raises(ConfigError, match="storage_output"):
+                ETLJob(input_path="raw/ready/coinbase", output_path="p", **options)
+        with pytest.raises(UnknownSourceError, match="did you mean 'coinbase'"):
+            ETLJob(storage=LocalStorage(tmp_path), input_path="raw/ready/coinbas", output_path="p")
+
+    def test_a_lake_that_does_not_exist_yet_has_nothing_to_do(self, lake: LakeFolder) -> None:
+        assert lake.etl() == replace(lake.etl(), seconds=pytest.approx(0, abs=60))
+        assert lake.tables() == []
+
+
+class TestArchive:
+    def archived(self, lake: LakeFolder) -> dict[str, bytes]:
+        found = {}
+        for name in lake.files("archive"):
+            with open_segment(lake.root / lake.layout.archive("coinbase") / name) as file:
+                found[name] = file.read()
+        return found
+
+    def test_a_segment_is_kept_compressed(self, lake: LakeFolder, frames: Frames) -> None:
+        content = frames.ticker() * 200 + b"bad\n"
+        name = lake.put(content)
+        lake.etl(delete_after_processing=False)
+        assert self.archived(lake) == {f"{name}.zst": content}
+        path = lake.root / lake.layout.archive("coinbase") / f"{name}.zst"
+        assert path.stat().st_size < len(content) / 5
+        assert lake.files("ready") == lake.files("processing") == []
+
+    def test_doing_it_again_keeps_one_copy(self, lake: LakeFolder, frames: Frames) -> None:
+        content = frames.ticker()
+        for _ in range(2):
+            lake.put(content)
+            lake.etl(delete_after_processing=False)
+        assert len(self.archived(lake)) == 1
+
+    def test_a_namesake_with_other_content_is_kept_beside_it(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        contents = [frames.ticker(), frames.ticker(), frames.ticker()]
+        for content in contents:
+            lake.put(content)
+            lake.etl(delete_after_processing=False)
+        assert sorted(self.archived(lake).values()) == sorted(contents)
+
+    def test_a_full_archive_keeps_the_segment(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = lake.put(frames.ticker())
+        folder = lake.root / lake.layout.archive("coinbase")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.write_bytes(b"a file where the folder should be")
+        with pytest.raises(StorageError):
+            lake.etl(delete_after_processing=False)
+        assert lake.files("processing") == [name]
+        folder.unlink()
+        report = lake.etl(delete_after_processing=False)
+        assert (report.segments, report.repeated) == (0, 1)
+        assert list(self.archived(lake)) == [f"{name}.zst"]
+        assert lake.count("ticker") == 1
+
+
+class TestFailures:
+    """Whatever fails, the segment stays, and the next run carries on where this one stopped."""
+
+    def kept(self, lake: LakeFolder) -> list[str]:
+        return lake.files("processing") + lake.files("ready")
+
+    def test_a_table_that_cannot_be_written_keeps_the_segment_and_the_others_go_on(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        blocked = lake.root / lake.layout.table("coinbase", "trades")
+        blocked.parent.mkdir(parents=True)
+        blocked.write_bytes(b"a file where the table should be")
+        poor = lake.put([frames.ticker("1"), frames.trades([1])], 1)
+        lake.put(frames.ticker("2"), 2)
+        with pytest.raises(FluxForgeError):
+            lake.etl()
+        assert poor in self.kept(lake)
+        blocked.unlink()
+        report = lake.etl()
+        assert self.kept(lake) == []
+        assert report.lines_read >= 2
+        assert sorted(lake.rows("ticker")["price"]) == [1.0, 2.0]
+        assert lake.count("trades") == 1
+        assert lake.parquet() == lake.committed()
+        lake.assert_accounts()
+
+    def test_a_damaged_log_keeps_the_segment_and_the_others_go_on(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        lake.put(frames.trades([1]), 1)
+        lake.etl()
+        (commit,) = (lake.root / lake.layout.table("coinbase", "trades") / "_delta_log").glob(
+            "*1.json"
+        )
+        healthy = commit.read_bytes()
+        commit.write_bytes(b"\xff")
+        poor = lake.put([frames.trades([2]), frames.ticker("1")], 2)
+        lake.put(frames.ticker("2"), 3)
+        with pytest.raises(SegmentsFailedError, match=poor) as caught:
+            lake.etl()
+        assert isinstance(caught.value.__cause__, TableError)
+        assert caught.value.report.segments == 1
+        assert lake.files("processing") == [poor]
+        commit.write_bytes(healthy)
+        assert lake.etl().rows == {"ticker": 1, "trades": 1}
+        assert sorted(lake.rows("ticker")["price"]) == [1.0, 2.0]
+        assert sorted(lake.rows("trades")["trade_id"]) == [1, 2]
+        assert lake.parquet() == lake.committed()
+
+    def test_a_table_whose_column_has_another_type_is_told_of(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        odd = table_schemas("coinbase")["ticker"]
+        odd = odd.set(odd.names.index("price"), pa.field("price", pa.string()))
+        lake.table("ticker").ensure(odd)
+        name = lake.put(frames.ticker())
+        with pytest.raises(SegmentsFailedError, match="'price' is string, not double"):
+            lake.etl()
+        assert lake.files("processing") == [name]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX has the limit")
+    def test_a_full_disk_keeps_every_segment(self, lake: LakeFolder, frames: Frames) -> None:
+        big = frames.book([("bid", str(price), "1.2345") for price in range(1, 20_001)])
+        name = lake.put(big)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+            with pytest.raises(FluxForgeError):
+                lake.etl()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert self.kept(lake) == [name]
+        assert lake.etl().rows == {"orderbook": 20_000}
+        assert lake.count("orderbook") == 20_000
+        assert lake.parquet() == lake.committed()
+
+    def test_a_full_disk_while_a_table_is_written(self, lake: LakeFolder, frames: Frames) -> None:
+        class Full(LocalStorage):
+            def write_file(self, path: str | Path, key: str, *, exclusive: bool = False) -> None:
+                if "/trades/" in key:
+                    raise StorageFullError(f"no space left for {key}")
+                super().write_file(path, key, exclusive=exclusive)
+
+        name = lake.put([frames.ticker(), frames.trades([1])])
+        with pytest.raises(StorageFullError):
+            lake.etl(storage=Full(lake.root))
+        assert lake.files("processing") == [name]
+        assert lake.count("segments") == 0
+        report = lake.etl()  # in the same process: the claim was let go
+        assert report.segments == 1
+        assert (lake.count("ticker"), lake.count("trades")) == (1, 1)
+        assert lake.parquet() == lake.committed()
+
+    def test_a_failed_run_lets_go_of_its_claim_while_its_error_is_kept(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        """Notebooks keep the last traceback, and with it every frame that it went through."""
+
+        class Failing(LocalStorage):
+            def fetch(self, key: str, directory: Path) -> Path:
+                raise StorageError("gone for a moment")
+
+        lake.put(frames.ticker())
+        try:
+            lake.etl(storage=Failing(lake.root))
+        except StorageError as error:
+            kept: Exception = error
+        assert kept.__traceback__ is not None
+        assert lake.etl().segments == 1
+
+    def test_a_listing_that_fails_is_no_empty_lake(self, lake: LakeFolder, frames: Frames) -> None:
+        class Failing(LocalStorage):
+            def list_entries(self, path: str = "", *, recursive: bool = True) -> list[Any]:
+                raise StorageError("the listing broke off")
+
+        lake.put(frames.ticker())
+        with pytest.raises(StorageError, match="broke off"):
+            lake.etl(storage=Failing(lake.root))
+        assert lake.etl().segments == 1
+
+    def test_a_read_that_breaks_off_is_no_end_of_file(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        class Short(LocalStorage):
+            def fetch(self, key: str, directory: Path) -> Path:
+                whole = super().fetch(key, directory)
+                if not whole.is_dir():
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return whole
+
+        lake.put([frames.ticker() for _ in range(10)])
+        with pytest.raises(StorageError):
+            lake.etl(storage=Short(lake.root))
+        assert lake.etl().lines_read == 10
+
+    def test_too_little_memory_says_what_to_raise(self, lake: LakeFolder, frames: Frames) -> None:
+        levels = [("bid", str(price), "1.2345") for price in range(1, 300_001)]
+        name = lake.put(frames.book(levels))
+        with pytest.raises(SegmentsFailedError, match=r"raise etl\.memory_limit_mb"):
+            lake.etl(memory_limit_mb=60)
+        assert lake.files("processing") == [name]
+        assert lake.etl(memory_limit_mb=1024).rows == {"orderbook": 300_000}
+
+    def test_counts_that_do_not_add_up_commit_nothing(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A reader that loses a line, as readers of this kind have done."""
+        name = lake.put([frames.ticker() for _ in range(5)])
+        monkeypatch.setattr("fluxforge.etl.parts._batches", lambda lines, _: [list(lines)[:4]])
+        with pytest.raises(SegmentsFailedError, match="5 lines in the file, but 4 taken"):
+            lake.etl()
+        assert lake.files("processing") == [name]
+        assert lake.tables() == []
+
+    def test_a_channels_broken_sql_names_its_file(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = lake.job()
+        ticker = job._tables.channels["ticker"]
+        broken = replace(ticker, sql=ticker.sql.replace("ticker.price)", "error('odd'))"))
+        job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": broken})
+        name = lake.put(frames.ticker())
+        with pytest.raises(SegmentsFailedError, match=r"ticker\.sql: .*odd"):
+            job.process_all_segments()
+        assert lake.files("processing") == [name]
+
+    def test_of_several_failures_the_first_is_told_and_the_others_counted(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        lake.table("ticker").ensure(
+            table_schemas("coinbase")["ticker"].set(5, pa.field("price", pa.string()))
+        )
+        names = [lake.put(frames.ticker(), number) for number in (1, 2)]
+        with pytest.raises(SegmentsFailedError, match=rf"{names[0]} \(and 1 more\)"):
+            lake.etl()
+        assert lake.files("processing") == names
+
+
+class TestDurability:
+    def test_the_segment_goes_after_all_else_has_reached_the_disk(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Record what is synced, and when the segment is deleted."""
+        events: list[str] = []
+        sync = os.fsync
+
+        def recorded(handle: int) -> None:
+            sync(handle)
+            events.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+
+        class Watched(LocalStorage):
+            def delete(self, key: str) -> None:
+                if key.endswith(".ndjson"):
+                    events.append(f"deleted {key}")
+                super().delete(key)
+
+        if not Path("/proc/self/fd").exists():
+            pytest.skip("needs /proc to see which file a handle is")
+        monkeypatch.setattr(os, "fsync", recorded)
+        name = lake.put([frames.ticker(), frames.trades([1]), b"bad\n"])
+        events.clear()
+        lake.etl(storage=Watched(lake.root))
+        gone = events.index(f"deleted {lake.layout.processing('coinbase')}/{name}")
+        synced = events[:gone]
+        for table in ("ticker", "trades", "sequences", "segments"):
+            log = f"/{table}/_delta_log"
+            assert any(f"{log}/00000000000000000001.json" in path for path in synced), table
+            assert any(path.endswith(log) for path in synced), table
+            assert any(f"/{table}/date=" in path for path in synced), table
+        assert any("/quarantine/" in path for path in synced)
+
+
+class TestGrowth:
+    def with_column(self, job: ETLJob, text: str) -> None:
+        ticker = job._tables.channels["ticker"]
+        sql = ticker.sql.replace("SELECT\n    line_no,", f"SELECT\n    line_no,\n    {text},", 1)
+        assert sql != ticker.sql
+        grown = Channel.from_sql("ticker", sql)
+        job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": grown})
+
+    def test_a_new_column_is_added_to_the_table(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put(frames.ticker("1"), 1)
+        lake.etl()
+        job = lake.job()
+        self.with_column(job, "ticker.price AS price_text")
+        lake.put(frames.ticker("2.50"), 2)
+        assert job.process_all_segments().rows == {"ticker": 1}
+        rows = lake.rows("ticker").sort("price").select("price", "price_text").rows()
+        assert rows == [(1.0, None), (2.5, "2.50")]
+        lake.put(frames.ticker("3"), 3)  # and a worker that does not know of it yet
+        lake.etl()
+        assert lake.rows("ticker").sort("price")["price_text"].to_list() == [None, "2.50", None]
+
+    def test_a_column_of_another_type_is_refused(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put(frames.ticker("1"), 1)
+        lake.etl()
+        job = lake.job()
+        ticker = job._tables.channels["ticker"]
+        changed = Channel.from_sql("ticker", ticker.sql.replace("number(ticker.price)", "'x'"))
+        job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": changed})
+        name = lake.put(frames.ticker("2"), 2)
+        with pytest.raises(SegmentsFailedError, match="'price' is double, not string"):
+            job.process_all_segments()
+        assert lake.files("processing") == [name]
+
+
+class TestSchemas:
+    def test_every_table_begins_with_the_five_columns(self) -> None:
+        schemas = table_schemas("coinbase")
+        assert set(schemas) == {*get_source("coinbase").tables.channels, "sequences", "segments"}
+        for name, schema in schemas.items():
+            assert schema.names[:5] == ["symbol", "ts_event", "ts_recv", "seq", "conn"], name
+            assert schema.names[-1] == "date"
+            for column in ("ts_event", "ts_recv"):
+                assert schema.field(column).type == pa.timestamp("us", "UTC"), name
+            assert schema.field("symbol").type == pa.string()
+            assert schema.field("seq").type == pa.int64()
+            assert schema.field("date").type == pa.date32()
+
+    def test_the_declared_columns_are_those_that_are_written(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        lake.put([frames.ticker(), frames.trades([1]), frames.book([("bid", "1", "2")]),
+                  frames.candle()])  # fmt: skip
+        lake.etl()
+        for name, declared in table_schemas("coinbase").items():
+            snapshot = lake.table(name).snapshot()
+            if snapshot is not None:
+                assert snapshot.schema() == declared, name
+
+    def test_an_unknown_source_has_none(self) -> None:
+        with pytest.raises(UnknownSourceError):
+            table_schemas("nowhere")
+
+
+class TestReport:
+    def test_reports_add_up(self) -> None:
+        one = SegmentReport("a", 10, 9, 1, {"ticker": 5}, {"ticker.x": 1})
+        two = SegmentReport("b", 4, 4, 0, {"ticker": 1, "trades": 3}, {"ticker.x": 2})
+        again = SegmentReport("c", 100, 100, 0, {"ticker": 100}, committed=False)
+        report = EtlReport.of("coinbase", [one, two, again], 1.5)
+        assert (report.segments, report.repeated) == (2, 1)
+        assert (report.lines_read, report.lines_taken, report.lines_quarantined) == (14, 13, 1)
+        assert report.rows == {"ticker": 6, "trades": 3}
+        assert report.unknown_fields == {"ticker.x": 3}
+        total = EtlReport.total([report, report])
+        assert (total.segments, total.rows["ticker"], total.seconds) == (4, 12, 3.0)
+        fields = report.to_dict()
+        assert {"segments", "lines_read", "lines_taken", "lines_quarantined", "rows"} <= set(fields)
+        assert "14 lines read" in repr(report).replace(",", "") or "14" in repr(report)
+        assert "<table>" in report._repr_html_()
+
+    def test_an_error_tells_of_the_segments(self) -> None:
+        report = EtlReport("coinbase")
+        error = SegmentsFailedError({"a": SegmentError("odd"), "b": SegmentError("x")}, report)
+        assert "a (and 1 more)" in str(error)
+        assert "odd" in str(error)
+        assert error.report is report
+
+
+class TestWhatGoesWhere:
+    def test_a_segment_over_midnight_is_in_two_partitions(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        midnight = 1_786_320_000_000_000_000  # 2026-08-10 00:00 UTC
+        lake.put(
+            [frames.ticker("1", capture_ns=midnight - 1), frames.ticker("2", capture_ns=midnight)]
+        )
+        lake.etl()
+        days = {path.split("/")[-2] for path in lake.parquet() if "/ticker/" in path}
+        assert days == {"date=2026-08-09", "date=2026-08-10"}
+        rows = lake.rows("ticker").sort("price").select("price", "date", "ts_recv").rows()
+        assert [(price, str(day)) for price, day, _ in rows] == [
+            (1.0, "2026-08-09"), (2.0, "2026-08-10"),
+        ]  # fmt: skip
+        assert rows[0][2].isoformat() == "2026-08-09T23:59:59.999999+00:00"
+
+    def test_an_old_event_time_makes_no_folder_of_its_own(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        old = frames.frame("l2_data", [{"type": "snapshot", "product_id": "X", "updates": [
+            {"side": "bid", "event_time": f"{year}-01-01T00:00:00Z", "price_level": "1",
+             "new_quantity": "1"} for year in range(1970, 2020)]}])  # fmt: skip
+        lake.put(frames.line(old))
+        lake.etl()
+        assert {path.split("/")[-2] for path in lake.parquet()} == {"date=2026-08-09"}
+        assert lake.rows("orderbook")["ts_event"].dt.year().n_unique() == 50
+
+    def test_sides_and_deletes(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put(
+            frames.book(
+                [("bid", "1", "2"), ("offer", "3", "0"), ("ask", "4", "1"), ("x", "5", "1")]
+            )
+        )
+        lake.etl()
+        rows = lake.rows("orderbook").sort("price").select("side", "price", "size").rows()
+        assert rows == [("bid", 1.0, 2.0), ("ask", 3.0, 0.0), ("ask", 4.0, 1.0), (None, 5.0, 1.0)]
+
+    def test_every_event_and_every_row_of_a_frame_is_read(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        trade = {"product_id": "X", "price": "1", "size": "1", "time": "2026-08-09T21:05:00Z"}
+        events = [
+            {"type": "snapshot", "trades": [trade | {"trade_id": "1"}, trade | {"trade_id": "2"}]},
+            {"type": "update", "trades": []},
+            {"type": "update", "trades": [trade | {"trade_id": "3"}]},
+        ]
+        lake.put(frames.line(frames.frame("market_trades", events)))
+        lake.etl()
+        rows = lake.rows("trades").sort("trade_id").select("trade_id", "is_snapshot").rows()
+        assert rows == [(1, True), (2, True), (3, False)]
+
+    def test_ticker_batches_are_tickers(self, lake: LakeFolder, frames: Frames) -> None:
+        row = {"type": "ticker", "product_id": "X", "price": "7"}
+        lake.put(
+            frames.line(frames.frame("ticker_batch", [{"type": "snapshot", "tickers": [row]}]))
+        )
+        assert lake.etl().rows == {"ticker": 1}
+        assert lake.rows("ticker")["best_bid"].to_list() == [None]
+
+    def test_status(self, lake: LakeFolder, frames: Frames) -> None:
+        row = {"id": "BTC-USD", "base_increment": "0.00000001", "status": "online",
+               "status_message": ""}  # fmt: skip
+        lake.put(frames.line(frames.frame("status", [{"type": "snapshot", "products": [row]}])))
+        assert lake.etl().rows == {"status": 1}
+        (found,) = lake.rows("status").iter_rows(named=True)
+        assert (found["symbol"], found["base_increment"], found["status"]) == (
+            "BTC-USD", 1e-8, "online",
+        )  # fmt: skip
+        assert found["status_message"] is None
+
+    def test_a_table_is_not_made_for_nothing(self, lake: LakeFolder, frames: Frames) -> None:
+        lake.put([frames.heartbeat(), frames.trades([])])
+        lake.etl()
+        assert lake.tables() == ["segments", "sequences"]
+
+    def test_tables_are_read_by_plain_parquet_readers(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        import polars as pl
+
+        lake.put([frames.trades([1, 2])])
+        lake.etl()
+        uri = Table(lake.storage, lake.layout.table("coinbase", "trades")).uri
+        frame = pl.read_parquet(f"{uri}/date=*/*.parquet", hive_partitioning=True)
+        assert frame.height == 2
+        assert str(frame["date"][0]) == "2026-08-09"
