@@ -2,7 +2,8 @@
 
 A file belongs to a table when the log says so, and not before: commits are whole, ordered, and
 carry the identity of what they commit, so that the same segment is never committed twice.
-Everything that knows of the ``deltalake`` package is in this file.
+Everything that knows of the ``deltalake`` package is in this file, and its errors in
+:mod:`fluxforge.table_errors`.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
-from contextlib import contextmanager
+import random
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fluxforge.errors import (
     CommitConflictError,
-    FluxForgeError,
-    StorageFullError,
+    StorageUnavailableError,
     TableError,
     UnknownTableError,
 )
+from fluxforge.table_errors import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
     from deltalake import DeltaTable
@@ -42,9 +44,11 @@ _SETTINGS = {
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
 _COMMIT_TRIES = 100
+_ANSWER_TRIES = 6
+_RETRY_TIMEOUT = "90s"
+"""How long deltalake sends one request again and again; it counts the time of slow answers too."""
 
-_DRAWING = re.compile("\x1b\\[[0-9;]*m|\u21b3")
-_FULL_DISK = re.compile(r"No space left|quota exceeded|os error (28|112)\b", re.IGNORECASE)
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -109,13 +113,15 @@ class TableFile:
 class Snapshot:
     """One version of a table."""
 
-    def __init__(self, delta: DeltaTable) -> None:
+    def __init__(self, delta: DeltaTable, table: Table) -> None:
         self._delta = delta
+        self._table = table
         self.version: int = delta.version()
 
     def has_transaction(self, identity: str) -> bool:
         """Tell whether something of that identity is committed."""
-        return self._delta.transaction_version(identity) is not None
+        found = self._table.patiently(lambda: self._delta.transaction_version(identity))
+        return found is not None
 
     def schema(self) -> pa.Schema:
         """Return the columns, the partition included, as Arrow types."""
@@ -125,15 +131,14 @@ class Snapshot:
 
     def dataset(self) -> Any:
         """Return this version as an Arrow dataset, which opens only files that a filter needs."""
-        with _translated("the table's log"):
-            return self._delta.to_pyarrow_dataset()
+        return self._table.patiently(self._delta.to_pyarrow_dataset)
 
     def files(self) -> list[TableFile]:
         """Return the files of this version, oldest capture first."""
         import pyarrow as pa
 
-        with _translated("the table's log"):
-            actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
+        added = self._table.patiently(lambda: self._delta.get_add_actions(flatten=True))
+        actions = pa.table(added).to_pylist()
         files = []
         for action in actions:
             least = {k[4:]: v for k, v in action.items() if k.startswith("min.")}
@@ -185,16 +190,16 @@ class Table:
             If the version asked for does not exist.
         """
         delta = self._open(version)
-        return None if delta is None else Snapshot(delta)
+        return None if delta is None else Snapshot(delta, self)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
-        options = self.storage.get_storage_options()
         try:
-            with _translated(self.uri):
-                return DeltaTable(self.uri, version=version, storage_options=options)
+            return self.patiently(
+                lambda: DeltaTable(self.uri, version=version, storage_options=self._options())
+            )
         except TableError as exc:
             absent = isinstance(exc.__cause__, TableNotFoundError)
             if version is not None and (absent or "version" in str(exc).lower()):
@@ -214,23 +219,56 @@ class Table:
         delta = self._open()
         if delta is None:
             delta = self._create(schema)
-        return Snapshot(self._grow(delta, schema))
+        return Snapshot(self._grow(delta, schema), self)
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Return what `call` does, repeating it while the storage gives no whole answer.
+
+        Only for what may be done twice.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If that goes on.
+        """
+        attempt = 1
+        while True:
+            try:
+                with translated(self.uri):
+                    return call()
+            except StorageUnavailableError as exc:
+                if attempt == _ANSWER_TRIES:
+                    raise
+                logger.debug("attempt %d: %s", attempt, exc)
+            # Waits for the storage to answer, or says more clearly what is wrong with it.
+            self.storage.exists(f"{self.path}/{_LOG}")
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+            attempt += 1
+
+    def _options(self) -> dict[str, str]:
+        """Return how deltalake reaches the storage, and when it takes a request for lost."""
+        options = dict(self.storage.get_storage_options())
+        if seconds := options.get("read_timeout"):
+            # It knows only a timeout for whole answers; those that are cut by it are resumed.
+            options |= {"timeout": seconds, "retry_timeout": _RETRY_TIMEOUT}
+        return options
 
     def _create(self, schema: pa.Schema) -> DeltaTable:
         from deltalake import CommitProperties, DeltaTable
 
         self.storage.mkdir(self.path)
         try:
-            with _translated(self.uri):
-                return DeltaTable.create(
+            return self.patiently(
+                lambda: DeltaTable.create(
                     self.uri,
                     schema=schema,
                     partition_by=[PARTITION],
                     configuration=_SETTINGS,
-                    storage_options=self.storage.get_storage_options(),
+                    storage_options=self._options(),
                     # Only as the first version: a later one would take back grown columns.
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
+            )
         except (TableError, CommitConflictError):
             delta = self._open()  # another worker made it first
             if delta is None:
@@ -255,12 +293,10 @@ class Table:
                 return delta
             fields: list[Field] = list(Schema.from_arrow(pa.schema(missing)).fields)
             try:
-                with _translated(self.uri):
-                    delta.alter.add_columns(fields)
+                self.patiently(partial(delta.alter.add_columns, fields))
             except CommitConflictError:
                 logger.info("%s: another worker changed the columns", self.uri)
-            with _translated(self.uri):
-                delta.update_incremental()
+            self.patiently(delta.update_incremental)
         raise CommitConflictError(f"{self.uri}: could not add columns, others keep changing them")
 
     def commit(
@@ -306,14 +342,15 @@ class Table:
         )
         delta = snapshot._delta  # noqa: SLF001 -- this file is the only one that knows of it
         try:
-            with _translated(self.uri):
-                delta.create_write_transaction(
+            self.patiently(
+                lambda: delta.create_write_transaction(
                     [_add_action(file) for file in files],
                     mode="append",
                     schema=Schema.from_arrow(snapshot.schema()),
                     partition_by=[PARTITION],
                     commit_properties=properties,
                 )
+            )
         except CommitConflictError:
             newest = self.snapshot()
             if newest is None or not newest.has_transaction(identity):
@@ -364,8 +401,9 @@ class Table:
             if newest is None or not before <= present:
                 break
             try:
-                with _translated(self.uri):
-                    newest._delta.create_write_transaction(  # noqa: SLF001 -- see commit
+                self.patiently(
+                    partial(
+                        newest._delta.create_write_transaction,  # noqa: SLF001 -- see commit
                         [*removals, *additions],
                         mode="append",
                         schema=Schema.from_arrow(newest.schema()),
@@ -374,6 +412,7 @@ class Table:
                             custom_metadata={"work": "optimize"}, max_commit_retries=0
                         ),
                     )
+                )
             except CommitConflictError:
                 newest = self.snapshot()
                 continue
@@ -385,22 +424,21 @@ class Table:
         """Write the newest version's whole state into the log: it then opens without the past."""
         delta = self._open()
         if delta is not None:
-            with _translated(self.uri):
-                delta.create_checkpoint()
+            self.patiently(delta.create_checkpoint)
 
     def vacuum(self, keep: timedelta, *, dry_run: bool) -> list[str]:
         """Delete files that no version of the last `keep` refers to; return their paths."""
         delta = self._open()
         if delta is None:
             return []
-        with _translated(self.uri):
-            removed: list[str] = delta.vacuum(
+        return self.patiently(
+            lambda: delta.vacuum(
                 retention_hours=math.ceil(keep / timedelta(hours=1)),
                 dry_run=dry_run,
                 enforce_retention_duration=False,
                 full=True,
             )
-        return removed
+        )
 
 
 def _counted_columns(action: Mapping[str, Any]) -> frozenset[str]:
@@ -434,35 +472,3 @@ def table_names(storage: StorageBackend, folder: str) -> list[str]:
         for name in storage.list_folders(folder)
         if storage.exists(storage.join_path(folder, name, _LOG))
     ]
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Turn the errors of deltalake into FluxForge's."""
-    from deltalake.exceptions import CommitFailedError, DeltaError
-
-    try:
-        yield
-    except FluxForgeError:
-        raise
-    except CommitFailedError as exc:
-        raise CommitConflictError(f"{what}: another commit came first") from exc
-    except (DeltaError, OSError, ValueError) as exc:
-        message = _one_line(exc)
-        if _FULL_DISK.search(message):
-            raise StorageFullError(
-                f"no space left for {what}: free some and run the same again"
-            ) from exc
-        raise TableError(f"{what}: {message}") from exc
-
-
-def _one_line(exc: Exception) -> str:
-    r"""Join what deltalake draws as a tree: the cause is on its last line.
-
-    Examples
-    --------
-    >>> _one_line(OSError("Generic error\n  \x1b[31m\u21b3\x1b[0m No space left (os error 28)"))
-    'Generic error: No space left (os error 28)'
-    """
-    lines = _DRAWING.sub("", str(exc)).splitlines()
-    return ": ".join(line.strip() for line in lines if line.strip())[:300] or type(exc).__name__
