@@ -265,7 +265,13 @@ class S3Storage(ObjectStorage):
         Credentials that the environment or a role supplies are looked up now; ask again before
         they expire.
         """
-        options = {"AWS_REGION": self._wait(self._region), "AWS_CONDITIONAL_PUT": "etag"}
+        options = {
+            "AWS_REGION": self._wait(self._region),
+            "AWS_CONDITIONAL_PUT": "etag",
+            # Polars would wait for ever by itself; deltalake knows only the first of them.
+            "connect_timeout": f"{self._patience.connect_seconds:g}s",
+            "read_timeout": f"{self._patience.read_seconds:g}s",
+        }
         if self._access.endpoint_url:
             options["AWS_ENDPOINT_URL"] = self._access.endpoint_url
             options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "false"
