@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluxforge.etl.database import identifier
+from fluxforge.table_errors import table_error
 
 if TYPE_CHECKING:
     import duckdb
@@ -69,15 +70,19 @@ def _known_keys(
     import polars as pl
 
     symbols = [symbol for symbol, *_ in spans]
-    return (
+    keys = (
         pl.scan_parquet(
             [table.storage.get_full_path(key) for key in overlapping],
             storage_options=table.storage.get_storage_options() or None,
+            credential_provider=None,
             hive_partitioning=False,
             glob=False,
         )
         .filter(pl.col("symbol").is_in(symbols))
         .select(channel.key)
         .unique()
-        .collect()
     )
+    try:
+        return keys.collect()
+    except (pl.exceptions.PolarsError, OSError) as exc:
+        raise table_error(table.uri, exc) from exc
