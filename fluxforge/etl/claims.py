@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError
-from fluxforge.layout import SegmentName, join_key
+from fluxforge.layout import Layout, SegmentName, join_key
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,18 +27,25 @@ class SegmentFolders:
     archive: str
 
     @classmethod
-    def beside(cls, ready: str) -> SegmentFolders:
-        """Take the usual names of the other folders, beside the ready one.
+    def beside(cls, ready: str, layout: Layout | None = None) -> SegmentFolders:
+        """Return the folders of the source that `ready` is of.
+
+        They are those of the layout. Where `ready` is none of its folders, or there is no layout,
+        they are the folders beside it, under their usual names.
 
         Examples
         --------
-        >>> SegmentFolders.beside("raw/ready/coinbase").processing
-        'raw/processing/coinbase'
+        >>> SegmentFolders.beside("raw/ready/coinbase", Layout(processing_subdir="work")).processing
+        'raw/work/coinbase'
+        >>> SegmentFolders.beside("mine/new/coinbase").processing
+        'mine/processing/coinbase'
         """
-        head, _, source = ready.rpartition("/")
-        raw = head.rpartition("/")[0]
-        names = (join_key(raw, state, source) for state in ("processing", "quarantine", "archive"))
-        return cls(ready, *names)
+        state, _, source = ready.rpartition("/")
+        if layout is None or ready != layout.ready(source):
+            layout = Layout(raw=state.rpartition("/")[0])
+        return cls(
+            ready, layout.processing(source), layout.quarantine(source), layout.archive(source)
+        )
 
 
 @dataclass(frozen=True)

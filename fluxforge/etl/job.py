@@ -53,7 +53,8 @@ class ETLJob:
     delete_after_processing
         False: keep each segment, compressed, in the archive.
     folders
-        The folders of segments in all states; by default those beside `input_path`.
+        The folders of segments in all states; by default those of the storage's layout, or where
+        `input_path` is none of its, those beside it.
     memory_limit_mb, threads
         What the transformation of a segment may use; 0 threads: all processors.
     on_progress
@@ -97,7 +98,7 @@ class ETLJob:
             raise ConfigError("give storage=, or both storage_input= and storage_output=")
         self._input = read_from
         self._output = write_to
-        self._folders = folders or SegmentFolders.beside(join_key(input_path))
+        self._folders = folders or SegmentFolders.beside(join_key(input_path), read_from.layout)
         self._output_path = output_path
         self._delete = delete_after_processing
         self._memory_limit_mb = memory_limit_mb

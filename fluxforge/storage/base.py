@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from fluxforge.errors import InvalidKeyError
-from fluxforge.layout import check_key, join_key
+from fluxforge.layout import Layout, check_key, join_key
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -122,6 +122,9 @@ class StorageBackend(ABC):
 
     base_path: str
     """The root as a person would write it: a directory, or ``bucket/prefix``."""
+
+    layout: Layout = Layout()
+    """What its folders are called; the factory takes it from ``storage.paths``."""
 
     # Names
 

@@ -38,7 +38,12 @@ def create_storage_backend(config: Any, role: Role | str | None = None) -> Stora
     >>> storage.backend_type
     'local'
     """
-    settings = storage_config(config, role)
+    storage = _create(storage_config(config, role))
+    storage.layout = create_layout(config, role)
+    return storage
+
+
+def _create(settings: Any) -> StorageBackend:
     if settings.backend == "local":
         from fluxforge.storage.local import LocalStorage
 
