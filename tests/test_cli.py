@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import psutil
 import pytest
 
 import fluxforge
@@ -172,21 +174,21 @@ def test_a_recording_reaches_the_tables_whole(program: Program, replayed: Record
         collector = program.with_exchange(url)
         captured = collector.json("ingest", "coinbase", "--frames", str(frames))
         assert ended(server) == (0, "", "")
-    [segment] = (program.lake / "raw" / "ready" / "coinbase").iterdir()
+    segments = sorted((program.lake / "raw" / "ready" / "coinbase").iterdir())
     assert captured == {
         "frames": frames,
-        "bytes": segment.stat().st_size,
-        "segments": 1,
+        "bytes": sum(path.stat().st_size for path in segments),
+        "segments": len(segments),
         "connections": connections,
         "gaps": 0,
     }
     stored: dict[str, list[bytes]] = {}
-    for envelope in read_segment(segment):
+    for envelope in chain.from_iterable(map(read_segment, segments)):
         stored.setdefault(envelope.conn, []).append(envelope.frame)
     assert list(stored.values()) == list(replayed.frames.values())
 
     assert program.json("etl") == {
-        "segments": 1,
+        "segments": len(segments),
         "lines_read": frames,
         "lines_taken": frames,
         "lines_quarantined": 0,
@@ -223,7 +225,8 @@ def test_json_of_the_readers(filled: Program, recording: Recorded) -> None:
     assert all({"source", "channel", "rows", "files", "bytes"} <= set(one) for one in tables)
     rows = {one["channel"]: one["rows"] for one in tables if one["channel"] not in BOOKKEEPING}
     assert rows == recording.rows
-    assert filled.json("verify") == {"ok": True, "problems": []}
+    verified = filled.json("verify")
+    assert (verified["ok"], verified["problems"]) == (True, [])
     assert filled.json("gaps", "coinbase") == []
     assert filled.json("sql", "SELECT symbol, count(*) AS n FROM coinbase.ticker GROUP BY 1") != []
     assert filled.json("sql", "SELECT 1 AS one, NULL AS none") == [{"one": 1, "none": None}]
@@ -363,7 +366,7 @@ def test_a_signal_ends_an_ingestion_cleanly(program: Program, number: signal.Sig
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert report["frames"] == program.lines("ready") > 100
-    assert (report["segments"], report["gaps"], program.lines("active")) == (1, 0, 0)
+    assert (report["gaps"], program.lines("active")) == (0, 0)
 
 
 @posix_signals
@@ -409,26 +412,52 @@ def test_a_signal_ends_a_watcher_cleanly(program: Program, number: signal.Signal
         assert ended(process) == (0, "", "")
 
 
-@posix_signals
-def test_a_signal_in_the_middle_of_a_segment_leaves_it_for_the_next_run(program: Program) -> None:
+@pytest.fixture
+def many_segments(tmp_path: Path) -> Program:
     often = ("ingestion.flush_interval_seconds=0.1", "ingestion.segment_max_mb=0.1")
-    program = Program(program.folder, *often)
+    program = Program(tmp_path, *often)
     capture(program, 1500, rate=1500)
-    segments = len(list((program.lake / "raw" / "ready" / "coinbase").iterdir()))
-    assert segments > 3
-    with program.start("etl", "--watch") as process:
-        claimed = program.lake / "raw" / "processing" / "coinbase"
+    return program
+
+
+@posix_signals
+@pytest.mark.parametrize(
+    ("words", "number", "end"),
+    [
+        (("etl", "--watch"), signal.SIGINT, (0, "")),
+        (("etl", "--watch"), signal.SIGTERM, (0, "")),
+        (("etl", "--json"), signal.SIGINT, (130, "fluxforge: interrupted; nothing is lost")),
+    ],
+)
+def test_a_signal_in_the_middle_of_a_segment_loses_nothing(
+    many_segments: Program, words: tuple[str, ...], number: signal.Signals, end: tuple[int, str]
+) -> None:
+    segments = len(list((many_segments.lake / "raw" / "ready" / "coinbase").iterdir()))
+    with many_segments.start(*words) as process:
+        claimed = many_segments.lake / "raw" / "processing" / "coinbase"
         wait_until(lambda: claimed.is_dir() and any(claimed.glob("segment_*")))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         code, _, err = ended(process)
-    assert (code, err) == (0, "")
-    program.json("etl")
-    lake = Lake(overrides=program.settings)
+    assert (code, err.partition(",")[0].strip()) == end
+    many_segments.json("etl")
+    lake = Lake(overrides=many_segments.settings)
     [(lines, taken, committed)] = lake.sql(
         "SELECT sum(lines_read), sum(lines_taken), count(*) FROM coinbase.segments"
     ).fetchall()
     assert (lines, taken, committed) == (1500, 1500, segments)
+    assert segments > 3
     assert lake.verify().ok
+
+
+@posix_signals
+def test_a_query_can_be_interrupted(program: Program) -> None:
+    endless = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b"
+    with program.start("sql", endless) as process:
+        wait_until(lambda: psutil.Process(process.pid).cpu_times().user > 1.5)
+        process.send_signal(signal.SIGINT)
+        code, out, err = ended(process)
+    assert (code, out) == (130, "")
+    assert err == "fluxforge: interrupted; nothing is lost, run it again to carry on\n"
 
 
 @posix_signals

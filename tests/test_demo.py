@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+import fluxforge
+
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(fluxforge.__file__).resolve().parent.parent),
+    "PYTHONUTF8": "1",
+}
+
+
+def run_demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fluxforge", "demo", "--frames", "1500", *words],
+        cwd=folder,
+        env={**ENVIRONMENT, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+def test_the_demo_shows_the_whole_path_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run_demo(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in (
+        "Captured  1,500 frames",
+        "Processed 1,500 lines: 1,500 taken, 0 quarantined",
+        "Verified  ok",
+        "orderbook",
+        "mean_price",
+        "seconds after",
+    ):
+        assert words in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    here = str(tmp_path)
+    left = [
+        p for p in psutil.process_iter(["cmdline"]) if here in " ".join(p.info["cmdline"] or [])
+    ]
+    assert left == []
+
+
+def test_the_demo_keeps_a_lake_that_was_asked_for(tmp_path: Path) -> None:
+    done = run_demo(tmp_path, "storage.base_dir=kept")
+    assert done.returncode == 0
+    assert (tmp_path / "kept" / "processed" / "coinbase" / "trades").is_dir()
