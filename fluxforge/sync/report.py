@@ -23,7 +23,8 @@ class SyncReport:
     copied
         Keys at the destination of the files that are there by this run.
     skipped
-        Keys at the source of the files whose copies were there before.
+        Keys at the source of the files whose copies were there before, and of segments that an
+        ETL or another sync had claimed.
     deleted
         Keys at the source of the files that are gone by this run.
     bytes

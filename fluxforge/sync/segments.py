@@ -35,6 +35,10 @@ _TRIES = 10_000  # far more names than a source opens in an hour
 logger = logging.getLogger(__name__)
 
 
+class _HeldError(Exception):
+    """Another worker, or one that died a moment ago, holds a segment of that name."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A file of a source, in one of the settled states."""
@@ -100,25 +104,25 @@ class SegmentSync:
         StorageError
             If a storage fails; running again carries on.
         """
-        claim = self._claim(self._source, segment, segment.file.name)
-        if claim is None:
-            logger.info("%s is left to the ETL that holds it", segment.file.key)
-            self._tally.passed_over()
-            return
         try:
-            with claim:
+            with self._claim(self._source, segment, segment.file.name):
                 self._settle(segment)
+        except _HeldError as exc:
+            logger.info("%s is left for later: %s is held", segment.file.key, exc)
+            self._tally.skipped(segment.file.key)
         except FileMissingError:
             logger.info("%s was taken by an ETL meanwhile", segment.file.key)
             self._tally.passed_over()
 
-    def _claim(
-        self, place: Place, segment: Segment, name: str
-    ) -> AbstractContextManager[object] | None:
-        """Keep a place's ETL away from a segment that is moved; None while it has it."""
+    def _claim(self, place: Place, segment: Segment, name: str) -> AbstractContextManager[object]:
+        """Keep a place's ETL away from a segment while it is moved."""
         if not self._delete or self._dry_run or segment.state != "ready":
             return nullcontext()
-        return place.storage.acquire_lease(join_key(place.layout.processing(segment.source), name))
+        key = join_key(place.layout.processing(segment.source), name)
+        claim = place.storage.acquire_lease(key)
+        if claim is None:
+            raise _HeldError(place.storage.get_full_path(key))
+        return claim
 
     def _settle(self, segment: Segment) -> None:
         try:
@@ -176,11 +180,10 @@ class SegmentSync:
         present = self._present(segment)
         taken = {file.name for file in present}
         for name in self._names(segment):
-            claim = None if name in taken else self._claim(self._destination, segment, name)
-            if claim is None:
+            if name in taken:
                 continue
             key = join_key(folder, name)
-            with claim:  # until it was read back
+            with self._claim(self._destination, segment, name):  # until it was read back
                 if not self._dry_run:
                     self._write(segment, key)
             present.append(replace(segment.file, key=key))
