@@ -19,7 +19,7 @@ from fluxforge.errors import CommitConflictError
 from fluxforge.etl.database import sql
 from fluxforge.etl.repeats import flag_repeats
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
-from fluxforge.tables import Table
+from fluxforge.tables import Table, table_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,34 +118,46 @@ class SegmentCommit:
 
     def _write(self, table: Table, name: str) -> list[DataFile]:
         writer = ParquetWriter(self._storage, table.path, self._work_dir)
-        return writer.write(self._rows.database, f"rows_{name}", self._stem)
-
-    @property
-    def _stem(self) -> str:
-        return f"part-{self._rows.fingerprint.digest[:12]}"
+        stem = _stem(self._rows.fingerprint.digest)
+        return writer.write(self._rows.database, f"rows_{name}", stem)
 
     def _discard(self, table: Table, files: list[DataFile]) -> None:
         for file in files:
             self._storage.delete(self._storage.join_path(table.path, file.path))
 
-    def sweep(self) -> int:
-        """Delete what dead attempts at this segment wrote and never committed.
 
-        Call it when the segment is committed: then no other file of it can ever be.
-        """
-        removed = 0
-        for name in self._storage.list_folders(self._folder):
-            table = Table(self._storage, self._storage.join_path(self._folder, name))
-            written = self._storage.list_files(table.path, f"{self._stem}-*")
-            snapshot = table.snapshot() if written else None
-            if snapshot is None:
-                continue
-            committed = {self._storage.join_path(table.path, f.path) for f in snapshot.files()}
-            for key in written:
-                if key not in committed:
-                    self._storage.delete(key)
-                    removed += 1
-        return removed
+def is_committed(storage: StorageBackend, folder: str, digest: str) -> bool:
+    """Tell whether a segment is in all its tables; if so, that survives a loss of power."""
+    ledger = Table(storage, storage.join_path(folder, LEDGER)).snapshot()
+    if ledger is None or not ledger.has_transaction(digest):
+        return False
+    for name in table_names(storage, folder):
+        Table(storage, storage.join_path(folder, name)).sync()
+    return True
+
+
+def sweep(storage: StorageBackend, folder: str, digest: str) -> int:
+    """Delete what dead attempts at a segment wrote and never committed; return how many files.
+
+    Call it when the segment is committed: then no other file of it can ever be.
+    """
+    removed = 0
+    for name in storage.list_folders(folder):
+        table = Table(storage, storage.join_path(folder, name))
+        written = storage.list_files(table.path, f"{_stem(digest)}-*")
+        snapshot = table.snapshot() if written else None
+        if snapshot is None:
+            continue
+        committed = {storage.join_path(table.path, file.path) for file in snapshot.files()}
+        for key in written:
+            if key not in committed:
+                storage.delete(key)
+                removed += 1
+    return removed
+
+
+def _stem(digest: str) -> str:
+    return f"part-{digest[:12]}"
 
 
 def ledger_row(rows: SegmentRows, segment: str, account: Account) -> None:

@@ -17,12 +17,12 @@ from fluxforge.errors import (
 )
 from fluxforge.etl.archive import archive_segment
 from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
-from fluxforge.etl.commit import SegmentCommit
+from fluxforge.etl.commit import SegmentCommit, is_committed, sweep
 from fluxforge.etl.interrupts import deferred_interrupts
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.etl.transform import transform_segment
 from fluxforge.layout import join_key
-from fluxforge.segments import quarantine_name
+from fluxforge.segments import Fingerprint, quarantine_name
 from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated
 
@@ -148,31 +148,39 @@ class ETLJob:
         ):
             work_dir = Path(name)
             path = self._input.fetch(claim.key, work_dir)
-            with transform_segment(
-                path,
-                self._tables,
-                work_dir,
-                memory_limit_mb=self._memory_limit_mb,
-                threads=self._threads,
-            ) as rows:
-                report = self._commit(claim, rows, work_dir)
-                digest = rows.fingerprint.digest
+            fingerprint = Fingerprint.of(path)
+            if is_committed(self._output, self._output_path, fingerprint.digest):
+                report = SegmentReport(claim.name, committed=False)
+            else:
+                report = self._transform(claim, path, fingerprint, work_dir)
+            if claim.orphan:
+                sweep(self._output, self._output_path, fingerprint.digest)
             # Every line is in a table or in quarantine now, and only now may the segment go.
             if not self._delete:
-                archive_segment(self._input, path, self._folders.archive, claim.name, digest)
+                archive_segment(
+                    self._input, path, self._folders.archive, claim.name, fingerprint.digest
+                )
             self._input.delete(claim.key)
         logger.info(
             "%s: %d lines, %d quarantined", claim.name, report.lines_read, report.lines_quarantined
         )
         return report
 
-    def _commit(self, claim: Claim, rows: SegmentRows, work_dir: Path) -> SegmentReport:
-        account = rows.account()
-        self._quarantine(claim, rows, work_dir)
-        commit = SegmentCommit(self._output, self._output_path, rows, claim.name, work_dir)
-        committed = commit.run(account, self._tables.channels)
-        if claim.orphan:
-            commit.sweep()
+    def _transform(
+        self, claim: Claim, path: Path, fingerprint: Fingerprint, work_dir: Path
+    ) -> SegmentReport:
+        with transform_segment(
+            path,
+            self._tables,
+            work_dir,
+            fingerprint=fingerprint,
+            memory_limit_mb=self._memory_limit_mb,
+            threads=self._threads,
+        ) as rows:
+            account = rows.account()
+            self._quarantine(claim, rows, work_dir)
+            commit = SegmentCommit(self._output, self._output_path, rows, claim.name, work_dir)
+            committed = commit.run(account, self._tables.channels)
         return SegmentReport(
             segment=claim.name,
             lines_read=account.read,
@@ -188,8 +196,13 @@ class ETLJob:
         records = work_dir / name
         with records.open("wb") as file:
             file.writelines(line.record() for line in rows.quarantined())
-        if records.stat().st_size:
-            key = join_key(self._folders.quarantine, name)
-            # One name and one content, however often it is tried: never twice, never half.
-            self._input.write_file(records, key)
-            logger.warning("%s: lines that no table takes are in %s", claim.name, key)
+        if not records.stat().st_size:
+            return
+        # The same lines have the same name however often they are tried, so that no attempt adds
+        # to another's. A copy of the segment, under another name, finds them here too.
+        folder, end = self._folders.quarantine, name.rpartition("-")[2]
+        if self._input.list_files(folder, f"*-{end}"):
+            return
+        key = join_key(folder, name)
+        self._input.write_file(records, key)
+        logger.warning("%s: lines that no table takes are in %s", claim.name, key)

@@ -28,13 +28,13 @@ class SegmentReport:
     unknown_fields
         Fields that no table reads, as ``kind.field``, and the frames they were seen in.
     committed
-        False if an earlier run had committed it: then nothing was added.
+        False if an earlier run had committed it: then it was not even read again.
     """
 
     segment: str
-    lines_read: int
-    lines_taken: int
-    lines_quarantined: int
+    lines_read: int = 0
+    lines_taken: int = 0
+    lines_quarantined: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     committed: bool = True

@@ -212,6 +212,7 @@ def transform_segment(
     tables: SourceTables,
     work_dir: Path,
     *,
+    fingerprint: Fingerprint | None = None,
     memory_limit_mb: int = 1024,
     threads: int = 0,
 ) -> Iterator[SegmentRows]:
@@ -225,16 +226,19 @@ def transform_segment(
         The source's SQL.
     work_dir
         A local folder for what does not fit into memory.
+    fingerprint
+        The segment's, where it is known already.
 
     Raises
     ------
     SegmentError
+        If the lines cannot be made into rows.
+    StorageError
         If the file cannot be read to its end.
     """
-    try:
-        fingerprint = Fingerprint.of(path)
-    except OSError as exc:
-        raise SegmentError(f"{path.name} cannot be read: {exc.strerror}") from exc
+    if fingerprint is None:
+        with translated(str(path)):
+            fingerprint = Fingerprint.of(path)
     part_bytes = min(_PART_BYTES, memory_limit_mb * 1_000_000 // _MEMORY_PER_BYTE)
     with open_database(work_dir, memory_limit_mb=memory_limit_mb, threads=threads) as database:
         rows = SegmentRows(database, path, tables, fingerprint)

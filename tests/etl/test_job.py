@@ -47,10 +47,11 @@ class TestOnce:
         assert lake.committed() == before
 
     def test_a_copy_under_another_name_adds_nothing(self, lake: LakeFolder, frames: Frames) -> None:
-        content = frames.ticker() + frames.trades([1, 2])
+        content = frames.ticker() + frames.trades([1, 2]) + b"bad\n"
         lake.put(content, 1)
         lake.put(content, 2)
         report = lake.etl()
+        assert len(lake.quarantined()) == 1
         assert (report.segments, report.repeated) == (1, 1)
         assert (lake.count("ticker"), lake.count("trades"), lake.count("segments")) == (1, 2, 1)
         assert lake.files("ready") == lake.files("processing") == []
