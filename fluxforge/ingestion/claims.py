@@ -96,10 +96,10 @@ def claim_segment(
     StorageError
         If a folder cannot be listed. The counter never starts again because of that.
     """
-    name = SegmentName.first_free(at, _taken_names(storage, folders))
+    name = first_free_name(storage, folders, at)
     if after is not None and after.hour == name.hour and after.counter >= name.counter:
         name = after.next()
-    for candidate in _following(name):
+    for candidate in following_names(name):
         with suppress(FileExistsAlreadyError):
             journal = storage.create_journal(join_key(folders.active, str(candidate)))
             return candidate, journal
@@ -111,7 +111,7 @@ def seal_segment(journal: Journal, ready: str) -> str:
     name = SegmentName.parse(journal.key)
     if name is None:
         raise SegmentError(f"{journal.key} does not have the name of a segment")
-    for candidate in _following(name):
+    for candidate in following_names(name):
         destination = join_key(ready, str(candidate))
         with suppress(FileExistsAlreadyError):
             journal.seal(destination)
@@ -128,7 +128,19 @@ def discard_empty(storage: StorageBackend, journal: Journal, ready: str) -> None
     storage.delete(seal_segment(journal, ready))
 
 
-def _following(name: SegmentName) -> Iterator[SegmentName]:
+def first_free_name(storage: StorageBackend, folders: SegmentFolders, at: datetime) -> SegmentName:
+    """Return the first name of the hour of `at` that is above all that are taken.
+
+    Raises
+    ------
+    StorageError
+        If a folder cannot be listed. The counter never starts again because of that.
+    """
+    return SegmentName.first_free(at, _taken_names(storage, folders))
+
+
+def following_names(name: SegmentName) -> Iterator[SegmentName]:
+    """Yield a name and those after it, for as long as one may hope that one of them is free."""
     for _ in range(_TRIES):
         yield name
         name = name.next()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.ingestion.connection import CLOSE_SECONDS, Connection
+from fluxforge.ingestion.detached import run_detached
 from fluxforge.ingestion.flushing import Flusher
 from fluxforge.ingestion.intake import Intake
 from fluxforge.ingestion.recovery import Recovered, recover_segments
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fluxforge.ingestion.claims import SegmentFolders
+    from fluxforge.ingestion.spool.spool import Spool
     from fluxforge.sources.base import Source, Subscription
     from fluxforge.storage import StorageBackend
 
@@ -68,6 +70,11 @@ class Collector:
     """Captures one source into segments, from :meth:`start` to :meth:`stop`.
 
     Collectors of one source may run side by side on one lake.
+
+    With a spool, an object store that stops answering while this runs does not end it: frames
+    wait in the spool, and once that is full, the sockets wait. A store that does not answer at
+    the start is an error, since nothing has been captured yet; what waits in the spool from
+    before stays there.
     """
 
     def __init__(
@@ -77,12 +84,14 @@ class Collector:
         storage: StorageBackend,
         folders: SegmentFolders,
         on_progress: Callable[[IngestProgress], object] | None = None,
+        spool: Spool | None = None,
     ) -> None:
         check_url(source.name, settings.url)
         self.source = source
         self._settings = settings
         self._storage = storage
         self._folders = folders
+        self._spool = spool
         self._on_progress = on_progress
         self._writer = LogWriter(
             storage=storage,
@@ -93,6 +102,7 @@ class Collector:
             segment_max_mb=settings.segment_max_mb,
             segment_max_seconds=settings.segment_max_seconds,
             other_paths=folders.others,
+            spool=spool,
         )
         self._intake = Intake(self._writer, settings.frames)
         self._flusher = Flusher(self._writer, self._intake, settings.flush_interval_seconds)
@@ -111,9 +121,9 @@ class Collector:
         Raises
         ------
         StorageError
-            If the storage cannot be written to.
+            If the storage, or the disk of the spool, cannot be written to.
         """
-        self._recovered = await asyncio.to_thread(self._prepare)
+        self._recovered = await run_detached(self._prepare)
         self._started = asyncio.get_running_loop().time()
         self._venue.begin()
         self._flushing = self._spawn(self._flusher.run(self._settings.write_patience_seconds))
@@ -152,6 +162,9 @@ class Collector:
     async def stop(self) -> IngestReport:
         """Close the sockets, write everything that was received, and close the segment.
 
+        Where an object store does not answer, what it has not taken stays in the spool, and the
+        report says how much that is.
+
         Raises
         ------
         StorageError
@@ -166,6 +179,8 @@ class Collector:
         for task in (*self._sockets, *helpers):
             task.cancel()
         await asyncio.gather(*self._sockets, *helpers, return_exceptions=True)
+        if self._flushing is None:
+            return self.report()  # it never began
         try:
             await self._flusher.finish()
         finally:
@@ -187,6 +202,7 @@ class Collector:
             gaps=tally.gaps,
             missing=tally.missing,
             seconds=self._seconds(),
+            spooled_bytes=self._spool.size if self._spool else 0,
         )
 
     def report(self) -> IngestReport:
@@ -202,6 +218,7 @@ class Collector:
             missing=tally.missing,
             seconds=self._seconds(),
             recovered=len(self._recovered.segments),
+            spooled=self._writer.spooled_frames,
         )
 
     def _seconds(self) -> float:
@@ -219,15 +236,21 @@ class Collector:
         lease = self._storage.acquire_lease(join_key(self._folders.active, "collector"))
         if lease is not None:
             lease.release()
+        recovered = recover_segments(self._storage, self._folders)
+        if self._spool is not None:
+            self._spool.prepare()
+        return recovered
+
+    def _recover(self) -> Recovered:
+        if self._spool is not None:
+            self._spool.recover()
         return recover_segments(self._storage, self._folders)
 
     async def _recover_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(RECOVERY_SECONDS)
             try:
-                self._recovered += await asyncio.to_thread(
-                    recover_segments, self._storage, self._folders
-                )
+                self._recovered += await run_detached(self._recover)
             except StorageError as exc:
                 logger.warning("%s: recovery has to wait: %s", self.source.name, exc)
 

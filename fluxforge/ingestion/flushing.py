@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.errors import StorageError
 from fluxforge.ingestion.backoff import Backoff
+from fluxforge.ingestion.spool.spool import SpoolFullError
 
 if TYPE_CHECKING:
     from fluxforge.ingestion.intake import Intake
@@ -21,6 +22,9 @@ WRITE_PATIENCE_SECONDS = 60.0
 
 LAST_PATIENCE_SECONDS = 10.0
 """The same for what is left when an ingestion stops."""
+
+REMINDER_SECONDS = 60.0
+"""How often to say that a full spool keeps the venue waiting."""
 
 _SHORTEST_DELAY = 0.05
 
@@ -44,6 +48,9 @@ class Flusher:
     async def run(self, patience: float) -> None:
         """Flush until cancelled.
 
+        A full spool is no reason to end: the object store will answer one day, and until then the
+        venue waits.
+
         Raises
         ------
         StorageError
@@ -53,7 +60,7 @@ class Flusher:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._intake.flush_wanted.wait(), self._interval)
             self._intake.flush_wanted.clear()
-            await self._flush(patience)
+            await self._flush(patience, waits_for_spool=True)
 
     async def finish(self) -> None:
         """Write what is left and close the segment.
@@ -80,19 +87,27 @@ class Flusher:
         finally:
             self._intake.make_room()
 
-    async def _flush(self, patience: float) -> None:
+    async def _flush(self, patience: float, *, waits_for_spool: bool = False) -> None:
         clock = asyncio.get_running_loop().time
         source, backoff = self._writer.source_name, Backoff(first=0.2, cap=5.0)
         failing_since: float | None = None
+        refused_since: float | None = None  # the same, without what is only a full spool
+        told_at = 0.0
         while True:
             try:
                 await asyncio.to_thread(self._writer.flush)
             except StorageError as exc:
-                if failing_since is None:
-                    failing_since = clock()
+                now = clock()
+                if failing_since is None or now - told_at >= REMINDER_SECONDS:
+                    told_at = now
                     logger.warning("%s: cannot write, holding the frames: %s", source, exc)
+                failing_since = now if failing_since is None else failing_since
+                if waits_for_spool and isinstance(exc, SpoolFullError):
+                    refused_since = None
+                elif refused_since is None:
+                    refused_since = now
                 delay = max(_SHORTEST_DELAY, backoff.next_delay())
-                if clock() + delay - failing_since > patience:
+                if refused_since is not None and now + delay - refused_since > patience:
                     logger.error("%s: nothing could be written for %g s", source, patience)
                     raise
                 await asyncio.sleep(delay)

@@ -28,6 +28,8 @@ class IngestProgress:
         Holes in the venue's numbering, and frames that would fill them.
     seconds
         Since the start.
+    spooled_bytes
+        Waiting in the spool for the object store to answer.
     """
 
     source: str
@@ -39,6 +41,7 @@ class IngestProgress:
     gaps: int
     missing: int
     seconds: float
+    spooled_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class IngestReport:
     frames, bytes
         Stored in segments; bytes include the envelopes.
     segments
-        Closed into the ready folder.
+        Put into the ready folder, those from the spool included.
     connections
         Sockets opened.
     gaps, missing
@@ -61,6 +64,9 @@ class IngestReport:
         From start to stop.
     recovered
         Segments of earlier, crashed collectors that this one closed.
+    spooled
+        Frames that wait in the spool on this machine, because the object store did not answer
+        until the end. They are durable; the next capture on this machine stores them.
     """
 
     source: str
@@ -72,6 +78,7 @@ class IngestReport:
     missing: int
     seconds: float
     recovered: int
+    spooled: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts for machines.
@@ -93,6 +100,8 @@ class IngestReport:
             f"{self.gaps} gaps" + (f" ({self.missing:,} frames missing)" if self.gaps else ""),
             f"{self.seconds:.1f} s",
         ]
+        if self.spooled:
+            words.append(f"{self.spooled:,} frames wait in the spool")
         if self.recovered:
             words.append(f"{self.recovered} segments recovered")
         return f"<IngestReport {self.source}: {', '.join(words)}>"
@@ -107,6 +116,7 @@ class IngestReport:
                 "connections": self.connections,
                 "gaps": self.gaps,
                 "frames missing": self.missing,
+                "frames in the spool": self.spooled,
                 "segments recovered": self.recovered,
                 "seconds": round(self.seconds, 2),
             },

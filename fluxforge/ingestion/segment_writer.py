@@ -93,11 +93,14 @@ class SegmentWriter:
         self._failed_append = False
 
     @property
-    def is_open(self) -> bool:
-        """Whether a segment with content is being written, or waits to be closed."""
-        return bool(self._unsealed) or (
-            self._segment is not None and self._segment.journal.size > 0
-        )
+    def has_content(self) -> bool:
+        """Whether the segment that is being written holds anything."""
+        return self._segment is not None and self._segment.journal.size > 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a segment waits to be closed."""
+        return bool(self._unsealed)
 
     # Appending
 
@@ -219,7 +222,9 @@ class SegmentWriter:
         self.end()
         self.seal_ended()
 
-    close = rotate
+    def close(self) -> None:
+        """Close the segment into the ready folder; the next batch opens another."""
+        self.rotate()
 
     def abandon(self) -> None:
         """Let go of everything; what is durable is found by the next recovery."""

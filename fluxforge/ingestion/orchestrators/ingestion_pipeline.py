@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fluxforge.config import Role
+from fluxforge.config import Role, storage_config
 from fluxforge.errors import ConfigError, UnknownSourceError, UsageError
 from fluxforge.ingestion.claims import SegmentFolders
 from fluxforge.ingestion.collector import Collector, CollectorSettings
 from fluxforge.ingestion.flushing import WRITE_PATIENCE_SECONDS
 from fluxforge.ingestion.signals import on_stop_signal
+from fluxforge.ingestion.spool.location import default_spool_dir, spool_name
+from fluxforge.ingestion.spool.spool import Spool
 from fluxforge.sources import get_source
 from fluxforge.storage.factory import create_layout, create_storage_backend
+from fluxforge.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from fluxforge.ingestion.report import IngestProgress, IngestReport
+    from fluxforge.storage import StorageBackend
 
 CONNECT_PATIENCE_SECONDS = 10.0
 """How long a venue may take to be reached for the first time."""
@@ -42,7 +47,8 @@ class IngestionPipeline:
         Called about once a second with an :class:`IngestProgress` of each source.
     write_patience_seconds
         How long the storage may refuse before the capture ends with its error. Nothing is
-        dropped meanwhile: the sockets wait.
+        dropped meanwhile: the sockets wait. An object store that merely does not answer never
+        ends a capture: frames wait in the spool (``ingestion.spool_dir``), however long it takes.
     connect_patience_seconds
         How long an exchange may take to be reached for the first time. Once it has been reached,
         lost connections are tried again for ever.
@@ -106,7 +112,7 @@ class IngestionPipeline:
         Raises
         ------
         StorageError
-            If the storage cannot be written to; nothing has been started then.
+            If the storage cannot be written to, or does not answer; nothing has been started.
         """
         try:
             for collector in self._collectors:
@@ -151,7 +157,8 @@ class IngestionPipeline:
         Returns
         -------
         tuple of IngestReport
-            One a source.
+            One a source. Where an object store did not answer, ``spooled`` says how many frames
+            wait on this disk for the next capture on this machine, which stores them.
 
         Raises
         ------
@@ -267,10 +274,25 @@ def _create_collector(
         write_patience_seconds=write_patience_seconds,
         connect_patience_seconds=connect_patience_seconds,
     )
-    return Collector(
-        source,
-        settings,
-        create_storage_backend(config, role=Role.INGESTION),
-        SegmentFolders.from_layout(create_layout(config, Role.INGESTION), name),
-        on_progress,
+    storage = create_storage_backend(config, role=Role.INGESTION)
+    folders = SegmentFolders.from_layout(create_layout(config, Role.INGESTION), name)
+    spool = _create_spool(config, name, storage, folders)
+    return Collector(source, settings, storage, folders, on_progress, spool)
+
+
+def _create_spool(
+    config: Any, source: str, storage: StorageBackend, folders: SegmentFolders
+) -> Spool | None:
+    """Return the spool of one source; a local storage has none, being a disk itself."""
+    if not isinstance(storage, ObjectStorage):
+        return None
+    settings = config.ingestion
+    parent = Path(settings.spool_dir) if settings.spool_dir else default_spool_dir()
+    server = storage_config(config, Role.INGESTION).s3.endpoint_url
+    return Spool(
+        parent / spool_name(storage.get_full_path(folders.ready), server),
+        source_name=source,
+        max_mb=settings.spool_max_mb,
+        segment_max_mb=settings.segment_max_mb,
+        segment_max_seconds=settings.segment_max_seconds,
     )

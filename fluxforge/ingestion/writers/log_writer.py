@@ -9,14 +9,18 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
+from fluxforge.errors import UsageError
 from fluxforge.ingestion.claims import SegmentFolders
 from fluxforge.ingestion.segment_writer import Batch, SegmentWriter
+from fluxforge.ingestion.spool.relay import Relay
 from fluxforge.segments import Envelope
+from fluxforge.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from fluxforge.ingestion.spool.spool import Spool
     from fluxforge.storage import StorageBackend
 
 MEGABYTE = 1_000_000
@@ -55,6 +59,16 @@ class LogWriter:
         that are called ``processing`` and ``archive``.
     clock
         The time now, UTC.
+    spool
+        Where lines wait, durable, while an object store does not answer; see
+        :mod:`fluxforge.ingestion.spool.relay`. A flush then raises only where the store refuses
+        for good, or the spool is full or broken. What still waits there at the close is shipped
+        by the next writer with the same spool.
+
+    Raises
+    ------
+    UsageError
+        If there is a spool, and `storage` is no object store.
 
     Examples
     --------
@@ -85,10 +99,11 @@ class LogWriter:
         segment_max_seconds: float = 300,
         other_paths: Sequence[str] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        spool: Spool | None = None,
     ) -> None:
         folders = SegmentFolders.around(active_path, ready_path, quarantine_path, other_paths)
         self.source_name = source_name
-        self._out = SegmentWriter(
+        segments = SegmentWriter(
             storage,
             folders,
             source_name,
@@ -96,6 +111,12 @@ class LogWriter:
             max_seconds=segment_max_seconds,
             clock=clock,
         )
+        self._relay = None
+        if spool is not None:
+            if not isinstance(storage, ObjectStorage):
+                raise UsageError(f"{storage!r} is no object store: it needs no spool")
+            self._relay = Relay(storage, folders, segments, spool, source_name)
+        self._out = self._relay or segments
 
         self._buffer_lock = threading.Lock()  # held for moments; write() takes only this one
         self._pending: deque[bytes] = deque()
@@ -137,6 +158,11 @@ class LogWriter:
     def segments(self) -> int:
         """Segments closed into the ready folder, since the writer was made."""
         return self._out.segments
+
+    @property
+    def spooled_frames(self) -> int:
+        """Frames that the last close had to leave in the spool."""
+        return self._relay.left_frames if self._relay else 0
 
     def write(self, frame: bytes | str, *, capture_ns: int | None = None, conn: str = "") -> None:
         """Buffer one frame; :meth:`flush` makes it durable.
@@ -189,14 +215,18 @@ class LogWriter:
     def close(self) -> None:
         """Flush, and close the current segment.
 
+        With a spool, an object store that does not answer is no error.
+
         Raises
         ------
         StorageError
             If the storage refuses. Nothing is lost by that: close again, or :meth:`abandon`.
         """
         with self._io_lock:
+            if self._relay is not None:
+                self._relay.take_everything()
             self.flush()
-            self.rotate()
+            self._out.close()
 
     def abandon(self) -> None:
         """Give up what could not be written, after a :meth:`close` that failed.
