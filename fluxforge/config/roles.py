@@ -19,6 +19,8 @@ from fluxforge.config.secrets import hide_secrets
 from fluxforge.errors import ConfigError, InvalidKeyError
 from fluxforge.layout import check_key, join_key
 
+SHORTEST_LEASE_SECONDS = 2.0
+
 
 class Role(StrEnum):
     """What a storage is used for."""
@@ -73,8 +75,9 @@ def check_storage(storage: DictConfig, role: Role | None) -> None:
     Raises
     ------
     ConfigError
-        If the root is empty, a folder name leaves it or is not one, two kinds of files would
-        share a folder, or ``s3.bucket`` names another bucket than ``base_dir``.
+        If the root is empty, leases are too short to be renewed, a folder name leaves it or is
+        not one, two kinds of files would share a folder, or ``s3.bucket`` names another bucket
+        than ``base_dir``.
     """
     key = _KEYS[role] if role else "storage"
     base_dir = str(storage.base_dir)
@@ -84,6 +87,11 @@ def check_storage(storage: DictConfig, role: Role | None) -> None:
         raise ConfigError(
             f"{key}.base_dir holds {escape.group()!r}, which tables take for an escaped "
             "character: name another directory"
+        )
+    if not storage.lease_seconds >= SHORTEST_LEASE_SECONDS:
+        raise ConfigError(
+            f"{key}.lease_seconds is {storage.lease_seconds:g}: a living worker needs at least "
+            f"{SHORTEST_LEASE_SECONDS:g} to renew it in time"
         )
     _check_paths(storage.paths, f"{key}.paths")
     if storage.backend != "s3":

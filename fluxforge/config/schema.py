@@ -42,11 +42,18 @@ class S3Config:
 class StorageConfig:
     """One place: ``local``, ``s3``, or any other fsspec protocol.
 
-    ``base_dir`` is a directory for ``local`` and ``bucket[/prefix]`` for ``s3``.
+    Attributes
+    ----------
+    base_dir
+        A directory for ``local``, ``bucket[/prefix]`` for ``s3``.
+    lease_seconds
+        On an object store, how long the work of a worker that died stays reserved to it. A living
+        one renews its claim four times as often. A local disk tells at once that a worker died.
     """
 
     backend: str = "local"
     base_dir: str = "./data"
+    lease_seconds: float = 60.0
     paths: PathsConfig = field(default_factory=PathsConfig)
     s3: S3Config = field(default_factory=S3Config)
 

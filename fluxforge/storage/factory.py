@@ -61,10 +61,11 @@ def _create(settings: Any) -> StorageBackend:
             access_key_id=reveal(settings.s3.aws_access_key_id),
             secret_access_key=reveal(settings.s3.aws_secret_access_key),
             session_token=reveal(settings.s3.aws_session_token),
+            lease_seconds=settings.lease_seconds,
         )
     from fluxforge.storage.fsspec_storage import FsspecStorage
 
-    return FsspecStorage(settings.backend, settings.base_dir)
+    return FsspecStorage(settings.backend, settings.base_dir, lease_seconds=settings.lease_seconds)
 
 
 def create_layout(config: Any, role: Role | str | None = None) -> Layout:
