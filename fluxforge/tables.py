@@ -45,7 +45,7 @@ _SETTINGS = {
 }
 _COMMIT_TRIES = 100
 _ANSWER_TRIES = 6
-_RETRY_TIMEOUT = "90s"
+_RETRY_TIMEOUT = "45s"
 """How long deltalake sends one request again and again; it counts the time of slow answers too."""
 
 T = TypeVar("T")
