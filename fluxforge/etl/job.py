@@ -27,6 +27,7 @@ from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from fluxforge.etl.claims import Claim
@@ -107,10 +108,15 @@ class ETLJob:
         self.source = join_key(input_path).rpartition("/")[2]
         self._tables = get_source(self.source).tables
 
-    def process_all_segments(self) -> EtlReport:
+    def process_all_segments(self, *, stop: threading.Event | None = None) -> EtlReport:
         """Process every segment that waits now.
 
         A segment that fails stays in ``processing/`` and does not keep the others waiting.
+
+        Parameters
+        ----------
+        stop
+            Set it, from another thread, to end after the segment in work.
 
         Raises
         ------
@@ -136,6 +142,8 @@ class ETLJob:
                 if self._on_progress is not None:
                     done = len(reports) + len(failures)
                     self._on_progress(done, max(done, waiting))
+                if stop is not None and stop.is_set():
+                    break
         report = EtlReport.of(self.source, reports, time.monotonic() - started)
         if failures:
             raise SegmentsFailedError(failures, report) from next(iter(failures.values()))

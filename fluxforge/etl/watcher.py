@@ -49,7 +49,7 @@ def watch_segments(
     try:
         while not stop.is_set():
             for job in jobs:
-                report = _round(job)
+                report = None if stop.is_set() else _round(job, stop)
                 if report is not None and (report.segments or report.repeated):
                     total = [EtlReport.total([*total, report])]
                     if on_report is not None:
@@ -60,9 +60,9 @@ def watch_segments(
     return EtlReport.total(total)
 
 
-def _round(job: ETLJob) -> EtlReport | None:
+def _round(job: ETLJob, stop: threading.Event) -> EtlReport | None:
     try:
-        return job.process_all_segments()
+        return job.process_all_segments(stop=stop)
     except SegmentsFailedError as exc:
         logger.error("%s", exc)
         return exc.report
