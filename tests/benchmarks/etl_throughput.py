@@ -66,13 +66,13 @@ def run_floor(segment: Path) -> float:
     """Return the seconds of DuckDB alone, for the same rows."""
     tables = get_source("coinbase").tables
     shape = (
-        "STRUCT(channel VARCHAR, \"timestamp\" VARCHAR, sequence_num BIGINT, events STRUCT("
-        "\"type\" VARCHAR, product_id VARCHAR, updates STRUCT(side VARCHAR, event_time VARCHAR, "
+        'STRUCT(channel VARCHAR, "timestamp" VARCHAR, sequence_num BIGINT, events STRUCT('
+        '"type" VARCHAR, product_id VARCHAR, updates STRUCT(side VARCHAR, event_time VARCHAR, '
         "price_level VARCHAR, new_quantity VARCHAR)[], trades STRUCT(product_id VARCHAR, trade_id "
-        "VARCHAR, price VARCHAR, size VARCHAR, \"time\" VARCHAR, side VARCHAR)[], tickers STRUCT("
+        'VARCHAR, price VARCHAR, size VARCHAR, "time" VARCHAR, side VARCHAR)[], tickers STRUCT('
         "product_id VARCHAR, price VARCHAR, best_bid VARCHAR, best_ask VARCHAR)[], candles STRUCT("
-        "product_id VARCHAR, \"start\" VARCHAR, open VARCHAR, high VARCHAR, low VARCHAR, "
-        "\"close\" VARCHAR, volume VARCHAR)[])[])"
+        'product_id VARCHAR, "start" VARCHAR, open VARCHAR, high VARCHAR, low VARCHAR, '
+        '"close" VARCHAR, volume VARCHAR)[])[])'
     )
     lists = {"orderbook": "updates", "trades": "trades", "ticker": "tickers", "candles": "candles"}
     with tempfile.TemporaryDirectory() as name, open_database(Path(name)) as database:
