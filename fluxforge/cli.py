@@ -492,6 +492,10 @@ def main() -> None:
     except FluxForgeError as exc:
         _say(f"fluxforge: {exc}", err=True)
         code = exc.exit_code
+    except RuntimeError as exc:
+        if "interrupted" not in str(exc):  # so DuckDB calls Ctrl-C
+            raise
+        code = _INTERRUPTED
     if code == _INTERRUPTED:
         _say("fluxforge: interrupted; nothing is lost, run it again to carry on", err=True)
     sys.exit(code)

@@ -78,7 +78,8 @@ def fetch(catalog: Catalog, query: str) -> pl.DataFrame:
         except duckdb.Error as exc:
             raise QueryError(_message(exc)) from exc
         except BaseException:
-            database.interrupt()
+            while not wait([rows], timeout=0.1).done:
+                database.interrupt()  # again and again: before a query begins, it is forgotten
             raise
     return frame
 
