@@ -133,6 +133,12 @@ class Snapshot:
         """Return this version as an Arrow dataset, which opens only files that a filter needs."""
         return self._table.patiently(self._delta.to_pyarrow_dataset)
 
+    def read(self, columns: list[str]) -> pa.Table:
+        """Return some columns of all rows."""
+        return self._table.patiently(
+            lambda: self._delta.to_pyarrow_dataset().to_table(columns=columns)
+        )
+
     def files(self) -> list[TableFile]:
         """Return the files of this version, oldest capture first."""
         import pyarrow as pa

@@ -5,19 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluxforge.errors import FluxForgeError
-from fluxforge.layout import STATES
-from fluxforge.sources import source_names
 from fluxforge.verify.accounts import verify_accounts
-from fluxforge.verify.places import verify_raw
-from fluxforge.verify.report import Finding, VerifyReport
+from fluxforge.verify.places import in_work, verify_raw
 from fluxforge.verify.tables import verify_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
+    from fluxforge.verify.report import VerifyReport
 
 
 def verify_lake(
@@ -25,7 +22,7 @@ def verify_lake(
     tables: tuple[StorageBackend, Layout],
     configured: Iterable[str],
 ) -> VerifyReport:
-    """Check where everything lies and whether the accounts add up.
+    """Check where everything lies and whether the accounts add up. Nothing is changed.
 
     Parameters
     ----------
@@ -36,28 +33,15 @@ def verify_lake(
     configured
         Names of sources; those whose folders are found are looked at too.
     """
-    report = VerifyReport()
-    places = {storage.get_full_path(layout.raw): (storage, layout) for storage, layout in raw}
-    installed = {*source_names(), *configured}
-    pending = False
-    for storage, layout in places.values():
-        found = {
-            source
-            for state in STATES
-            for source in storage.list_folders(layout.state(state, "x").rpartition("/")[0])
-        }
-        sources = sorted((found & installed) | set(configured))
-        pending = pending or any(storage.list_files(layout.processing(one)) for one in sources)
-        report += _guarded(layout.raw, partial(verify_raw, storage, layout, sources))
+    configured = set(configured)
+    places = {
+        storage.get_full_path(layout.ready("x")): (storage, layout) for storage, layout in raw
+    }
     storage, layout = tables
-    sources = sorted((set(storage.list_folders(layout.processed)) & installed) | set(configured))
-    report += _guarded(layout.processed, partial(verify_tables, storage, layout, sources))
-    accounts = partial(verify_accounts, storage, layout, sources, pending=pending)
-    return report + _guarded(layout.processed, accounts)
-
-
-def _guarded(where: str, check: Callable[[], VerifyReport]) -> VerifyReport:
-    try:
-        return check()
-    except FluxForgeError as exc:
-        return VerifyReport(problems=(Finding("check failed", where, str(exc)),))
+    report = verify_tables(storage, layout, configured)
+    report += verify_accounts(
+        storage, layout, configured, in_work=partial(in_work, list(places.values()))
+    )
+    for storage, layout in places.values():
+        report += verify_raw(storage, layout, configured)
+    return report

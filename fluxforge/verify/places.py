@@ -2,111 +2,159 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import AccessDeniedError
 from fluxforge.layout import STATES, SegmentName, join_key
 from fluxforge.segments import is_quarantine_name
-from fluxforge.verify.report import Check, Finding, VerifyReport
+from fluxforge.sources import source_names
+from fluxforge.verify.report import Check, Finding, VerifyReport, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterable
 
-    from fluxforge.layout import Layout
+    from fluxforge.layout import Layout, State
     from fluxforge.storage.base import StorageBackend, StoredFile
 
 
-def verify_raw(storage: StorageBackend, layout: Layout, sources: Collection[str]) -> VerifyReport:
+def in_work(places: Iterable[tuple[StorageBackend, Layout]]) -> bool:
+    """Tell whether any segment is in the hands of an ETL."""
+    return any(
+        storage.list_files(_home(layout, "processing"), "*.ndjson") for storage, layout in places
+    )
+
+
+def verify_raw(
+    storage: StorageBackend, layout: Layout, configured: Collection[str]
+) -> VerifyReport:
     """Check the segments of one storage. Nothing is changed."""
-    report = _folders(storage, layout, sources)
-    for source in sources:
-        for state in STATES:
-            folder = layout.state(state, source)
-            files = storage.list_entries(folder)
-            report += VerifyReport((Check(f"files in {state}/{source}", len(files)),))
-            report += _names(storage, folder, state, files)
-        report += _active(storage, layout.active(source))
-        report += _processing(storage, layout.processing(source))
-        report += _waiting(storage, layout, source)
+    report = guarded(layout.raw, partial(_unknown_folders, storage, layout))
+    for state in STATES:
+        home = _home(layout, state)
+        report += guarded(home, partial(_state, storage, layout, state, set(configured)))
     return report
 
 
-def _folders(storage: StorageBackend, layout: Layout, sources: Collection[str]) -> VerifyReport:
-    known = {layout.state(state, "x").split("/")[-2] for state in STATES}
-    problems = []
-    for state in storage.list_folders(layout.raw):
-        where = join_key(layout.raw, state)
-        if state not in known:
-            problems.append(
-                Finding("unknown folder", where, "no state has this name: move what is in it away")
-            )
-            continue
-        problems.extend(
-            Finding(
-                "unknown source",
-                join_key(where, source),
-                "no source of this name is installed or configured: nothing reads it",
-            )
-            for source in storage.list_folders(where)
-            if source not in sources
-        )
-        problems.extend(
-            Finding(
-                "misplaced file", key, "it belongs to no source: move it into the folder of one"
-            )
-            for key in storage.list_files(where, recursive=False)
-        )
-    return VerifyReport(problems=tuple(problems))
+def _home(layout: Layout, state: State) -> str:
+    """Return the folder that holds a state's folder of each source."""
+    return layout.state(state, "x").rpartition("/")[0]
 
 
-def _names(
-    storage: StorageBackend, folder: str, state: str, files: list[StoredFile]
+def _unknown_folders(storage: StorageBackend, layout: Layout) -> VerifyReport:
+    prefix = f"{layout.raw}/" if layout.raw else ""
+    known = {_home(layout, state).removeprefix(prefix).split("/")[0] for state in STATES}
+    if not layout.raw:
+        known.add(layout.processed.split("/")[0])
+    return VerifyReport(
+        problems=tuple(
+            Finding(
+                "unknown folder",
+                join_key(layout.raw, name),
+                "no state has this name: move what is in it away",
+            )
+            for name in storage.list_folders(layout.raw)
+            if name not in known
+        )
+    )
+
+
+def _state(
+    storage: StorageBackend, layout: Layout, state: State, configured: set[str]
 ) -> VerifyReport:
-    journals = set(storage.list_journals(folder)) if state == "active" else set()
-    ends = (".ndjson.zst",) if state == "archive" else (".ndjson",)
+    home = _home(layout, state)
+    found = set(storage.list_folders(home))
+    sources = (found & {*source_names()}) | configured
+    unknown = [
+        Finding(
+            "unknown source",
+            join_key(home, name),
+            "no source of this name is installed or configured: nothing reads it",
+        )
+        for name in sorted(found - sources)
+    ]
+    strays = [
+        Finding("misplaced file", key, "it belongs to no source: move it into the folder of one")
+        for key in storage.list_files(home, recursive=False)
+    ]
+    report = VerifyReport(problems=(*unknown, *strays))
+    for source in sorted(sources):
+        folder = layout.state(state, source)
+        report += guarded(folder, partial(_segments, storage, folder, state))
+    return report
+
+
+def _segments(storage: StorageBackend, folder: str, state: State) -> VerifyReport:
+    files = storage.list_entries(folder)
+    report = VerifyReport((Check(f"files in {folder}", len(files)),))
+    if state == "active":
+        journals = storage.list_journals(folder)
+        files = [file for file in files if not file.key.startswith(tuple(journals))]
+        return report + _names(state, files) + _active(storage, folder, journals)
+    report += _names(state, files)
+    segments = [file.key for file in files if file.name.endswith(".ndjson")]
+    if state == "processing":
+        return report + _processing(storage, segments)
+    if segments and state == "ready":
+        message = f"{len(segments)} segments wait for the etl"
+        return report + VerifyReport(notes=(Finding("waiting", folder, message),))
+    if segments and state == "quarantine":
+        message = f"{len(segments)} files of lines that no table took, each with its reason"
+        return report + VerifyReport(notes=(Finding("quarantine", folder, message),))
+    return report
+
+
+def _names(state: State, files: Iterable[StoredFile]) -> VerifyReport:
+    return VerifyReport(
+        problems=tuple(
+            Finding("misplaced file", file.key, f"not a segment of {state}: nothing reads it")
+            for file in files
+            if not _belongs(state, file.name)
+        )
+    )
+
+
+def _belongs(state: State, name: str) -> bool:
+    if state == "quarantine":
+        return is_quarantine_name(name)
+    plain = name.removesuffix(".zst") if state == "archive" else name
+    if state == "archive" and plain == name:
+        return False
+    if not plain.endswith(".ndjson"):
+        return False
+    # In the archive a namesake with other content bears its digest, as quarantine files do.
+    return SegmentName.parse(plain) is not None or (
+        state == "archive" and is_quarantine_name(plain)
+    )
+
+
+def _active(storage: StorageBackend, folder: str, journals: Iterable[str]) -> VerifyReport:
+    def is_there(key: str) -> bool:
+        return key in storage.list_journals(folder)
+
+    message = "its collector ended without closing it: the next ingest of this source will"
     problems = []
-    for file in files:
-        if state == "quarantine":
-            segment = is_quarantine_name(file.name)
-        else:
-            segment = SegmentName.parse(file.name) is not None
-        part = any(file.key.startswith(journal) for journal in journals)
-        if not part and not (segment and file.name.endswith(ends)):
-            problems.append(
-                Finding("misplaced file", file.key, f"not a segment of {state}: nothing reads it")
-            )
+    for key in journals:
+        if SegmentName.parse(key) is None:
+            wrong = "not a segment of active: nothing reads it"
+            problems.append(Finding("misplaced file", key, wrong))
+        elif _is_abandoned(storage, key, is_there):
+            problems.append(Finding("abandoned segment", key, message))
     return VerifyReport(problems=tuple(problems))
 
 
-def _active(storage: StorageBackend, folder: str) -> VerifyReport:
+def _processing(storage: StorageBackend, segments: Iterable[str]) -> VerifyReport:
+    message = "its worker ended, or failed over it: the next etl takes it up, or tells why not"
     return VerifyReport(
         problems=tuple(
-            Finding(
-                "abandoned segment",
-                key,
-                "its collector ended without closing it: the next ingest of this source will",
-            )
-            for key in storage.list_journals(folder)
-            if SegmentName.parse(key) is not None and _is_abandoned(storage, key)
+            Finding("unfinished segment", key, message)
+            for key in segments
+            if _is_abandoned(storage, key, storage.exists)
         )
     )
 
 
-def _processing(storage: StorageBackend, folder: str) -> VerifyReport:
-    return VerifyReport(
-        problems=tuple(
-            Finding(
-                "unfinished segment",
-                key,
-                "its worker ended, or failed over it: the next etl takes it up, or tells why not",
-            )
-            for key in storage.list_files(folder, "*.ndjson", recursive=False)
-            if _is_abandoned(storage, key)
-        )
-    )
-
-
-def _is_abandoned(storage: StorageBackend, key: str) -> bool:
+def _is_abandoned(storage: StorageBackend, key: str, is_there: Callable[[str], bool]) -> bool:
     """Tell whether nobody living holds a key: whoever does keeps others from leasing it."""
     try:
         lease = storage.acquire_lease(key)
@@ -114,18 +162,5 @@ def _is_abandoned(storage: StorageBackend, key: str) -> bool:
         return False  # a reader may not find out
     if lease is None:
         return False
-    lease.release()
-    return True
-
-
-def _waiting(storage: StorageBackend, layout: Layout, source: str) -> VerifyReport:
-    ready = storage.list_files(layout.ready(source), "*.ndjson")
-    refused = storage.list_files(layout.quarantine(source), "*.ndjson")
-    notes = []
-    if ready:
-        message = f"{len(ready)} segments wait for the etl"
-        notes.append(Finding("waiting", layout.ready(source), message))
-    if refused:
-        message = f"{len(refused)} files of lines that no table took, each with its reason"
-        notes.append(Finding("quarantine", layout.quarantine(source), message))
-    return VerifyReport(notes=tuple(notes))
+    with lease:
+        return is_there(key)  # its holder may have finished it just now

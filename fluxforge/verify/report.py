@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.errors import FluxForgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -102,3 +107,11 @@ class VerifyReport:
             f"<table><caption><b>{verdict}</b>: looked at {escape(looked_at)}</caption>"
             f"{body}</table>"
         )
+
+
+def guarded(where: str, check: Callable[[], VerifyReport]) -> VerifyReport:
+    """Run a check; if it cannot be carried out, that is a problem and no end of the others."""
+    try:
+        return check()
+    except FluxForgeError as exc:
+        return VerifyReport(problems=(Finding("check failed", where, str(exc)),))
