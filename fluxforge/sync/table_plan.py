@@ -232,7 +232,8 @@ class TablePlanner:
     ) -> dict[str, int]:
         """Return the sizes of the data files that the destination shall have."""
         for path, size in live.items():
-            if path not in copied and (path not in present or present[path].size != size):
+            original = present.get(path)
+            if original.size != size if original is not None else path not in copied:
                 raise TableError(f"{path} is not there as its log says, with {size} bytes")
         earlier = {path for commit in commits.values() for path in commit.added}
         if self._delete:
@@ -258,6 +259,9 @@ def diverged(uri: str, reason: str) -> TableError:
 
 
 def different(file: StoredFile, table: Table) -> TableError:
-    """Return the error for a file that is not what its name says."""
+    """Return the error for a copy that differs from its original."""
     path = table.storage.get_full_path(file.key)
-    return TableError(f"{path} has other content than the original: delete it and sync again")
+    return TableError(
+        f"{path} has other content than the original, so one of them is damaged: delete the copy "
+        "if it is that one, and sync again"
+    )

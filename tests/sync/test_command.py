@@ -13,6 +13,7 @@ import pytest
 
 import fluxforge
 from fluxforge import Lake
+from fluxforge.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,9 +109,19 @@ def test_problems_are_named_and_the_exit_code_says_so(
         (["coinbase", "--to", "local"], "unexpected argument 'coinbase'"),
     ],
 )
-def test_wrong_use_is_one_clear_line(run: Any, words: list[str], message: str) -> None:
-    done = run(*words)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    [line] = done.stderr.splitlines()
+def test_wrong_use_is_one_clear_line(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fluxforge", "sync", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    [line] = shown.err.splitlines()
     assert message in line
