@@ -90,8 +90,8 @@ class Connection:
     """Keeps one subscription alive over as many sockets, one after another, as it takes.
 
     Every frame that arrives goes to the intake, whatever it is; each socket has an identity of
-    its own. Only :meth:`run` is a coroutine: it ends after :meth:`leave`, or with an error that
-    trying again would not change.
+    its own. Only :meth:`run` is a coroutine: it ends after :meth:`leave`, once enough has
+    been received, or with an error that trying again would not change.
 
     Cancelling :meth:`run` loses no frame that it has received. Frames that are still on their way
     are lost, as with any end of a connection.
@@ -123,22 +123,26 @@ class Connection:
             self._task.cancel()
 
     async def run(self) -> None:
-        """Connect, receive, and connect again, until :meth:`leave`.
+        """Connect, receive, and connect again, until :meth:`leave` or enough has been received.
 
         Raises
         ------
         ConnectionFailedError
             If the venue cannot be reached even once, or refuses for good.
         """
-        while not self._leaving:
+        while not self._ended:
             self._frames = 0
             try:
                 await self._session()
             except (OSError, TimeoutError, WebSocketException) as error:
                 await self._wait_to_return(error)
 
+    @property
+    def _ended(self) -> bool:
+        return self._leaving or self._intake.full.is_set()
+
     async def _wait_to_return(self, error: Exception) -> None:
-        if self._leaving:
+        if self._ended:
             return
         lived = asyncio.get_running_loop().time() - self._opened_at
         if self._frames and lived >= HEALTHY_SECONDS:
