@@ -91,7 +91,7 @@ def recorded() -> Callable[[Path], Recorded]:
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Return 1,200 frames of the market model over two connections, compressed."""
+    """Return 1,000 frames of the market model over two connections, compressed."""
     import pyarrow as pa
 
     folder = tmp_path_factory.mktemp("recording")
@@ -103,7 +103,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
                 f"ingestion.sources.coinbase.url={exchange.url}",
             ]
         )
-        lake.ingest_sync("coinbase", frames=1200)
+        lake.ingest_sync("coinbase", frames=1000)
     path = folder / "recording.ndjson.zst"
     with pa.CompressedOutputStream(str(path), "zstd") as out:
         for segment in sorted((folder / lake.layout.ready("coinbase")).iterdir()):
@@ -132,6 +132,6 @@ def filled_lake(tmp_path_factory: pytest.TempPathFactory, recording: Recorded) -
         with local_exchange(source, replay=(recording.path,), rate=0) as exchange:
             capture(exchange.url, recording.count)
     with local_exchange(source, seed=5, rate=1000) as exchange:
-        capture(exchange.url, 1000, "BTC-USD")
-        capture(exchange.url, 1000, "ETH-USD")
+        capture(exchange.url, 600, "BTC-USD")
+        capture(exchange.url, 600, "ETH-USD")
     return Lake(overrides=[f"storage.base_dir={folder}"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 import fluxforge
+from fluxforge.demo import run_demo
 
 ENVIRONMENT = {
     **os.environ,
@@ -16,9 +17,9 @@ ENVIRONMENT = {
 }
 
 
-def run_demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def demo(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "fluxforge", "demo", "--frames", "1500", *words],
+        [sys.executable, "-m", "fluxforge", "demo", "--frames", "1500"],
         cwd=folder,
         env={**ENVIRONMENT, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)},
         capture_output=True,
@@ -28,7 +29,7 @@ def run_demo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_shows_the_whole_path_and_leaves_nothing(tmp_path: Path) -> None:
-    done = run_demo(tmp_path)
+    done = demo(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
         "Captured  1,500 frames",
@@ -48,6 +49,7 @@ def test_the_demo_shows_the_whole_path_and_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_the_demo_keeps_a_lake_that_was_asked_for(tmp_path: Path) -> None:
-    done = run_demo(tmp_path, "storage.base_dir=kept")
-    assert done.returncode == 0
-    assert (tmp_path / "kept" / "processed" / "coinbase" / "trades").is_dir()
+    shown: list[str] = []
+    assert run_demo((), None, (f"storage.base_dir={tmp_path}",), 300, shown.append)
+    assert (tmp_path / "processed" / "coinbase" / "orderbook").is_dir()
+    assert f"The lake: <Lake {tmp_path}>" in "\n".join(shown)

@@ -38,9 +38,7 @@ def gaps_after(folder: Path, faults: str, *, frames: int = 600, rate: float = 0)
 @pytest.mark.parametrize(
     ("faults", "missing"),
     [
-        ("skip@100", [(100, 100)]),
-        ("skip@0:2", [(0, 1)]),
-        ("skip@100:3, skip@200, skip@400:50", [(100, 102), (200, 200), (400, 449)]),
+        ("skip@0:2, skip@100, skip@400:50", [(0, 1), (100, 100), (400, 449)]),
         # The second connection is numbered from 0 again.
         ("drop@150, skip@151:7", [(151, 157)]),
     ],
@@ -56,5 +54,5 @@ def test_skipped_numbers_are_found(
 
 
 def test_a_quiet_market_and_a_cut_connection_are_no_gaps(tmp_path: Path) -> None:
-    gaps = gaps_after(tmp_path, "silence@100:1, drop@300", rate=1500)
+    gaps = gaps_after(tmp_path, "silence@100:1, drop@200", frames=400, rate=1000)
     assert gaps.is_empty()
