@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     Fill = Callable[[StorageBackend, str], None]
     Read = Callable[..., list[int] | None]
 
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(Path(fluxforge.__file__).resolve().parent.parent),
-    "PYTHONUTF8": "1",
-}
 SEGMENT = "raw/{}/coinbase/segment_20251203T14_{:05}.ndjson"
 TICKER, CANDLES = "processed/coinbase/ticker", "processed/coinbase/candles"
 SEGMENTS, ROWS = 3, list(range(6))
@@ -56,6 +51,13 @@ def fill(
     return run
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Let what a killed process leaves lie in the test's own folder."""
+    package = Path(fluxforge.__file__).resolve().parent
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    return {**os.environ, **temporary, "PYTHONPATH": str(package.parent), "PYTHONUTF8": "1"}
+
+
 def command(overlays: tuple[Path, Path], *options: str) -> list[str]:
     here, there = (str(overlay) for overlay in overlays)
     return [sys.executable, "-m", "fluxforge", "sync", "-c", here, "--to", there, *options]
@@ -66,7 +68,7 @@ def syncing(overlays: tuple[Path, Path], *options: str) -> Iterator[subprocess.P
     with subprocess.Popen(
         command(overlays, *options),
         cwd=overlays[0].parent,
-        env=ENVIRONMENT,
+        env=environment(overlays[0].parent),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -81,7 +83,7 @@ def finish(overlays: tuple[Path, Path], *options: str) -> None:
     done = subprocess.run(
         command(overlays, *options),
         cwd=overlays[0].parent,
-        env=ENVIRONMENT,
+        env=environment(overlays[0].parent),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=60,
