@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,18 @@ class Finding:
     where: str
     message: str
 
+    @property
+    def _verdict(self) -> str:
+        return "ok" if self.ok else f"{len(self.problems)} problems"
+
+    @property
+    def _looked_at(self) -> str:
+        """Add up the checks of a kind: the first word of a name says which it is."""
+        counts: Counter[str] = Counter()
+        for check in self.checks:
+            counts[check.name.partition(" ")[0]] += check.looked_at
+        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+
     def __str__(self) -> str:
         return f"{self.kind}: {self.where}: {self.message}"
 
@@ -83,9 +96,7 @@ class VerifyReport:
         return {"ok": self.ok, **asdict(self)}
 
     def __str__(self) -> str:
-        verdict = "ok" if self.ok else f"{len(self.problems)} problems"
-        looked_at = ", ".join(f"{check.looked_at:,} {check.name}" for check in self.checks)
-        lines = [f"{verdict}: looked at {looked_at}"]
+        lines = [f"{self._verdict}: looked at {self._looked_at}"]
         lines += [f"  problem  {finding}" for finding in self.problems]
         lines += [f"  note     {finding}" for finding in self.notes]
         return "\n".join(lines)
@@ -101,10 +112,8 @@ class VerifyReport:
             f"<td>{escape(finding.message)}</td></tr>"
             for word, finding in rows
         )
-        looked_at = ", ".join(f"{check.looked_at:,} {check.name}" for check in self.checks)
-        verdict = "ok" if self.ok else f"{len(self.problems)} problems"
         return (
-            f"<table><caption><b>{verdict}</b>: looked at {escape(looked_at)}</caption>"
+            f"<table><caption><b>{self._verdict}</b>: looked at {escape(self._looked_at)}</caption>"
             f"{body}</table>"
         )
 
