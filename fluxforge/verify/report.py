@@ -47,18 +47,6 @@ class Finding:
     where: str
     message: str
 
-    @property
-    def _verdict(self) -> str:
-        return "ok" if self.ok else f"{len(self.problems)} problems"
-
-    @property
-    def _looked_at(self) -> str:
-        """Add up the checks of a kind: the first word of a name says which it is."""
-        counts: Counter[str] = Counter()
-        for check in self.checks:
-            counts[check.name.partition(" ")[0]] += check.looked_at
-        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-
     def __str__(self) -> str:
         return f"{self.kind}: {self.where}: {self.message}"
 
@@ -94,6 +82,18 @@ class VerifyReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON would hold it."""
         return {"ok": self.ok, **asdict(self)}
+
+    @property
+    def _verdict(self) -> str:
+        return "ok" if self.ok else f"{len(self.problems)} problems"
+
+    @property
+    def _looked_at(self) -> str:
+        """Add up the checks of a kind: the first word of a name says which it is."""
+        counts: Counter[str] = Counter()
+        for check in self.checks:
+            counts[check.name.partition(" ")[0]] += check.looked_at
+        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
 
     def __str__(self) -> str:
         lines = [f"{self._verdict}: looked at {self._looked_at}"]
