@@ -49,6 +49,7 @@ def scan_table(
         hive_schema=partition,
         missing_columns="insert",
         extra_columns="ignore",
+        glob=False,  # a folder may be named [1]
         storage_options=version.table.storage.get_storage_options() or None,
         credential_provider=None,
     ).select([*columns, PARTITION])

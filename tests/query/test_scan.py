@@ -185,3 +185,15 @@ def test_what_does_not_exist(filled_lake: Lake, tmp_path: Path) -> None:
     empty = Lake(overrides=[f"storage.base_dir={tmp_path}"])
     with pytest.raises(UnknownTableError, match="has no version 3"):
         empty.scan("coinbase", "ticker", version=3)
+
+
+@pytest.mark.parametrize("name", ["lake [1]", "a*b?", "a b#c", "100%"])
+def test_a_lake_may_lie_in_a_folder_of_any_name(
+    filled_lake: Lake, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(str(filled_lake.config.storage.base_dir), tmp_path / name)
+    lake = Lake(overrides=[f"storage.base_dir='{tmp_path / name}'"])
+    expected = filled_lake.scan("coinbase", "ticker").collect()
+    assert expected.height > 0
+    assert_frame_equal(lake.scan("coinbase", "ticker").collect(), expected)
+    assert lake.sql("SELECT count(*) FROM coinbase.ticker").fetchall() == [(expected.height,)]
