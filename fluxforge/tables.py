@@ -116,12 +116,15 @@ class Snapshot:
     def __init__(self, delta: DeltaTable, table: Table) -> None:
         self._delta = delta
         self._table = table
+        self._transactions: dict[str, bool] = {}
         self.version: int = delta.version()
 
     def has_transaction(self, identity: str) -> bool:
         """Tell whether something of that identity is committed."""
-        found = self._table.patiently(lambda: self._delta.transaction_version(identity))
-        return found is not None
+        if identity not in self._transactions:  # deltalake reads the log again for each question
+            found = self._table.patiently(lambda: self._delta.transaction_version(identity))
+            self._transactions[identity] = found is not None
+        return self._transactions[identity]
 
     def schema(self) -> pa.Schema:
         """Return the columns, the partition included, as Arrow types."""
