@@ -27,6 +27,7 @@ REMINDER_SECONDS = 60.0
 """How often to say that a full spool keeps the venue waiting."""
 
 _SHORTEST_DELAY = 0.05
+_FULL_SPOOL_DELAY = 0.5  # to look for room costs nothing, and the venue waits
 
 
 class Flusher:
@@ -102,11 +103,12 @@ class Flusher:
                     told_at = now
                     logger.warning("%s: cannot write, holding the frames: %s", source, exc)
                 failing_since = now if failing_since is None else failing_since
+                delay = max(_SHORTEST_DELAY, backoff.next_delay())
                 if waits_for_spool and isinstance(exc, SpoolFullError):
                     refused_since = None
+                    delay = min(delay, _FULL_SPOOL_DELAY)
                 elif refused_since is None:
                     refused_since = now
-                delay = max(_SHORTEST_DELAY, backoff.next_delay())
                 if refused_since is not None and now + delay - refused_since > patience:
                     logger.error("%s: nothing could be written for %g s", source, patience)
                     raise

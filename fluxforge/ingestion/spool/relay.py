@@ -282,6 +282,7 @@ class Relay:
             self._leave()
         if self._carrier is not None and self._finished:
             self._carrier.join()
+            self._spool.remove_if_empty()
 
     def abandon(self) -> None:
         """Let go of everything; what is durable is found by the next recovery."""
@@ -298,7 +299,8 @@ class Relay:
             self._changed.notify_all()
 
     def _tell_what_is_left(self, error: BaseException) -> None:
-        self.left_frames = self._spool.count_frames()
+        with suppress(StorageError):  # the count matters less than the error
+            self.left_frames = self._spool.count_frames()
         logger.warning(
             "%s: %s; %s frames wait in %s, and the next capture on this machine stores them",
             self._source_name,

@@ -33,6 +33,7 @@ from fluxforge.ingestion.claims import SegmentFolders
 from fluxforge.ingestion.recovery import recover_segments
 from fluxforge.ingestion.segment_writer import Batch, SegmentWriter
 from fluxforge.layout import SegmentName, join_key
+from fluxforge.storage.disk import translated
 from fluxforge.storage.local import LocalStorage
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1_000_000
 _UNSETTLED = "unsettled"
+_FOLDERS = ("active", "ready", "quarantine", _UNSETTLED)
 
 
 class SpoolFullError(StorageUnavailableError):
@@ -144,7 +146,7 @@ class Spool:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.storage = LocalStorage(root)
-        self.folders = SegmentFolders("active", "ready", "quarantine")
+        self.folders = SegmentFolders(*_FOLDERS[:3])
         self._max_mb = max_mb
         self._lock = threading.RLock()
         self._segments = SegmentWriter(
@@ -177,14 +179,14 @@ class Spool:
 
     def count_frames(self) -> int:
         """Count the frames that wait; this reads them all."""
-        waiting = [self.storage.list_entries(folder) for folder in ("active", "ready", _UNSETTLED)]
         frames = 0
-        for file in (file for files in waiting for file in files):
-            try:
-                with Path(self.storage.get_full_path(file.key)).open("rb") as lines:
-                    frames += sum(1 for _ in lines) - file.key.startswith(_UNSETTLED)
-            except FileNotFoundError:
-                continue  # shipped just now
+        for folder in (self.folders.active, self.folders.ready, _UNSETTLED):
+            for key in self.storage.list_files(folder):
+                path = Path(self.storage.get_full_path(key))
+                with suppress(FileMissingError):  # shipped just now
+                    with translated(str(path)), path.open("rb") as lines:
+                        frames += sum(1 for _ in lines)
+                    frames -= folder == _UNSETTLED  # its first line says where the batch was going
         return frames
 
     def prepare(self) -> Recovered:
@@ -207,6 +209,13 @@ class Spool:
         """Close the segments of collectors that have ended, so that they can be shipped."""
         with self._named():
             return recover_segments(self.storage, self.folders)
+
+    def remove_if_empty(self) -> None:
+        """Leave no empty folders behind; another collector makes them anew."""
+        root = Path(self.path)
+        for folder in (*(root / name for name in _FOLDERS), root):
+            with suppress(OSError):
+                folder.rmdir()
 
     # Filling
 
