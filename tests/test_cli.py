@@ -410,11 +410,10 @@ def test_a_signal_ends_a_watcher_cleanly(program: Program, number: signal.Signal
 def test_a_signal_in_the_middle_of_a_segment_loses_nothing(
     tmp_path: Path, words: tuple[str, ...], end: tuple[int, str]
 ) -> None:
-    often = ("ingestion.flush_interval_seconds=0.1", "ingestion.segment_max_mb=0.1")
-    program = Program(tmp_path, *often)
-    capture(program, 800, rate=1500)
+    program = Program(tmp_path)
+    for _ in range(4):
+        capture(program, 200)
     segments = len(list((program.lake / "raw" / "ready" / "coinbase").iterdir()))
-    assert segments > 2
     with program.start(*words) as process:
         claimed = program.lake / "raw" / "processing" / "coinbase"
         wait_until(lambda: claimed.is_dir() and any(claimed.glob("segment_*")))
