@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -226,6 +227,33 @@ def test_a_slow_append_is_taken_over_and_settled(store: Store, spool: Spool, fat
     writer.close()
     assert sorted(stored(store)) == [frame(0), frame(1)]
     assert (spool.size, len(stored(store))) == (0, 2)
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+def test_an_append_that_ends_while_its_note_is_written(
+    store: Store, tmp_path: Path, fenced: bool
+) -> None:
+    class Slow(Spool):
+        def write_note(self, place: Place, *args: object, **options: object) -> object:
+            note = super().write_note(place, *args, **options)
+            if fenced:
+                end = part_key(place.journal, place.part)
+                MemoryStorage.put_object(store, end, b"", exclusive=True)
+            store.gate.set()
+            while not writer._relay._delivery.is_done:
+                time.sleep(0.001)
+            return note
+
+    spool = Slow(tmp_path / "spool", source_name="coinbase", max_mb=10)
+    writer = open_writer(store, spool)
+    store.gate.clear()
+    for number in range(3):
+        writer.write(frame(number))
+        writer.flush()
+    writer.close()
+    restart(store, tmp_path / "spool", after=writer)
+    assert sorted(stored(store)) == [frame(0), frame(1), frame(2)]
+    assert not Path(spool.path).exists()
 
 
 def test_a_batch_that_never_found_a_journal_is_the_spools(store: Store, spool: Spool) -> None:

@@ -23,7 +23,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fluxforge.errors import JournalFencedError, StorageError, StorageUnavailableError
 from fluxforge.ingestion.backoff import Backoff
@@ -149,19 +149,22 @@ class Relay:
             If the store refuses for a reason that does not pass by itself, or the spool's disk
             does. After any error only the same batch may follow; it will be there once.
         """
-        delivery = self._hand_over(batch)
-        if delivery is None:
-            self._spool.append(batch, bounded=not self._takes_everything)
-        elif delivery.place is not None and not delivery.is_done:
-            self._keep(delivery, delivery.place)
+        match self._hand_over(batch):
+            case None:
+                self._spool.append(batch, bounded=not self._takes_everything)
+            case Place() as place:
+                self._keep(batch, place)
+            case "stored":
+                pass
 
-    def _hand_over(self, batch: Batch) -> _Delivery | None:
+    def _hand_over(self, batch: Batch) -> Literal["stored"] | Place | None:
         """Give a batch to the carrier, and wait a moment.
 
         Returns
         -------
-        _Delivery or None
-            What is stored, or has a place that it must keep. None: the spool is to take it.
+        "stored", Place or None
+            A place is where it may be, or may come to be: the spool keeps it, with a note of that
+            place. None: it is nowhere, and the spool's to take.
         """
         with self._changed:
             if not self._start():
@@ -172,30 +175,30 @@ class Relay:
                 self._wake()
             delivery = self._delivery
             if delivery is None or delivery.batch is not batch:
-                return None
+                return None  # the store does not answer, and an earlier batch waits for it
             self._changed.wait_for(
                 lambda: delivery.is_done or self._spooling or self._refusal, TAKEOVER_SECONDS
             )
             if delivery.is_done:
                 self._delivery = None
-                return delivery if delivery.is_stored else None
+                return "stored" if delivery.is_stored else None
             self._raise_refusal()  # the carrier goes on; the same batch is asked for again
             self._begin_spooling()
             if delivery.place is None:
                 self._delivery = None  # taken back: nothing of it was sent
                 return None
             delivery.is_kept = True
-            return delivery
+            return delivery.place
 
-    def _keep(self, delivery: _Delivery, place: Place) -> None:
-        """Write a note of what may or may not be in the store."""
-        data = delivery.batch.data
-        note = self._spool.write_note(place, data, bounded=not self._takes_everything)
+    def _keep(self, batch: Batch, place: Place) -> None:
+        """Write a note of a batch whose outcome is open, or was a moment ago."""
+        note = self._spool.write_note(place, batch.data, bounded=not self._takes_everything)
         with self._changed:
-            if delivery.is_done:
+            delivery = self._delivery
+            if delivery is not None and delivery.is_done:
                 self._delivery = None
                 self._put_away(note, stored=delivery.is_stored)
-            else:
+            elif delivery is not None:
                 delivery.note = note
 
     def _begin_spooling(self) -> None:
