@@ -189,6 +189,8 @@ class ETLJob:
             self._quarantine(claim, rows, work_dir)
             commit = SegmentCommit(self._output, self._output_path, rows, claim.name, work_dir)
             committed = commit.run(account, self._tables.channels)
+            if account.quarantined:
+                self._keep_one_quarantine(quarantine_name(claim.name, fingerprint.digest))
         return SegmentReport(
             segment=claim.name,
             lines_read=account.read,
@@ -208,9 +210,20 @@ class ETLJob:
             return
         # The same lines have the same name however often they are tried, so that no attempt adds
         # to another's. A copy of the segment, under another name, finds them here too.
-        folder, end = self._folders.quarantine, name.rpartition("-")[2]
-        if self._input.list_files(folder, f"*-{end}"):
+        if self._quarantined_copies(name):
             return
-        key = join_key(folder, name)
+        key = join_key(self._folders.quarantine, name)
         self._input.write_file(records, key)
         logger.warning("%s: lines that no table takes are in %s", claim.name, key)
+
+    def _quarantined_copies(self, name: str) -> list[str]:
+        """Return the quarantine files of a segment's content, under whatever name it came."""
+        return self._input.list_files(self._folders.quarantine, f"*-{name.rpartition('-')[2]}")
+
+    def _keep_one_quarantine(self, name: str) -> None:
+        """Delete what workers wrote twice who had copies of one segment at the same time.
+
+        They hold the same lines. All workers keep the first by name, so that one always stays.
+        """
+        for key in sorted(self._quarantined_copies(name))[1:]:
+            self._input.delete(key)
