@@ -45,6 +45,7 @@ _SETTINGS = {
 }
 _COMMIT_TRIES = 100
 _ANSWER_TRIES = 6
+_GIVE_UP_SECONDS = 30.0
 _RETRY_TIMEOUT = "45s"
 """How long deltalake sends one request again and again; it counts the time of slow answers too."""
 
@@ -240,13 +241,13 @@ class Table:
         StorageUnavailableError
             If that goes on.
         """
-        attempt = 1
+        attempt, last = 1, time.monotonic() + _GIVE_UP_SECONDS
         while True:
             try:
                 with translated(self.uri):
                     return call()
             except StorageUnavailableError as exc:
-                if attempt == _ANSWER_TRIES:
+                if attempt == _ANSWER_TRIES or time.monotonic() > last:
                     raise
                 logger.debug("attempt %d: %s", attempt, exc)
             # Waits for the storage to answer, or says more clearly what is wrong with it.
