@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
 _SLACK = 1024
-_READ_AT_ONCE = 1 << 20
-_PART_BYTES = 16 << 20
+_READ_AT_ONCE = 4 << 20
+_PART_BYTES = 32 << 20
 _MEMORY_PER_BYTE = 40
 """What JSON on its way to rows takes of memory, as measured, with some to spare."""
 
@@ -261,28 +261,50 @@ def classify_sql(part: Part | None, tables: SourceTables) -> str:
             before=part.before,
             longest=max(part.longest + _SLACK, _READ_AT_ONCE),
         )
+    places = _places(tables)
     return fill(
         "classify",
+        places=literals(places),
         lines=lines,
         latest_ns=_LATEST_NS,
         frames=tables.frames_sql,
         control=literals(tables.control),
-        channels="\n".join(_reason_sql(channel) for channel in tables.channels.values()),
+        channels="\n".join(_reason_sql(channel, places) for channel in tables.channels.values()),
     )
 
 
-def _reason_sql(channel: Channel) -> str:
+def _places(tables: SourceTables) -> list[str]:
+    """Return the JSON paths whose types tell whether a frame has its rows, for all channels."""
+    places: dict[str, None] = {}
+    for channel in tables.channels.values():
+        container, _, item = channel.rows.rpartition("[*]")
+        if container:
+            ends = ("", "[0]", "[1]", f"[0]{item}")
+            places |= dict.fromkeys(f"{container}{end}" for end in ends)
+        else:
+            places[channel.rows] = None
+    return list(places)
+
+
+def _reason_sql(channel: Channel, places: list[str]) -> str:
     """Refuse a frame that lacks one of the lists its rows come from; an empty list is fine."""
+
+    def kind_of(place: str) -> str:
+        return f"types[{places.index(place) + 1}]"
+
     container, _, item = channel.rows.rpartition("[*]")
-    path = literal(channel.rows)
     if container:
+        # Nearly every frame has one event, whose types are known from a single pass.
+        path, first = literal(channel.rows), f"{container}[0]"
         whole = (
-            f"json_type(data, {literal(container)}) = 'ARRAY' "
-            f"AND len(list_filter(json_type(data, {path}), lambda t: t = 'ARRAY')) "
-            f"= json_array_length(data, {literal(container)})"
+            f"{kind_of(container)} = 'ARRAY' AND CASE "
+            f"WHEN {kind_of(first)} IS NULL THEN true "
+            f"WHEN {kind_of(f'{container}[1]')} IS NULL THEN {kind_of(first + item)} = 'ARRAY' "
+            f"ELSE len(list_filter(json_type(data, {path}), lambda t: t = 'ARRAY')) "
+            f"= json_array_length(data, {literal(container)}) END"
         )
     else:
-        whole = f"json_type(data, {path}) = 'ARRAY'"
+        whole = f"{kind_of(channel.rows)} = 'ARRAY'"
     takes = ", ".join(literal(kind) for kind in channel.takes)
     name = (item or channel.rows).rpartition(".")[2]
     return (

@@ -1,11 +1,16 @@
 -- Every line becomes a row, with the reason if no table can take it.
 -- The words that begin with a dollar sign are filled in: the lines (lines.sql), and the source's
--- own frames.sql, control frames and channels.
+-- own frames.sql, control frames, channels and the places of their rows.
 CREATE OR REPLACE TEMP TABLE part AS
 WITH lines AS (
 $lines),
 parsed AS (
 $frames
+),
+typed AS (
+    -- What stands where rows come from, found in one pass over each frame.
+    SELECT *, json_type(data, $places) AS types
+    FROM parsed
 )
 SELECT
     line_no,
@@ -33,4 +38,4 @@ SELECT
 $channels
         ELSE 'unknown channel: ' || left(kind, 100)
     END AS reason
-FROM parsed
+FROM typed
