@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fluxforge.errors import (
+    AccessDeniedError,
     CommitConflictError,
     StorageUnavailableError,
     TableError,
@@ -214,7 +215,7 @@ class Table:
             absent = isinstance(exc.__cause__, TableNotFoundError)
             if version is not None and (absent or "version" in str(exc).lower()):
                 raise UnknownTableError(f"{self.uri} has no version {version}") from exc
-            if absent or not self.storage.exists(f"{self.path}/{_LOG}"):
+            if absent or not self._ask_storage():
                 return None
             raise
 
@@ -246,14 +247,20 @@ class Table:
             try:
                 with translated(self.uri):
                     return call()
+            except AccessDeniedError:
+                self._ask_storage()
+                raise
             except StorageUnavailableError as exc:
                 if attempt == _ANSWER_TRIES or time.monotonic() > last:
                     raise
                 logger.debug("attempt %d: %s", attempt, exc)
-            # Waits for the storage to answer, or says more clearly what is wrong with it.
-            self.storage.exists(f"{self.path}/{_LOG}")
+            self._ask_storage()
             time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
             attempt += 1
+
+    def _ask_storage(self) -> bool:
+        """Wait until the storage answers; where it refuses, it says more clearly why."""
+        return self.storage.exists(f"{self.path}/{_LOG}")
 
     def _options(self) -> dict[str, str]:
         """Return how deltalake reaches the storage, and when it takes a request for lost."""
