@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.verify.accounts import verify_accounts
 from fluxforge.verify.places import in_work, verify_raw
+from fluxforge.verify.report import VerifyReport, guarded
 from fluxforge.verify.tables import verify_tables
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
-    from fluxforge.verify.report import VerifyReport
 
 
 def verify_lake(
@@ -37,11 +37,31 @@ def verify_lake(
     places = {
         storage.get_full_path(layout.ready("x")): (storage, layout) for storage, layout in raw
     }
+    report, away = _ask(storage for storage, _ in (tables, *places.values()))
     storage, layout = tables
-    report = verify_tables(storage, layout, configured)
-    report += verify_accounts(
-        storage, layout, configured, in_work=partial(in_work, list(places.values()))
-    )
+    if storage.get_full_path() not in away:
+        report += verify_tables(storage, layout, configured)
+    if not away:
+        report += verify_accounts(
+            storage, layout, configured, in_work=partial(in_work, list(places.values()))
+        )
     for storage, layout in places.values():
-        report += verify_raw(storage, layout, configured)
+        if storage.get_full_path() not in away:
+            report += verify_raw(storage, layout, configured)
     return report
+
+
+def _ask(storages: Iterable[StorageBackend]) -> tuple[VerifyReport, set[str]]:
+    """Find the storages that do not answer: each is one problem, and not one a folder."""
+    report, away = VerifyReport(), set()
+    for root, storage in {storage.get_full_path(): storage for storage in storages}.items():
+        answer = guarded(root, partial(_list, storage))
+        report += answer
+        if not answer.ok:
+            away.add(root)
+    return report, away
+
+
+def _list(storage: StorageBackend) -> VerifyReport:
+    storage.list_folders()
+    return VerifyReport()
