@@ -49,7 +49,7 @@ class S3Server:
     """
 
     endpoint_url: str
-    access_key: str
+    access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     bucket: str = BUCKET
     region: str = "us-east-1"
