@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -119,7 +120,16 @@ def _say(text: str, *, err: bool = False, newline: bool = True) -> None:
 
 
 def _print_json(value: Any) -> None:
-    _say(json.dumps(value, default=str, ensure_ascii=False))
+    _say(json.dumps(_finite(value), default=str, ensure_ascii=False))
+
+
+def _finite(value: Any) -> Any:
+    """Put null where a float is none of JSON's numbers."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_frame(frame: Any, *, thousands_separator: bool = True) -> None:

@@ -276,8 +276,12 @@ def check_url(source: str, url: str) -> None:
     fluxforge.errors.ConfigError: ingestion.sources.coinbase.url: 'https://example.com' is not a
     WebSocket address: it begins with ws:// or wss://
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError as exc:
+        raise ConfigError(f"ingestion.sources.{source}.url: {url!r}: {exc}") from exc
+    if not usable:
         raise ConfigError(
             f"ingestion.sources.{source}.url: {url!r} is not a WebSocket address: "
             "it begins with ws:// or wss://"

@@ -81,8 +81,8 @@ class IngestionPipeline:
         write_patience_seconds: float = WRITE_PATIENCE_SECONDS,
         connect_patience_seconds: float = CONNECT_PATIENCE_SECONDS,
     ) -> None:
-        if frames is not None and frames < 1:
-            raise UsageError(f"frames is {frames}: it must be at least 1")
+        if frames is not None and (type(frames) is not int or frames < 1):
+            raise UsageError(f"frames is {frames!r}: it must be a whole number, at least 1")
         if duration is not None and duration <= 0:
             raise UsageError(f"duration is {duration:g} s: it must be more than 0")
         self._duration = duration
