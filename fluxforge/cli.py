@@ -493,7 +493,8 @@ def options(
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work found problems, 2 wrong use or settings."""
     try:
-        code = app(standalone_mode=False) or 0
+        with _terminating_as_interrupt():
+            code = app(standalone_mode=False) or 0
     except typer.TyperException as exc:  # arguments that fit no command
         message = " ".join(exc.format_message().split())
         if message:
