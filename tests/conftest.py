@@ -132,6 +132,6 @@ def filled_lake(tmp_path_factory: pytest.TempPathFactory, recording: Recorded) -
         with local_exchange(source, replay=(recording.path,), rate=0) as exchange:
             capture(exchange.url, recording.count)
     with local_exchange(source, seed=5, rate=1000) as exchange:
-        capture(exchange.url, 600, "BTC-USD")
-        capture(exchange.url, 600, "ETH-USD")
+        capture(exchange.url, 1500, "BTC-USD")
+        capture(exchange.url, 1500, "ETH-USD")
     return Lake(overrides=[f"storage.base_dir={folder}"])
