@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from fluxforge.errors import JournalFencedError, StorageError, StorageUnavailableError
 from fluxforge.ingestion.backoff import Backoff
 from fluxforge.ingestion.segment_writer import FENCED_TRIES, Batch, SegmentWriter
+from fluxforge.ingestion.spool.health import StoreHealth
 from fluxforge.ingestion.spool.shipping import Shipper
 from fluxforge.ingestion.spool.spool import Note, Place, Spool
 from fluxforge.storage.object_journal import ObjectJournal
@@ -110,7 +111,7 @@ class Relay:
         source_name: str,
     ) -> None:
         self.left_frames = 0
-        self._store = store
+        self._store = store.get_full_path()
         self._segments = segments
         self._spool = spool
         self._shipper = Shipper(store, folders, spool, source_name)
@@ -122,9 +123,7 @@ class Relay:
         self._carrier: threading.Thread | None = None
         self._delivery: _Delivery | None = None
         self._spooling = False  # whether new batches go into the spool
-        self._failing_since: float | None = None
-        self._answered_at = 0.0
-        self._refusal: Exception | None = None  # an error that waiting does not cure
+        self._health = StoreHealth(source_name, self._store, spool.path)
         self._in_bulk = False  # whether the carrier is at what may rightly take its time
         self._awake = False
         self._finishing = False
@@ -169,7 +168,8 @@ class Relay:
         with self._changed:
             if not self._start():
                 return None
-            self._raise_refusal()
+            if not self._takes_everything:
+                self._health.raise_refusal()
             if self._delivery is None and not self._spooling:
                 self._delivery = _Delivery(batch)
                 self._wake()
@@ -177,12 +177,14 @@ class Relay:
             if delivery is None or delivery.batch is not batch:
                 return None  # the store does not answer, and an earlier batch waits for it
             self._changed.wait_for(
-                lambda: delivery.is_done or self._spooling or self._refusal, TAKEOVER_SECONDS
+                lambda: delivery.is_done or self._spooling or self._health.refusal,
+                TAKEOVER_SECONDS,
             )
             if delivery.is_done:
                 self._delivery = None
                 return "stored" if delivery.is_stored else None
-            self._raise_refusal()  # the carrier goes on; the same batch is asked for again
+            if not self._takes_everything:
+                self._health.raise_refusal()  # the carrier goes on; the same batch comes again
             self._begin_spooling()
             if delivery.place is None:
                 self._delivery = None  # taken back: nothing of it was sent
@@ -205,17 +207,10 @@ class Relay:
         if self._spooling:
             return
         self._spooling = True
-        if self._failing_since is None and not self._in_bulk:
-            self._failing_since = time.monotonic()
-            logger.warning(
-                "%s: %s takes more than %g s; holding frames in %s",
-                self._source_name,
-                self._store.get_full_path(),
-                TAKEOVER_SECONDS,
-                self._spool.path,
-            )
-        else:
+        if self._in_bulk:
             logger.info("%s: holding frames in %s for a while", self._source_name, self._spool.path)
+        else:
+            self._health.be_late(TAKEOVER_SECONDS)
 
     def take_everything(self) -> None:
         """Let the spool's bound and the store's refusals not count any more, until the close.
@@ -243,25 +238,16 @@ class Relay:
         self._spool.rotate()
         with self._changed:
             if not self._start():
-                raise StorageUnavailableError(f"{self._store.get_full_path()} does not answer")
-            self._finishing, self._refusal = True, None
+                raise StorageUnavailableError(f"{self._store} does not answer")
+            self._finishing, self._health.refusal = True, None
             self._wake()
             began = time.monotonic()
             try:
                 while not self._finished:
-                    self._raise_refusal(at_last=True)
-                    self._changed.wait(self._patience(began))
+                    self._health.raise_refusal()
+                    self._changed.wait(self._health.time_left(began, CLOSE_PATIENCE_SECONDS))
             finally:
                 self._finishing = False
-
-    def _patience(self, began: float) -> float | None:
-        """Return how long to wait; without limit for a store that works, however slowly."""
-        if self._failing_since is None:
-            return None
-        left = max(began, self._answered_at) + CLOSE_PATIENCE_SECONDS - time.monotonic()
-        if left <= 0:
-            raise StorageUnavailableError(f"{self._store.get_full_path()} does not answer")
-        return left
 
     def close(self) -> None:
         """Ship all that waits and end; a store that does not answer is no error.
@@ -317,7 +303,7 @@ class Relay:
         if self._carrier is not None and self._carrier.is_alive():
             return not self._leaving
         self._leaving = self._spooling = False
-        self._failing_since = self._refusal = None
+        self._health.forget()
         self._carrier = threading.Thread(
             target=self._carry, name=f"{self._source_name} carrier", daemon=True
         )
@@ -327,14 +313,6 @@ class Relay:
     def _wake(self) -> None:
         self._awake = True
         self._changed.notify_all()
-
-    def _raise_refusal(self, *, at_last: bool = False) -> None:
-        refusal = self._refusal
-        if refusal is None or (self._takes_everything and not at_last):
-            return
-        if isinstance(refusal, StorageError):
-            raise type(refusal)(str(refusal)) from refusal
-        raise refusal
 
     # The carrier's side
 
@@ -366,7 +344,7 @@ class Relay:
             self._at_length(self._segments.seal_ended)
         elif self._at_length(self._shipper.ship_next):
             pass
-        elif self._spool.is_open and (self._failing_since is not None or not self._spooling):
+        elif self._spool.is_open and (self._health.is_failing or not self._spooling):
             self._spool.rotate()
             return True  # and see whether it can be shipped
         elif self._spooling:
@@ -448,30 +426,15 @@ class Relay:
 
     def _succeed(self) -> None:
         with self._changed:
-            self._answered_at = time.monotonic()
-            if self._failing_since is not None:
-                logger.warning(
-                    "%s: %s answers again after %.1f s, nothing lost",
-                    self._source_name,
-                    self._store.get_full_path(),
-                    self._answered_at - self._failing_since,
-                )
-            self._failing_since = self._refusal = None
+            self._health.succeed()
             self._backoff.reset()
             self._changed.notify_all()
 
     def _fail(self, error: Exception) -> None:
         """Tell the caller, and wait before the next attempt."""
         with self._changed:
-            if self._failing_since is None:
-                self._failing_since = time.monotonic()
-                logger.warning(
-                    "%s: %s; holding frames in %s", self._source_name, error, self._spool.path
-                )
-            if isinstance(error, StorageUnavailableError):
-                self._spooling = True
-            else:
-                self._refusal = error
+            self._health.fail(error)
+            self._spooling = self._spooling or isinstance(error, StorageUnavailableError)
             self._changed.notify_all()
             self._changed.wait_for(
                 lambda: self._leaving or (self._finishing and self._awake),
