@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.s3, pytest.mark.usefixtures("impatient")]
 
-FRAMES = 300
+FRAMES = 200
 CHANNELS = "ingestion.sources.coinbase.channels=[ticker, market_trades]"
 SEGMENTS = 3
 BUSY = Fault("status", status=503)
@@ -36,7 +36,7 @@ EVERYWHERE = {
     "busy": ((BUSY, 0.15), (THROTTLED, 0.05)),
     "cut": ((CUT_ANSWER, 0.1), (CUT_REQUEST, 0.05)),
     "lost": ((LOST, 0.08), (LATE, 0.04)),
-    "stalled": ((STALL, 0.05),),
+    "stalled": ((STALL, 0.03),),
 }
 
 
@@ -79,7 +79,7 @@ def test_ingestion_tables_and_readers_finish_exactly(
     assert report.lines_read == report.lines_taken == FRAMES
     assert report.rows == recorded(copy).rows
     check_readers(lake, report.rows)
-    assert sum(rule.struck for rule in rules) > 10
+    assert sum(rule.struck for rule in rules) > 4
 
     proxy.heal()
     assert {name: committed(lake)[name] for name in report.rows} == report.rows
