@@ -17,6 +17,7 @@ import typer
 
 from fluxforge import __version__
 from fluxforge.errors import FluxForgeError, UsageError
+from fluxforge.simulator.faults import FAULTS_HELP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -393,7 +394,7 @@ def sync(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=FAULTS_HELP)
 def exchange(
     source: Annotated[str, typer.Argument(help="Whose protocol to speak.")] = "coinbase",
     replay: Annotated[
@@ -406,15 +407,13 @@ def exchange(
         typer.Option(min=0, help="Frames a second, or a multiple of the recorded pace; 0: full."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the market model.")] = 1,
-    faults: Annotated[str, typer.Option(help="What goes wrong, and when.")] = "",
+    faults: Annotated[str, typer.Option(help="What goes wrong; see below.")] = "",
     only_subscribed: Annotated[
         bool, typer.Option("--filter", help="Replay only what was subscribed to.")
     ] = False,
 ) -> None:
     """Run a local exchange: a real WebSocket server with a market model or recorded traffic."""
-    from fluxforge.sources import get_source
-    from fluxforge.sources.exchange import ExchangeOptions, run_exchange
-    from fluxforge.sources.faults import parse_faults
+    from fluxforge.simulator import ExchangeOptions, run_exchange
 
     options = ExchangeOptions(
         port=port,
@@ -422,10 +421,10 @@ def exchange(
         once=once,
         rate=rate,
         seed=seed,
-        faults=parse_faults(faults),
+        faults=faults,
         filter=only_subscribed,
     )
-    run_exchange(get_source(source), options, on_start=lambda url: print(url, flush=True))
+    run_exchange(source, options, on_start=lambda url: print(url, flush=True))
 
 
 @app.command()

@@ -43,16 +43,13 @@ def run_demo(
         Prints one block of text.
     """
     from fluxforge.query.charts import terminal_chart
-    from fluxforge.sources import get_source
-    from fluxforge.sources.exchange import local_exchange
+    from fluxforge.simulator import local_exchange
 
     with ExitStack() as stack:
         if not overlays and config_dir is None and not overrides:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluxforge-demo-"))
             overrides = (f"storage.base_dir={folder}",)
-        exchange = stack.enter_context(
-            local_exchange(get_source(_SOURCE), seed=_SEED, rate=_FRAMES_PER_SECOND)
-        )
+        exchange = stack.enter_context(local_exchange(_SOURCE, seed=_SEED, rate=_FRAMES_PER_SECOND))
         url = f"ingestion.sources.{_SOURCE}.url={exchange.url}"
         lake = Lake(*overlays, config_dir=config_dir, overrides=[*overrides, url])
         show(f"A local exchange speaks Coinbase's protocol on {exchange.url}")

@@ -14,9 +14,7 @@ import pytest
 
 from fluxforge import Lake
 from fluxforge.segments import read_segment
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
-from fluxforge.sources.faults import parse_faults
+from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,8 +93,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     import pyarrow as pa
 
     folder = tmp_path_factory.mktemp("recording")
-    faults = parse_faults("drop@500")
-    with local_exchange(get_source("coinbase"), seed=11, rate=1000, faults=faults) as exchange:
+    faults = "drop@500"
+    with local_exchange("coinbase", seed=11, rate=1000, faults=faults) as exchange:
         lake = Lake(
             overrides=[
                 f"storage.base_dir={folder}",
@@ -115,7 +113,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 def filled_lake(tmp_path_factory: pytest.TempPathFactory, recording: Recorded) -> Lake:
     """Return a lake of the recording, twice, and of each product alone. Only read it."""
     folder = tmp_path_factory.mktemp("filled")
-    source = get_source("coinbase")
 
     def capture(url: str, frames: int, products: str = "BTC-USD,ETH-USD") -> None:
         lake = Lake(
@@ -129,9 +126,9 @@ def filled_lake(tmp_path_factory: pytest.TempPathFactory, recording: Recorded) -
         lake.etl("coinbase")
 
     for _ in range(2):
-        with local_exchange(source, replay=(recording.path,), rate=0) as exchange:
+        with local_exchange("coinbase", replay=(recording.path,), rate=0) as exchange:
             capture(exchange.url, recording.count)
-    with local_exchange(source, seed=5, rate=1000) as exchange:
+    with local_exchange("coinbase", seed=5, rate=1000) as exchange:
         capture(exchange.url, 1500, "BTC-USD")
         capture(exchange.url, 1500, "ETH-USD")
     return Lake(overrides=[f"storage.base_dir={folder}"])

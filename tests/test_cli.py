@@ -21,8 +21,7 @@ import pytest
 import fluxforge
 from fluxforge import Lake
 from fluxforge.segments import read_segment
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
+from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -337,7 +336,7 @@ def test_an_unreachable_exchange(program: Program) -> None:
 
 
 def a_market(**options: Any) -> Any:
-    return local_exchange(get_source("coinbase"), **{"seed": 5, "rate": 0, **options})
+    return local_exchange("coinbase", **{"seed": 5, "rate": 0, **options})
 
 
 @posix_signals

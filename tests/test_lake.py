@@ -18,8 +18,7 @@ import fluxforge
 from fluxforge import Lake
 from fluxforge.errors import ConfigError, UnknownSourceError, UsageError
 from fluxforge.segments import read_segment
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
+from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,7 +34,7 @@ def lake_in(folder: Path, *settings: str) -> Lake:
 
 def capture(folder: Path, frames: int, *settings: str) -> Lake:
     """Capture from the market model; return a lake that knows nothing of the exchange."""
-    with local_exchange(get_source("coinbase"), seed=4, rate=1500) as exchange:
+    with local_exchange("coinbase", seed=4, rate=1500) as exchange:
         url = f"ingestion.sources.coinbase.url={exchange.url}"
         lake_in(folder, url, *settings).ingest_sync("coinbase", frames=frames)
     return lake_in(folder, *settings)
@@ -66,7 +65,7 @@ def assert_same_rows(found: dict[str, pl.DataFrame], expected: dict[str, pl.Data
 
 async def test_ingest_tells_how_far_it_is(tmp_path: Path) -> None:
     seen: list[IngestProgress] = []
-    with local_exchange(get_source("coinbase"), rate=0) as exchange:
+    with local_exchange("coinbase", rate=0) as exchange:
         lake = lake_in(tmp_path, f"ingestion.sources.coinbase.url={exchange.url}")
         report = await lake.ingest("coinbase", frames=200, on_progress=seen.append)
     assert report.frames == seen[-1].frames == 200
@@ -80,7 +79,7 @@ async def test_ingest_sync_is_not_for_a_running_loop(tmp_path: Path) -> None:
 
 
 def test_durations_may_be_written_in_three_ways(tmp_path: Path) -> None:
-    with local_exchange(get_source("coinbase"), rate=200) as exchange:
+    with local_exchange("coinbase", rate=200) as exchange:
         lake = lake_in(tmp_path, f"ingestion.sources.coinbase.url={exchange.url}")
         for duration in ("300ms", 0.3, timedelta(seconds=0.3)):
             assert lake.ingest_sync("coinbase", duration=duration).frames > 0
@@ -371,7 +370,7 @@ def test_a_script_of_ones_own_captures_and_makes_tables(tmp_path: Path) -> None:
 
     ready = tmp_path / "data" / "ingested" / "completed" / "coinbase"
     active = tmp_path / "data" / "ingested" / "streaming" / "coinbase"
-    with local_exchange(get_source("coinbase"), rate=800) as exchange:
+    with local_exchange("coinbase", rate=800) as exchange:
         write_configuration(tmp_path, exchange.url)
         collector = script(tmp_path, INGESTION)
         until = time.monotonic() + 60

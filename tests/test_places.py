@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 
 from fluxforge import Lake
 from fluxforge.config import Role
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
+from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,7 +36,7 @@ CUSTOM_PATHS = {
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Record what all four lakes will capture, so that they can be compared row for row."""
     folder = tmp_path_factory.mktemp("recording")
-    with local_exchange(get_source("coinbase"), seed=11, rate=400) as exchange:
+    with local_exchange("coinbase", seed=11, rate=400) as exchange:
         lake = Lake(overrides=[f"storage.base_dir={folder}", _url(exchange.url)])
         lake.ingest_sync("coinbase", frames=FRAMES)
     [segment] = lake.storage.list_files("raw/ready/coinbase")
@@ -72,7 +71,7 @@ def _configuration(kind: str, folder: Path, server: S3Server) -> dict[str, objec
 def _run(kind: str, folder: Path, server: S3Server, recording: Path) -> Lake:
     overlay = folder / "overlay.yaml"
     OmegaConf.save(OmegaConf.create(_configuration(kind, folder / "lake", server)), overlay)
-    with local_exchange(get_source("coinbase"), replay=(recording,), once=True, rate=0) as exchange:
+    with local_exchange("coinbase", replay=(recording,), once=True, rate=0) as exchange:
         lake = Lake(overlay, overrides=[_url(exchange.url)])
         captured = lake.ingest_sync("coinbase", frames=FRAMES)
     assert (captured.frames, captured.gaps, captured.segments) == (FRAMES, 0, 1)

@@ -3,7 +3,6 @@
 A source is a folder (or a package with a ``fluxforge.sources`` entry point) that holds
 
 - ``protocol.py``: what to send and how to read what comes, without any I/O;
-- ``exchange.py``: the server side, for the local exchange;
 - ``frames.sql``: how to read the kind, sequence number and time of a frame;
 - ``<table>.sql``: one file a table, which says in its head which frames it takes.
 """
@@ -22,8 +21,6 @@ from fluxforge.errors import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from fluxforge.sources.feed import ExchangeFeed, ExchangeOptions
 
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
 _SHAPE = re.compile(r"from_json\(\s*\w+\s*,\s*'(.*?)'\s*\)", re.DOTALL)
@@ -221,7 +218,3 @@ class Source(ABC):
     @abstractmethod
     def is_fatal(self, summary: FrameSummary) -> bool:
         """Tell whether an error frame means that trying again cannot help."""
-
-    @abstractmethod
-    def open_feed(self, options: ExchangeOptions) -> ExchangeFeed:
-        """Return the server side of this venue, for the local exchange."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fluxforge.etl.database import literal, open_database
 from fluxforge.etl.job import ETLJob
+from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
 from fluxforge.storage.local import LocalStorage
 
 _ROUNDS = 3
@@ -27,7 +27,7 @@ def make_segment(folder: Path, megabytes: float) -> Path:
     """Capture a segment of about this size from the market model, through a real socket."""
     from fluxforge import Lake
 
-    with local_exchange(get_source("coinbase"), seed=5, rate=0) as exchange:
+    with local_exchange("coinbase", seed=5, rate=0) as exchange:
         lake = Lake(
             overrides=[
                 f"storage.base_dir={folder}",

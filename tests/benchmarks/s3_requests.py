@@ -10,8 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fluxforge import Lake
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
+from fluxforge.simulator import local_exchange
 from fluxforge.testing.fault_proxy import FaultProxy
 from fluxforge.testing.s3_server import s3_server
 
@@ -23,7 +22,7 @@ _FRAMES_PER_SECOND = 50
 
 def main() -> None:
     """Print a line for each step."""
-    exchange = local_exchange(get_source("coinbase"), seed=3, rate=_FRAMES_PER_SECOND)
+    exchange = local_exchange("coinbase", seed=3, rate=_FRAMES_PER_SECOND)
     with s3_server() as server, FaultProxy(server.host, server.port) as proxy, exchange as venue:
         access = {**server.settings(), "endpoint_url": proxy.url}
         lake = Lake(

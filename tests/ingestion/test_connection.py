@@ -29,9 +29,8 @@ from fluxforge.ingestion import connection
 from fluxforge.ingestion.connection import classify
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.venue import shown
+from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
-from fluxforge.sources.faults import parse_faults
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -309,10 +308,8 @@ async def test_lost_frames_are_counted_per_connection(
 
 @pytest.mark.usefixtures("quick_backoff")
 async def test_the_exchanges_faults_are_all_survived_and_stored(lake: Any) -> None:
-    faults = parse_faults(
-        "nonjson@5,binary@6,malformed@7,unknown@8,large@9:6,skip@20:3,drop@40,burst@50:30"
-    )
-    with local_exchange(get_source("coinbase"), rate=0, faults=faults) as exchange:
+    faults = "nonjson@5,binary@6,malformed@7,unknown@8,large@9:6,skip@20:3,drop@40,burst@50:30"
+    with local_exchange("coinbase", rate=0, faults=faults) as exchange:
         report = await ingest(lake.config(exchange.url), "coinbase", frames=400)
     assert report.connections == 2
     assert (report.gaps, report.missing) == (1, 3)

@@ -24,8 +24,8 @@ from fluxforge.errors import (
 from fluxforge.ingestion import collector, flushing, intake
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.report import IngestProgress, IngestReport
+from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
 from fluxforge.storage import local
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def exchange_url() -> Iterator[str]:
     """Run the market model at full speed."""
-    with local_exchange(get_source("coinbase"), rate=0) as exchange:
+    with local_exchange("coinbase", rate=0) as exchange:
         yield exchange.url
 
 

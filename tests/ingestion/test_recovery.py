@@ -20,8 +20,8 @@ from fluxforge.ingestion.claims import SegmentFolders
 from fluxforge.ingestion.recovery import Recovered, recover_segments
 from fluxforge.ingestion.writers import LogWriter
 from fluxforge.segments import Envelope
+from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
 from fluxforge.storage.local import LocalStorage
 from fluxforge.storage.memory import MemoryStorage
 
@@ -217,7 +217,7 @@ def test_collectors_that_are_killed_lose_nothing_they_had_flushed(
     rounds = int(5 * float(os.environ.get("FLUXFORGE_LONG", "1")))
     chance = random.Random(5)
     flushed = []
-    with local_exchange(get_source("coinbase"), rate=1_500) as exchange:
+    with local_exchange("coinbase", rate=1_500) as exchange:
         survivor = start_collector(lake.root, exchange.url)
         read_until(survivor, lambda count: count > 0)
         for _ in range(rounds):

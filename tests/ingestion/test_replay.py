@@ -8,8 +8,7 @@ import pytest
 
 from fluxforge.ingestion.orchestrators import ingest
 from fluxforge.segments import read_segment
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
+from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +21,7 @@ async def test_a_recording_comes_back_byte_for_byte(
     captures: Path, lake: Any, name: str, frames: int, connections: int
 ) -> None:
     recording = captures / "coinbase" / f"{name}.ndjson.zst"
-    with local_exchange(get_source("coinbase"), replay=(recording,), once=True, rate=0) as exchange:
+    with local_exchange("coinbase", replay=(recording,), once=True, rate=0) as exchange:
         report = await ingest(lake.config(exchange.url), "coinbase", frames=frames)
     assert (report.frames, report.connections, report.gaps) == (frames, connections, 0)
     sent, stored = list(read_segment(recording)), lake.envelopes()

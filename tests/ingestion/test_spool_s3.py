@@ -28,8 +28,8 @@ from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.recovery import recover_segments
 from fluxforge.ingestion.spool import relay
 from fluxforge.segments import Envelope
+from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
 from fluxforge.storage import s3
 from fluxforge.storage.s3_requests import Patience
 from fluxforge.testing.fault_proxy import Fault, FaultProxy
@@ -338,7 +338,7 @@ class Process:
 
 @pytest.fixture
 def exchange_url() -> Iterator[str]:
-    with local_exchange(get_source("coinbase"), rate=300) as exchange:
+    with local_exchange("coinbase", rate=300) as exchange:
         yield exchange.url
 
 

@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fluxforge import Lake
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
-from fluxforge.sources.faults import parse_faults
+from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +15,7 @@ if TYPE_CHECKING:
 
 def gaps_after(folder: Path, faults: str, *, frames: int = 600, rate: float = 0) -> pl.DataFrame:
     """Capture with faults, in many small segments, and return what is missing."""
-    with local_exchange(
-        get_source("coinbase"), seed=2, rate=rate, faults=parse_faults(faults)
-    ) as exchange:
+    with local_exchange("coinbase", seed=2, rate=rate, faults=faults) as exchange:
         lake = Lake(
             overrides=[
                 f"storage.base_dir={folder}",

@@ -19,8 +19,7 @@ from omegaconf import OmegaConf
 import fluxforge
 from fluxforge import Lake
 from fluxforge.config import load_config
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
+from fluxforge.simulator import local_exchange
 from fluxforge.storage import s3
 from fluxforge.storage.factory import create_storage_backend
 from fluxforge.storage.s3_requests import Patience
@@ -171,7 +170,7 @@ def trading(
 ) -> Recorded:
     """Return 500 frames of tickers and trades: few tables, that much is quick on S3 too."""
     folder = tmp_path_factory.mktemp("trading")
-    with local_exchange(get_source("coinbase"), seed=7, rate=1000) as served:
+    with local_exchange("coinbase", seed=7, rate=1000) as served:
         lake = Lake(
             overrides=[
                 f"storage.base_dir={folder}",
@@ -211,7 +210,7 @@ def market() -> Callable[..., Any]:
     """Return what runs a local exchange."""
 
     def run(**options: Any) -> Any:
-        return local_exchange(get_source("coinbase"), **{"seed": 5, "rate": 0, **options})
+        return local_exchange("coinbase", **{"seed": 5, "rate": 0, **options})
 
     return run
 

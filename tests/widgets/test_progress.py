@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fluxforge import Lake
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import local_exchange
+from fluxforge.simulator import local_exchange
 from fluxforge.widgets import EtlProgressBar, IngestProgressBar, Progress
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def test_bars_follow_a_real_run(tmp_path: Path) -> None:
-    with local_exchange(get_source("coinbase"), seed=3, rate=0) as exchange:
+    with local_exchange("coinbase", seed=3, rate=0) as exchange:
         lake = Lake(
             overrides=[
                 f"storage.base_dir={tmp_path}",

@@ -14,8 +14,6 @@ from fluxforge.sources.coinbase.signing import Signer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fluxforge.sources.feed import ExchangeFeed, ExchangeOptions
-
 _HEARTBEATS = "heartbeats"
 _BOOK = "level2"
 _CHANNELS = (_HEARTBEATS, "ticker", "ticker_batch", _BOOK, "market_trades", "candles", "status")
@@ -134,12 +132,6 @@ class Coinbase(Source):
         not have; both stay wrong.
         """
         return summary.kind == "error" and "authentication" in (summary.message or "").lower()
-
-    def open_feed(self, options: ExchangeOptions) -> ExchangeFeed:
-        """Return the server side of Coinbase, for the local exchange."""
-        from fluxforge.sources.coinbase.exchange import CoinbaseFeed
-
-        return CoinbaseFeed(options)
 
 
 def _summary_of(content: dict[str, Any]) -> FrameSummary:

@@ -1,7 +1,6 @@
 """A local exchange: a real WebSocket server that speaks a venue's real protocol.
 
-It serves a seeded market model, or replays recorded segments. The server knows no venue: what a
-client's messages mean and what frames look like is in the feed that the source opens.
+It serves a seeded market model, or replays recorded segments.
 
 - From the model, each connection gets its own stream out of one shared market: ``rate`` frames a
   second, or as fast as the client reads.
@@ -16,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,20 +26,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from fluxforge.errors import ExchangeError
-from fluxforge.sources.faults import FaultPlan
-from fluxforge.sources.feed import ExchangeOptions
-from fluxforge.sources.line import Line, LineDeadError
-from fluxforge.sources.market import SlowConsumerError
-from fluxforge.sources.replay import RecordingQueue, index_recordings
+from fluxforge.simulator.connection import Connection, ConnectionCutError
+from fluxforge.simulator.faults import FaultPlan, parse_faults
+from fluxforge.simulator.market import SlowConsumerError
+from fluxforge.simulator.replay import Recording, index_recordings
+from fluxforge.simulator.venue import ExchangeOptions, find_venue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Self
-
-    from fluxforge.sources.base import Source
-    from fluxforge.sources.feed import ExchangeFeed
-    from fluxforge.sources.replay import Recording
 
 __all__ = ["ExchangeOptions", "LocalExchange", "RunningExchange", "local_exchange", "run_exchange"]
 
@@ -56,7 +51,7 @@ class LocalExchange:
     Parameters
     ----------
     source
-        The venue to speak for.
+        The name of the venue to speak for.
     options
         How to run.
 
@@ -67,20 +62,22 @@ class LocalExchange:
 
     Raises
     ------
+    UnknownSourceError
+        If there is no server side of that venue.
     ExchangeError
         On entering: the port is taken, or a recording cannot be replayed.
     """
 
     url: str
 
-    def __init__(self, source: Source, options: ExchangeOptions | None = None) -> None:
+    def __init__(self, source: str, options: ExchangeOptions | None = None) -> None:
         self.options = options or ExchangeOptions()
-        self._source = source
-        self._faults = FaultPlan(self.options.faults)
+        self._venue = find_venue(source)(self.options)
+        self._faults = FaultPlan(parse_faults(self.options.faults))
         self._done = asyncio.Event()
         self._failure: ExchangeError | None = None
-        self._recordings = RecordingQueue(())
-        self._feed: ExchangeFeed
+        self._recordings: deque[Recording] = deque()
+        self._left = 0  # recordings that nobody has taken to their end yet
         self._server: Server
 
     async def finished(self) -> None:
@@ -98,9 +95,8 @@ class LocalExchange:
     async def __aenter__(self) -> Self:
         options = self.options
         if options.replay:
-            found = await asyncio.to_thread(index_recordings, options.replay)
-            self._recordings = RecordingQueue(found)
-        self._feed = self._source.open_feed(options)
+            self._recordings.extend(await asyncio.to_thread(index_recordings, options.replay))
+            self._left = len(self._recordings)
         try:
             self._server = await serve(
                 self._handle,
@@ -121,12 +117,7 @@ class LocalExchange:
         self.url = f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._server.close()
         try:
             async with asyncio.timeout(_GRACE_SECONDS):
@@ -138,82 +129,84 @@ class LocalExchange:
 
     async def _handle(self, socket: ServerConnection) -> None:
         """Serve one client, from its handshake to its end."""
-        session = self._feed.open_session()
+        session = self._venue.open_session()
         replay = bool(self.options.replay)
-        gather = not self.options.pace
-        line = Line(socket, session, self._faults, numbered=not replay, gather=gather)
-        listening = asyncio.create_task(line.listen())
+        connection = Connection(
+            socket, session, self._faults, numbered=not replay, gather=not self.options.pace
+        )
+        listening = asyncio.create_task(connection.listen())
         try:
-            with suppress(ConnectionClosed, LineDeadError):
-                if not await line.subscribed_within(self._feed.subscribe_seconds):
-                    await line.close(CloseCode.POLICY_VIOLATION, "nothing subscribed in time")
+            with suppress(ConnectionClosed, ConnectionCutError):
+                if not await connection.subscribed_within(self._venue.subscribe_seconds):
+                    await connection.close(CloseCode.POLICY_VIOLATION, "no subscription in time")
                 elif replay:
-                    await self._serve_next_recording(line)
+                    await self._serve_next_recording(connection)
                 else:
-                    await self._serve_model(line)
+                    await self._serve_model(connection)
         finally:
             session.close()
             listening.cancel()
             with suppress(asyncio.CancelledError):
                 await listening
 
-    async def _serve_model(self, line: Line) -> None:
+    async def _serve_model(self, connection: Connection) -> None:
         """Send what the market does, until the client goes or has the frames it may have."""
         loop = asyncio.get_running_loop()
         interval = 1 / self.options.pace if self.options.pace else 0.0
         due = loop.time()
         try:
-            while self.options.frames is None or line.frames < self.options.frames:
-                await line.before_frame()
+            while self.options.frames is None or connection.frames < self.options.frames:
+                await connection.before_frame()
                 if interval:
-                    await line.wait_until(due)
-                frame = line.session.next_frame()
+                    await connection.wait_until(due)
+                frame = connection.session.next_frame()
                 if frame is None:
-                    await line.pause(_POLL_SECONDS)
+                    await connection.pause(_POLL_SECONDS)
                     continue
-                await line.send(frame)
+                await connection.send(frame)
                 due = max(due + interval, loop.time() - _CATCH_UP_SECONDS)
-            await line.close()
+            await connection.close()
         except SlowConsumerError:
-            await line.close(CloseCode.POLICY_VIOLATION, "slow consumer")
+            await connection.close(CloseCode.POLICY_VIOLATION, "slow consumer")
         finally:
             self._finish()
 
-    async def _serve_next_recording(self, line: Line) -> None:
-        recording = self._recordings.take()
-        if recording is None:
-            await line.close(CloseCode.GOING_AWAY, "no more recordings")
+    async def _serve_next_recording(self, connection: Connection) -> None:
+        if not self._recordings:
+            await connection.close(CloseCode.GOING_AWAY, "no more recordings")
             return
+        recording = self._recordings.popleft()
         complete = False
         try:
             if self.options.filter:
-                await line.quiet_for(_SETTLE_SECONDS)
-            await self._send_recording(line, recording)
-            complete = await line.close()
+                await connection.quiet_for(_SETTLE_SECONDS)
+            await self._send_recording(connection, recording)
+            complete = await connection.close()
         except ExchangeError as exc:
             self._failure = exc
             self._finish()
-            await line.close(CloseCode.INTERNAL_ERROR, "the recording is unreadable")
+            await connection.close(CloseCode.INTERNAL_ERROR, "the recording is unreadable")
         finally:
+            self._left -= complete
             if not complete:
-                self._recordings.give_back(recording)
-            elif self._recordings.finish():
+                self._recordings.appendleft(recording)
+            elif not self._left:
                 self._finish()
 
-    async def _send_recording(self, line: Line, recording: Recording) -> None:
+    async def _send_recording(self, connection: Connection, recording: Recording) -> None:
         """Send the recorded frames, at their own pace or a multiple of it."""
         pace = self.options.pace
         began = asyncio.get_running_loop().time()
         first_ns: int | None = None
         for envelope in recording.envelopes():
-            await line.before_frame()
-            if self.options.filter and not line.session.wants(envelope.frame):
+            await connection.before_frame()
+            if self.options.filter and not connection.session.wants(envelope.frame):
                 continue
             if pace:
                 first_ns = envelope.capture_ns if first_ns is None else first_ns
-                await line.wait_until(began + (envelope.capture_ns - first_ns) / 1e9 / pace)
-            await line.send(envelope.frame)
-        await line.before_frame()
+                await connection.wait_until(began + (envelope.capture_ns - first_ns) / 1e9 / pace)
+            await connection.send(envelope.frame)
+        await connection.before_frame()
 
     def _finish(self) -> None:
         self._done.set()
@@ -229,7 +222,7 @@ class RunningExchange:
 
 
 @contextmanager
-def local_exchange(source: Source, **options: Any) -> Iterator[RunningExchange]:
+def local_exchange(source: str, **options: Any) -> Iterator[RunningExchange]:
     """Run a local exchange beside the caller, in a thread and an event loop of its own.
 
     It works where an event loop is running already, as in a notebook. When the block ends, the
@@ -238,19 +231,20 @@ def local_exchange(source: Source, **options: Any) -> Iterator[RunningExchange]:
     Parameters
     ----------
     source
-        The venue to speak for.
+        The name of the venue to speak for.
     **options
         The fields of :class:`ExchangeOptions`.
 
     Raises
     ------
+    UnknownSourceError
+        If there is no server side of that venue.
     ExchangeError
         If the port is taken, or a recording cannot be replayed.
 
     Examples
     --------
-    >>> from fluxforge.sources import get_source
-    >>> with local_exchange(get_source("coinbase"), seed=7) as exchange:
+    >>> with local_exchange("coinbase", seed=7) as exchange:
     ...     exchange.url.startswith("ws://127.0.0.1:")
     True
     """
@@ -285,40 +279,29 @@ def local_exchange(source: Source, **options: Any) -> Iterator[RunningExchange]:
         thread.join()
 
 
-def run_exchange(source: Source, options: ExchangeOptions, on_start: Callable[[str], None]) -> None:
+def run_exchange(source: str, options: ExchangeOptions, on_start: Callable[[str], object]) -> None:
     """Run a local exchange until Ctrl-C or SIGTERM, or with ``once`` until it has finished.
 
-    Parameters
-    ----------
-    source, options
-        As for :class:`LocalExchange`.
-    on_start
-        Called with the URL as soon as clients can connect.
-
-    Raises
-    ------
-    ExchangeError
-        If the port is taken, or a recording cannot be replayed.
+    `on_start` is called with the URL as soon as clients can connect. The rest is as for
+    :class:`LocalExchange`.
     """
-    asyncio.run(_run_until_stopped(source, options, on_start))
 
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        with _on_stop_signal(lambda: loop.call_soon_threadsafe(stop.set)):
+            async with LocalExchange(source, options) as exchange:
+                on_start(exchange.url)
+                endings: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+                if options.once:
+                    endings.append(asyncio.create_task(exchange.finished()))
+                ended, others = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+                for task in others:
+                    task.cancel()
+                for task in ended:
+                    task.result()
 
-async def _run_until_stopped(
-    source: Source, options: ExchangeOptions, on_start: Callable[[str], None]
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with _on_stop_signal(lambda: loop.call_soon_threadsafe(stop.set)):
-        async with LocalExchange(source, options) as exchange:
-            on_start(exchange.url)
-            endings: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
-            if options.once:
-                endings.append(asyncio.create_task(exchange.finished()))
-            ended, others = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-            for task in others:
-                task.cancel()
-            for task in ended:
-                task.result()
+    asyncio.run(run())
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fluxforge.sources import market as market_module
-from fluxforge.sources.market import Market, SlowConsumerError
+from fluxforge.simulator import market as market_module
+from fluxforge.simulator.market import Market, MarketReader, SlowConsumerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fluxforge.sources.market_parts import Step
+    from fluxforge.simulator.market import Step
 
 START = 1_786_309_548_000_000_000
 
@@ -22,7 +22,7 @@ def ticking(step_ns: int = 1_000_000) -> Callable[[], int]:
 
 
 def steps(market: Market, product: str, count: int) -> list[Step]:
-    reader = market.product(product).reader()
+    reader = MarketReader(market.product(product))
     found = [reader.next_step() for _ in range(count)]
     assert None not in found
     return [step for step in found if step is not None]
@@ -31,7 +31,7 @@ def steps(market: Market, product: str, count: int) -> list[Step]:
 @pytest.mark.parametrize("product", ["BTC-USD", "ETH-USD", "DOGE-USD", "NOBODY-KNOWS"])
 def test_the_book_never_crosses_and_stays_deep(product: str) -> None:
     market = Market(seed=3, clock=ticking()).product(product)
-    reader = market.reader()
+    reader = MarketReader(market)
     bids, asks = dict(market.bids.levels()), dict(market.asks.levels())
     assert len(bids) + len(asks) > 2_000
     for _ in range(20_000):
@@ -77,7 +77,7 @@ def test_a_product_does_not_depend_on_its_neighbours() -> None:
 def test_trades_are_dense_and_at_the_top_of_the_book() -> None:
     market = Market(seed=5, clock=ticking()).product("ETH-USD")
     expected = market.trades[-1].trade_id + 1
-    reader = market.reader()
+    reader = MarketReader(market)
     longest = 0
     for _ in range(5_000):
         best_ask, best_bid = market.asks.best, market.bids.best
@@ -103,7 +103,7 @@ def test_candles_follow_the_clock_and_the_trades() -> None:
     known = {candle.start for candle in market.candles}
     assert len(known) == 100
     assert all(start % 300 == 0 for start in known)
-    reader = market.reader()
+    reader = MarketReader(market)
     volumes: dict[int, int] = {}
     for _ in range(2_000):
         step = reader.next_step()
@@ -121,11 +121,11 @@ def test_candles_follow_the_clock_and_the_trades() -> None:
 
 def test_readers_share_the_steps() -> None:
     market = Market(seed=1, clock=ticking()).product("BTC-USD")
-    fast, slow = market.reader(), market.reader()
+    fast, slow = MarketReader(market), MarketReader(market)
     ahead = [fast.next_step() for _ in range(50)]
     behind = [slow.next_step() for _ in range(50)]
     assert all(one is other for one, other in zip(ahead, behind, strict=True))
-    late = market.reader()
+    late = MarketReader(market)
     step = late.next_step()
     assert step is not None
     assert step.number == 50
@@ -135,7 +135,7 @@ def test_a_reader_waits_for_slower_ones_and_then_goes_on_without_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     market = Market(seed=1, clock=ticking()).product("BTC-USD")
-    fast, slow = market.reader(), market.reader()
+    fast, slow = MarketReader(market), MarketReader(market)
     taken = 0
     while fast.next_step() is not None:
         taken += 1
@@ -145,7 +145,7 @@ def test_a_reader_waits_for_slower_ones_and_then_goes_on_without_them(
     assert fast.next_step() is not None
     assert fast.next_step() is None
 
-    monkeypatch.setattr(market_module, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(market_module, "_SLOWEST_SECONDS", 0.0)
     step = fast.next_step()
     assert step is not None
     assert step.number == taken + 1
@@ -155,7 +155,7 @@ def test_a_reader_waits_for_slower_ones_and_then_goes_on_without_them(
 
 def test_a_reader_that_left_holds_nobody_up() -> None:
     market = Market(seed=1, clock=ticking()).product("BTC-USD")
-    fast, slow = market.reader(), market.reader()
+    fast, slow = MarketReader(market), MarketReader(market)
     while fast.next_step() is not None:
         pass
     slow.close()

@@ -1,8 +1,8 @@
 """A seeded market that belongs to no venue: books, the trades that hit them, and candles.
 
-A product moves in steps, in whole ticks and units; a venue's feed turns them into its own text. Its
-path depends on the seed and its name alone; the clock only says when a step happened, and with that
-which candle its trades fall into.
+Prices are whole ticks and sizes whole units, so that nothing is ever rounded; a venue turns them
+into its own text. A product moves in steps. Its path depends on the seed and its name alone; the
+clock only says when a step happened, and with that which candle its trades fall into.
 
 One market is shared by all connections of an exchange. Each reads the steps of a product through a
 :class:`MarketReader` of its own, and whoever needs the next step makes it happen.
@@ -14,22 +14,26 @@ import math
 import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
-from fluxforge.sources.market_parts import (
-    BookSide,
-    Instrument,
-    MarketTrade,
-    PriceRange,
-    Quote,
-    Step,
-)
+from fluxforge.simulator.book import BookSide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CANDLE_SECONDS = 300
+SIZE_DECIMALS = 8
+"""Sizes are counted in units of 10**-8 of the base currency."""
 
+_UNITS = 10**SIZE_DECIMALS
+_WELL_KNOWN = {
+    "BTC-USD": (65_083.67, 2, 2_867.5),
+    "ETH-USD": (1_919.41, 2, 19_976.0),
+    "SOL-USD": (151.27, 2, 310_000.0),
+    "XRP-USD": (2.1843, 4, 41_000_000.0),
+    "DOGE-USD": (0.17352, 5, 160_000_000.0),
+}
 _HISTORY = 100
 _STEP_VOLATILITY = 1e-5
 _TRADE_CHANCE = 0.12
@@ -37,21 +41,111 @@ _TICKER_CHANCE = 0.15
 _MOST_PRINTS = 15
 _SIZE_BITS = 11
 _LOG_STEPS = 2_000
-_PATIENCE_SECONDS = 30.0
+_SLOWEST_SECONDS = 30.0
 
 
 class SlowConsumerError(Exception):
     """A reader fell so far behind the others that the steps it has not read are gone."""
 
 
-class MarketReader:
-    """One reader's place in the steps of a product, from the moment it was opened."""
+@dataclass(frozen=True)
+class Instrument:
+    """A product, where its market starts, and in what it is counted.
 
-    __slots__ = ("_market", "position")
+    `price` is in ticks of ``10 ** -decimals``, `day_volume` in units of ``10 ** -SIZE_DECIMALS``.
+    """
+
+    product: str
+    price: int
+    decimals: int
+    day_volume: int
+
+    @classmethod
+    def named(cls, product: str) -> Instrument:
+        """Return the instrument of any product: a name always means the same one.
+
+        Examples
+        --------
+        >>> Instrument.named("BTC-USD").price
+        6508367
+        >>> Instrument.named("NEW-USD") == Instrument.named("NEW-USD")
+        True
+        """
+        if product in _WELL_KNOWN:
+            price, decimals, volume = _WELL_KNOWN[product]
+        else:
+            rng = random.Random(product)  # noqa: S311
+            price = 10 ** rng.uniform(-1, 2.5)
+            decimals = max(2, 4 - math.floor(math.log10(price)))
+            volume = 10 ** rng.uniform(6, 7.5) / price
+        return cls(product, round(price * 10**decimals), decimals, round(volume * _UNITS))
+
+
+class MarketTrade(NamedTuple):
+    """One print: `buys` says that the aggressor bought, so that its maker sold."""
+
+    trade_id: int
+    price: int
+    size: int
+    buys: bool
+    time_ns: int
+
+
+@dataclass(slots=True)
+class PriceRange:
+    """What prices did over a span from `start`, in seconds since the Unix epoch."""
+
+    start: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+
+    def add(self, price: int, size: int) -> None:
+        """Take a trade in."""
+        self.high = max(self.high, price)
+        self.low = min(self.low, price)
+        self.close = price
+        self.volume += size
+
+
+class Quote(NamedTuple):
+    """The last price, the top of a book, and the day so far, as of one step."""
+
+    price: int
+    bid: int
+    bid_size: int
+    ask: int
+    ask_size: int
+    day: PriceRange
+
+
+@dataclass(slots=True)
+class Step:
+    """What happened to a product in one step.
+
+    `bids` and `asks` are the levels that changed, best price first, with 0 for one that is gone;
+    `trades` are oldest first; `quote` is set where a ticker is due. `texts` is where a venue keeps
+    what it made of this step, so that many connections share it.
+    """
+
+    number: int
+    time_ns: int
+    bids: list[tuple[int, int]]
+    asks: list[tuple[int, int]]
+    trades: list[MarketTrade]
+    quote: Quote | None
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+class MarketReader:
+    """One reader of the steps of a product, from the moment it was opened."""
 
     def __init__(self, market: ProductMarket) -> None:
         self._market = market
-        self.position = market.steps
+        self._unread: deque[Step] | None = deque()
+        market.readers.append(self)
 
     def next_step(self) -> Step | None:
         """Return the next step, made now if need be; None while a slower reader has to catch up.
@@ -61,11 +155,27 @@ class MarketReader:
         SlowConsumerError
             If the others were held up too long and went on without this reader.
         """
-        return self._market.read(self)
+        if self._unread is None:
+            raise SlowConsumerError
+        if not self._unread and not self._market.share_step():
+            return None
+        return self._unread.popleft()
+
+    @property
+    def backlog(self) -> int:
+        """How many steps were made for others that this reader has still to read."""
+        return len(self._unread or ())
+
+    def add(self, step: Step) -> None:
+        """Keep a step that somebody has made."""
+        if self._unread is not None:
+            self._unread.append(step)
 
     def close(self) -> None:
-        """Hold nobody up any longer."""
-        self._market.forget(self)
+        """Read no more, and hold nobody up any longer."""
+        self._unread = None
+        if self in self._market.readers:
+            self._market.readers.remove(self)
 
 
 class ProductMarket:
@@ -78,6 +188,8 @@ class ProductMarket:
     def __init__(self, instrument: Instrument, seed: int, clock: Callable[[], int]) -> None:
         self.instrument = instrument
         self.steps = 0
+        self.readers: list[MarketReader] = []
+        self._waiting_since: float | None = None  # since when readers are held up
         self._rng = random.Random(f"{seed}:{instrument.product}")  # noqa: S311
         self._clock = clock
         self._fair = float(instrument.price)
@@ -93,59 +205,29 @@ class ProductMarket:
         self.trades: deque[MarketTrade] = deque(maxlen=_HISTORY)
         self._last_id = self._rng.randrange(10_000_000, 1_000_000_000)
         self._make_history()
-        self._log: deque[Step] = deque()
-        self._readers: list[MarketReader] = []
-        self._waiting_since: float | None = None
 
-    # Reading
+    def share_step(self) -> bool:
+        """Make the next step for all readers; not while one of them has too much to read yet.
 
-    def reader(self) -> MarketReader:
-        """Return a reader of everything that happens from now on."""
-        reader = MarketReader(self)
-        self._readers.append(reader)
-        return reader
-
-    def forget(self, reader: MarketReader) -> None:
-        """Drop a reader, and the steps that only it had still to read."""
-        if reader in self._readers:
-            self._readers.remove(reader)
-        self._trim()
-
-    def read(self, reader: MarketReader) -> Step | None:
-        """Give a reader its next step; see :meth:`MarketReader.next_step`."""
-        if reader not in self._readers:
-            raise SlowConsumerError
-        if len(self._readers) == 1 and not self._log:
-            reader.position += 1
-            return self.advance()
-        if reader.position == self.steps:
-            if len(self._log) >= _LOG_STEPS and not self._make_room():
-                return None
-            self._waiting_since = None
-            self._log.append(self.advance())
-        step = self._log[reader.position - self._log[0].number]
-        reader.position += 1
-        self._trim()
-        return step
-
-    def _trim(self) -> None:
-        read_by_all = min((r.position for r in self._readers), default=self.steps)
-        while self._log and self._log[0].number < read_by_all:
-            self._log.popleft()
-
-    def _make_room(self) -> bool:
-        """Give the slowest readers time to catch up; when it is over, go on without them."""
+        It is given time to catch up; when that is over, the others go on without it.
+        """
+        slow = [reader for reader in self.readers if reader.backlog >= _LOG_STEPS]
         now = time.monotonic()
-        if self._waiting_since is None:
-            self._waiting_since = now
-        if now - self._waiting_since < _PATIENCE_SECONDS:
+        self._waiting_since = (self._waiting_since or now) if slow else None
+        if self._waiting_since is not None and now - self._waiting_since < _SLOWEST_SECONDS:
             return False
-        oldest = self._log[0].number
-        self._readers = [reader for reader in self._readers if reader.position > oldest]
-        self._trim()
+        self._waiting_since = None
+        for reader in slow:
+            reader.close()
+        step = self.advance()
+        for reader in self.readers:
+            reader.add(step)
         return True
 
-    # Moving
+    def idle(self, steps: int) -> None:
+        """Let the market move where nobody reads its steps."""
+        for _ in range(0 if self.readers else steps):
+            self.advance()
 
     def advance(self) -> Step:
         """Let the market move by one step."""
@@ -165,17 +247,8 @@ class ProductMarket:
     def quote(self) -> Quote:
         """Return the top of the book and the day so far."""
         bid, ask, day = self.bids.best, self.asks.best, self._day
-        return Quote(
-            price=day.close,
-            bid=bid,
-            bid_size=self.bids.sizes[bid],
-            ask=ask,
-            ask_size=self.asks.sizes[ask],
-            day_volume=day.volume,
-            day_open=day.open,
-            day_low=day.low,
-            day_high=day.high,
-        )
+        sizes = self.bids.sizes[bid], self.asks.sizes[ask]
+        return Quote(day.close, bid, sizes[0], ask, sizes[1], replace(day))
 
     def _price_limits(self) -> tuple[int, int]:
         """Return the highest price that may be bid and the lowest that may be asked."""
@@ -249,8 +322,6 @@ class ProductMarket:
             sizes.append(rounded if self._rng.random() < 0.3 else size)
         return sizes
 
-    # What was there before the first step
-
     def _fill_book(self) -> None:
         for side, limit, away in zip((self.bids, self.asks), self._limits, (-1, 1), strict=True):
             distance = 0
@@ -279,17 +350,12 @@ class ProductMarket:
             # A span without a trade has no candle.
             start -= CANDLE_SECONDS * (rng.randint(2, 5) if rng.random() < 0.1 else 1)
             close = opened
-        self._day = PriceRange(
-            start=self.candles[0].start,
-            open=self.candles[0].open,
-            high=max(candle.high for candle in self.candles),
-            low=min(candle.low for candle in self.candles),
-            close=self.instrument.price,
-            volume=day,
-        )
+        first = self.candles[0]
+        high = max(candle.high for candle in self.candles)
+        low = min(candle.low for candle in self.candles)
+        self._day = PriceRange(first.start, first.open, high, low, self.instrument.price, day)
         bid, ask = self.bids.best, self.asks.best
-        times = sorted(now - int(rng.expovariate(1 / 20e9)) for _ in range(_HISTORY))
-        for moment in times:
+        for moment in sorted(now - int(rng.expovariate(1 / 20e9)) for _ in range(_HISTORY)):
             buys = rng.random() < 0.5
             self._last_id += 1
             price = ask if buys else bid

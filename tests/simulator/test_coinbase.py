@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fluxforge.segments import read_segment
-from fluxforge.sources.coinbase import SOURCE
-from fluxforge.sources.coinbase.exchange import CoinbaseFeed, CoinbaseSession
-from fluxforge.sources.feed import ExchangeOptions
+from fluxforge.simulator.coinbase import CoinbaseSession, CoinbaseVenue
+from fluxforge.simulator.venue import ExchangeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +23,10 @@ DATA_CHANNELS = ("market_trades", "candles", "ticker", "level2", "ticker_batch",
 PRODUCTS = ("BTC-USD", "ETH-USD")
 
 
-def feed(seed: int = 1, tick_ns: int = 1_000_000) -> CoinbaseFeed:
+def feed(seed: int = 1, tick_ns: int = 1_000_000) -> CoinbaseVenue:
     """Open a feed whose clock moves by the same amount each time it is read."""
     clock = itertools.count(START, tick_ns).__next__
-    return CoinbaseFeed(ExchangeOptions(seed=seed, clock=clock))
+    return CoinbaseVenue(ExchangeOptions(seed=seed, clock=clock))
 
 
 def take(session: CoinbaseSession, count: int) -> list[dict[str, Any]]:
@@ -44,8 +43,8 @@ def take_text(session: CoinbaseSession, count: int) -> list[str]:
 
 
 @pytest.fixture
-def everything(subscribe: Callable[..., str]) -> Callable[[CoinbaseFeed], CoinbaseSession]:
-    def open_all(feed: CoinbaseFeed) -> CoinbaseSession:
+def everything(subscribe: Callable[..., str]) -> Callable[[CoinbaseVenue], CoinbaseSession]:
+    def open_all(feed: CoinbaseVenue) -> CoinbaseSession:
         session = feed.open_session()
         session.receive(subscribe("heartbeats"))
         for channel in DATA_CHANNELS:
@@ -76,7 +75,7 @@ class Book:
 
 
 def test_numbers_run_over_all_frames_from_0(
-    everything: Callable[[CoinbaseFeed], CoinbaseSession],
+    everything: Callable[[CoinbaseVenue], CoinbaseSession],
 ) -> None:
     frames = take(everything(feed()), 5_000)
     assert [frame["sequence_num"] for frame in frames] == list(range(5_000))
@@ -102,7 +101,7 @@ def shape(value: Any) -> Any:
 
 
 def test_frames_have_the_shapes_of_the_real_ones(
-    captures: Path, everything: Callable[[CoinbaseFeed], CoinbaseSession]
+    captures: Path, everything: Callable[[CoinbaseVenue], CoinbaseSession]
 ) -> None:
     def shapes(frames: list[dict[str, Any]]) -> dict[Any, set[Any]]:
         found: dict[Any, set[Any]] = {}
@@ -357,7 +356,7 @@ def test_batched_tickers_and_status(subscribe: Callable[..., str]) -> None:
 
 
 def test_the_same_seed_and_clock_give_the_same_bytes(
-    everything: Callable[[CoinbaseFeed], CoinbaseSession],
+    everything: Callable[[CoinbaseVenue], CoinbaseSession],
 ) -> None:
     first = take_text(everything(feed(seed=9)), 3_000)
     assert first == take_text(everything(feed(seed=9)), 3_000)
@@ -417,7 +416,3 @@ def test_recorded_frames_are_matched_with_subscriptions(subscribe: Callable[...,
     assert session.wants(b"not json")
     assert not session.wants(b'{"channel":"heartbeats","events":[]}')
     assert others.wants(b'{"channel":"heartbeats","events":[]}')
-
-
-def test_the_source_opens_this_feed() -> None:
-    assert isinstance(SOURCE.open_feed(ExchangeOptions()), CoinbaseFeed)

@@ -10,42 +10,34 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
-from fluxforge.sources.faults import BINARY_FRAME, NONJSON_FRAME
+from fluxforge.simulator.faults import BINARY_FRAME, NONJSON_FRAME
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
-    from fluxforge.sources.faults import Fault, FaultPlan
-    from fluxforge.sources.feed import FeedSession
+    from fluxforge.simulator.faults import Fault, FaultPlan
+    from fluxforge.simulator.venue import Session
 
 _GATHERED_FRAMES = 16
 _GATHERED_BYTES = 64 * 1024
 _SHORTEST_PAUSE = 0.001
 
 
-class LineDeadError(Exception):
+class ConnectionCutError(Exception):
     """The socket has gone, or a fault has cut it."""
 
 
-class Line:
+class Connection:
     """What goes over one socket, as the exchange sees it.
 
-    Parameters
-    ----------
-    socket, session
-        The connection, and the venue's side of it.
-    faults
-        What is still to go wrong, shared by all lines.
-    numbered
-        Whether extra frames take the connection's next number.
-    gather
-        Whether frames may wait for a few others, to be written together.
+    `numbered` says whether the extra frames of faults take the connection's next number, `gather`
+    whether frames may wait for a few others, to be written together.
     """
 
     def __init__(
         self,
         socket: ServerConnection,
-        session: FeedSession,
+        session: Session,
         faults: FaultPlan,
         *,
         numbered: bool,
@@ -58,7 +50,6 @@ class Line:
         self._numbered = numbered
         self._most_gathered = _GATHERED_FRAMES if gather else 1
         self._gathered: list[str | bytes] = []
-        self._gathered_size = 0
         self._skipped = 0
         self._unpaced = 0
         self._heard = asyncio.Event()
@@ -76,13 +67,13 @@ class Line:
             self._heard.set()
 
     async def subscribed_within(self, seconds: float) -> bool:
-        """Wait for the first subscription, and meanwhile pass on what the venue refuses."""
+        """Wait for the first subscription, and meanwhile pass on what the venue says."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (self.session.subscribed or self._gone):
-                    refusal = self.session.next_frame()
-                    if refusal is not None:
-                        await self._socket.send(refusal)
+                    answer = self.session.next_frame()
+                    if answer is not None:
+                        await self._socket.send(answer)
                         continue
                     self._heard.clear()
                     await self._heard.wait()
@@ -97,20 +88,14 @@ class Line:
                     await self._heard.wait()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not longer than the socket lives.
-
-        Raises
-        ------
-        LineDeadError
-            If the socket closes first.
-        """
+        """Wait, but not longer than the socket lives."""
         await self.flush()
         try:
             async with asyncio.timeout(seconds):
                 await self._socket.wait_closed()
         except TimeoutError:
             return
-        raise LineDeadError
+        raise ConnectionCutError
 
     async def wait_until(self, moment: float) -> None:
         """Keep the pace: wait for a time of the loop's clock, unless a burst is on."""
@@ -130,7 +115,7 @@ class Line:
                 # What was sent still arrives; then the stream ends without a closing handshake.
                 self._socket.transport.close()
                 await self._socket.wait_closed()
-                raise LineDeadError
+                raise ConnectionCutError
             case "silence":
                 await self.pause(fault.amount)
             case "skip":
@@ -141,9 +126,9 @@ class Line:
                 await self._socket.send(NONJSON_FRAME)
             case "binary":
                 await self._socket.send(BINARY_FRAME)
-            case "malformed" | "unknown" | "large":
-                extra = self.session.extra_frame
-                await self._socket.send(extra(fault.kind, fault.amount, numbered=self._numbered))
+            case kind:
+                extra = self.session.extra_frame(kind, fault.amount, numbered=self._numbered)
+                await self._socket.send(extra)
 
     async def send(self, frame: str | bytes) -> None:
         """Send a frame, or keep it for the next :meth:`flush`."""
@@ -153,19 +138,15 @@ class Line:
             self._skipped -= 1
             return
         self._gathered.append(frame)
-        self._gathered_size += len(frame)
-        if len(self._gathered) >= self._most_gathered or self._gathered_size > _GATHERED_BYTES:
+        if len(self._gathered) >= self._most_gathered or len(frame) > _GATHERED_BYTES:
             await self.flush()
 
     async def flush(self) -> None:
-        """Send what was kept back; returns when the client has made room for more.
-
-        Text that is no UTF-8 goes as a binary message.
-        """
+        """Send what was kept back; returns when the client has made room for more."""
         if not self._gathered:
             return
         *others, last = self._gathered
-        self._gathered, self._gathered_size = [], 0
+        self._gathered = []
         protocol = self._socket.protocol
         if others and protocol.state is State.OPEN:
             # One write for many frames: at full speed the system calls would cost the most.
@@ -178,16 +159,14 @@ class Line:
         await asyncio.sleep(0)
 
     async def close(self, code: CloseCode = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bool:
-        """Close after everything that was sent; tell whether the client has answered.
-
-        Its answer proves that all of it has arrived.
-        """
+        """Close after everything that was sent; tell whether the client has confirmed it all."""
         await self.flush()
         await self._socket.close(code, reason)
         return self._socket.close_code in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
 
 
 def _is_text(frame: str | bytes) -> bool:
+    """Tell whether a frame goes as text; what is no UTF-8 goes as a binary message."""
     if isinstance(frame, str) or frame.isascii():
         return True
     try:

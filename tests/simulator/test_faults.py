@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
+from fluxforge.cli import app
 from fluxforge.errors import UsageError
-from fluxforge.sources.faults import Fault, FaultPlan, parse_faults
+from fluxforge.simulator.faults import Fault, FaultPlan, parse_faults
 
 
 def test_every_kind_is_read() -> None:
@@ -36,7 +38,7 @@ def test_every_kind_is_read() -> None:
         ("drop@-1", "write it as drop@FRAME"),
         ("drop@five", "write it as drop@FRAME"),
         ("drop@5:2", "takes no amount: drop@5"),
-        ("silence@5", "needs seconds: silence@5:5"),
+        ("silence@5", "needs a number of seconds: silence@5:5"),
         ("burst@5", "needs a number of frames: burst@5:5"),
         ("burst@5:0", "a whole one above 0"),
         ("skip@5:1.5", "a whole one above 0"),
@@ -55,3 +57,10 @@ def test_a_fault_happens_once_and_twice_if_written_twice() -> None:
     assert [fault.kind for fault in plan.take(3)] == ["drop", "nonjson"]
     assert [fault.kind for fault in plan.take(3)] == ["drop"]
     assert plan.take(3) == []
+
+
+def test_the_command_line_explains_every_kind() -> None:
+    shown = CliRunner().invoke(app, ["exchange", "--help"]).output
+    for kind in ("drop", "skip", "silence", "burst", "malformed", "nonjson", "binary", "unknown"):
+        assert f"{kind}@N" in shown
+    assert "large@N[:MEGABYTES]" in shown

@@ -17,39 +17,36 @@ from websockets.exceptions import ConnectionClosedError
 
 from fluxforge.errors import ExchangeError, UsageError
 from fluxforge.segments import read_segment
-from fluxforge.sources import get_source
-from fluxforge.sources import market as market_module
-from fluxforge.sources.coinbase.exchange import CoinbaseFeed
-from fluxforge.sources.exchange import ExchangeOptions, LocalExchange, local_exchange
-from fluxforge.sources.faults import BINARY_FRAME, NONJSON_FRAME, parse_faults
+from fluxforge.simulator import ExchangeOptions, LocalExchange, local_exchange
+from fluxforge.simulator import market as market_module
+from fluxforge.simulator.coinbase import CoinbaseVenue
+from fluxforge.simulator.faults import BINARY_FRAME, NONJSON_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from tests.sources.conftest import Heard
+    from tests.simulator.conftest import Heard
 
     Client = Callable[..., Awaitable[Heard]]
     Subscribe = Callable[..., str]
 
-SOURCE = get_source("coinbase")
 CHILD = """
 import json, sys
 from pathlib import Path
-from fluxforge.sources import get_source
-from fluxforge.sources.exchange import ExchangeOptions, run_exchange
+from fluxforge.simulator import ExchangeOptions, run_exchange
 
 options = json.loads(sys.argv[1])
 options["replay"] = tuple(Path(path) for path in options.get("replay", ()))
 run_exchange(
-    get_source("coinbase"), ExchangeOptions(**options), lambda url: print(url, flush=True)
+    "coinbase", ExchangeOptions(**options), lambda url: print(url, flush=True)
 )
 """
 
 
 def exchange(**options: Any) -> LocalExchange:
     options.setdefault("rate", 0)
-    return LocalExchange(SOURCE, ExchangeOptions(**options))
+    return LocalExchange("coinbase", ExchangeOptions(**options))
 
 
 def frame(number: int) -> bytes:
@@ -224,7 +221,7 @@ class TestModel:
     async def test_a_client_that_subscribes_to_nothing_is_disconnected(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(CoinbaseFeed, "subscribe_seconds", 0.2)
+        monkeypatch.setattr(CoinbaseVenue, "subscribe_seconds", 0.2)
         async with exchange() as running:
             heard = await client(running.url, [])
         assert (heard.code, heard.frames) == (1008, [])
@@ -244,7 +241,7 @@ class TestModel:
     async def test_a_client_that_does_not_read_is_cut_off_when_it_holds_others_up(
         self, client: Client, subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(market_module, "_PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr(market_module, "_SLOWEST_SECONDS", 0.1)
         monkeypatch.setattr(market_module, "_LOG_STEPS", 50)
         async with (
             exchange() as running,
@@ -279,7 +276,7 @@ class TestFaults:
             source: dict[str, Any] = (
                 {"replay": (path,)} if request.param == "replay" else {"frames": 60}
             )
-            return exchange(faults=parse_faults(faults), **source)
+            return exchange(faults=faults, **source)
 
         return open_exchange
 
@@ -334,7 +331,7 @@ class TestFaults:
     async def test_silence_and_burst(
         self, client: Client, messages: list[str], subscribe: Subscribe
     ) -> None:
-        faults = parse_faults("silence@10:0.3,burst@0:40")
+        faults = "silence@10:0.3,burst@0:40"
         # At this rate a second frame would come after an hour and a half.
         async with exchange(rate=0.0002, faults=faults) as running:
             heard = await client(running.url, messages, frames=40)
@@ -346,7 +343,7 @@ class TestFaults:
         self, write_segment: Callable[..., Path], client: Client, messages: list[str]
     ) -> None:
         path = write_segment("x.ndjson", *[("A", frame(number)) for number in range(40)])
-        faults = parse_faults("burst@0:40")
+        faults = "burst@0:40"
         async with exchange(replay=(path,), rate=0.00001, faults=faults) as running:
             heard = await client(running.url, messages)
         assert numbers(heard) == list(range(40))
@@ -364,13 +361,13 @@ class TestStopping:
             port = taken.getsockname()[1]
             with (
                 pytest.raises(ExchangeError, match=f"port {port}"),
-                local_exchange(SOURCE, port=port),
+                local_exchange("coinbase", port=port),
             ):
                 pass
         assert "local exchange" not in {thread.name for thread in threading.enumerate()}
 
     async def test_it_stops_whatever_its_clients_are_doing(self, subscribe: Subscribe) -> None:
-        async with exchange(faults=parse_faults("silence@5:3600")) as running:
+        async with exchange(faults="silence@5:3600") as running:
             silent = await connect(running.url, close_timeout=0.2)
             await silent.send(subscribe("ticker", "BTC-USD"))
             for _ in range(5):
@@ -393,7 +390,7 @@ class TestStopping:
         self, client: Client, subscribe: Subscribe
     ) -> None:
         before = set(threading.enumerate())
-        with local_exchange(SOURCE, rate=0, seed=4) as running:
+        with local_exchange("coinbase", rate=0, seed=4) as running:
             heard = await client(running.url, [subscribe("ticker", "BTC-USD")], frames=100)
         assert numbers(heard) == list(range(100))
         assert set(threading.enumerate()) == before
@@ -402,7 +399,7 @@ class TestStopping:
 
     async def test_an_error_in_the_block_stops_it_too(self) -> None:
         before = set(threading.enumerate())
-        with pytest.raises(ValueError, match="mine"), local_exchange(SOURCE):
+        with pytest.raises(ValueError, match="mine"), local_exchange("coinbase"):
             raise ValueError("mine")
         assert set(threading.enumerate()) == before
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,17 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recording:
-    """The frames of one recorded connection, which may run over several files.
-
-    Attributes
-    ----------
-    conn
-        The connection's identity in the recording.
-    files
-        The files it occurs in, in order.
-    frames
-        How many frames it has.
-    """
+    """The frames of one recorded connection, which may run over several files, in order."""
 
     conn: str
     files: tuple[Path, ...]
@@ -83,28 +72,3 @@ def _read(path: Path) -> Iterator[Envelope]:
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
         raise ExchangeError(f"cannot replay {path}: {reason}") from exc
-
-
-class RecordingQueue:
-    """Hands each client connection the next recording.
-
-    A recording that was not served to its end goes back to the front of the queue, and the next
-    client gets it again from the start.
-    """
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        self._waiting = deque(recordings)
-        self._left = len(recordings)
-
-    def take(self) -> Recording | None:
-        """Return the next recording, None if there is none to give."""
-        return self._waiting.popleft() if self._waiting else None
-
-    def give_back(self, recording: Recording) -> None:
-        """Take back a recording that was not served to its end."""
-        self._waiting.appendleft(recording)
-
-    def finish(self) -> bool:
-        """Count a recording as served; tell whether it was the last."""
-        self._left -= 1
-        return self._left == 0

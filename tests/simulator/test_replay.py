@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from fluxforge.errors import ExchangeError
-from fluxforge.sources.replay import RecordingQueue, index_recordings
+from fluxforge.simulator.replay import index_recordings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,17 +68,3 @@ def test_a_file_that_vanishes_after_indexing_is_an_error(
     path.unlink()
     with pytest.raises(ExchangeError, match=r"x\.ndjson"):
         list(recording.envelopes())
-
-
-def test_a_recording_that_comes_back_is_next_again(write_segment: Callable[..., Path]) -> None:
-    path = write_segment("x.ndjson", ("A", b'{"n":0}'), ("B", b'{"n":1}'))
-    queue = RecordingQueue(index_recordings([path]))
-    first = queue.take()
-    assert first is not None
-    assert first.conn == "A"
-    queue.give_back(first)
-    assert queue.take() is first
-    assert not queue.finish()
-    assert queue.take() is not None
-    assert queue.take() is None
-    assert queue.finish()

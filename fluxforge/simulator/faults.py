@@ -2,23 +2,11 @@
 
 One fault is written ``KIND@FRAME`` or ``KIND@FRAME:AMOUNT``; several are separated by commas.
 ``FRAME`` counts the frames of a connection from 0, the extra ones of faults not included.
-
-=================  =============================================================================
-``drop@N``         cut the connection before frame N, without a closing handshake
-``skip@N[:K]``     never send frame N, nor those after it, K in all (1): their numbers are missing
-``silence@N:S``    send nothing for S seconds before frame N
-``burst@N:K``      send the K frames from N on at once, whatever the rate
-``malformed@N``    an extra frame before N: JSON that was cut off after a closing brace
-``nonjson@N``      an extra frame before N: two lines of text that are no JSON
-``binary@N``       an extra frame before N: bytes that are no UTF-8, in a binary message
-``unknown@N``      an extra frame before N: well-formed, of a channel that nobody knows
-``large@N[:MB]``   an extra frame before N: a valid book snapshot of MB megabytes (6)
-=================  =============================================================================
+:data:`FAULTS_HELP` lists the kinds.
 
 Each fault happens once: on the first connection that gets to its frame, and not on those that
-follow. Written twice, it happens on two. Extra frames of ``unknown`` and ``large`` take the next
-number of the connection where the exchange runs its own market; in a replay the recorded numbers
-stand, and extra frames have none.
+follow. Write it twice to have it twice. In a replay, extra frames have no sequence number, so that
+the recorded numbers stay whole; from the market model they take the next one.
 """
 
 from __future__ import annotations
@@ -26,47 +14,47 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from fluxforge.errors import UsageError
-
-FaultKind = Literal[
-    "drop",
-    "skip",
-    "silence",
-    "burst",
-    "malformed",
-    "nonjson",
-    "binary",
-    "unknown",
-    "large",
-]
 
 NONJSON_FRAME = "upstream connect error\nor disconnect/reset before headers"
 BINARY_FRAME = b"\x00\xff\xfe\x80 not text"
 
+# What follows the colon ("" for nothing), what it is if left out, and what happens.
+_KINDS: dict[str, tuple[str, float, str]] = {
+    "drop": ("", 0, "cut the connection, without a closing handshake"),
+    "skip": ("frames", 1, "never send frame N (and those after it): their numbers are missing"),
+    "silence": ("seconds", 0, "send nothing for so long"),
+    "burst": ("frames", 0, "send so many frames from N on at once, whatever the rate"),
+    "malformed": ("", 0, "an extra frame: JSON that was cut off after a closing brace"),
+    "nonjson": ("", 0, "an extra frame: two lines of text that are no JSON"),
+    "binary": ("", 0, "an extra frame: bytes that are no UTF-8, in a binary message"),
+    "unknown": ("", 0, "an extra frame: well-formed, of a channel that nobody knows"),
+    "large": ("megabytes", 6, "an extra frame: a valid book snapshot of that size"),
+}
 _FAULT = re.compile(r"([a-z]+)@(\d+)(?::(\d+(?:\.\d+)?))?")
-_DEFAULT_AMOUNTS = {"skip": 1.0, "large": 6.0}
-_AMOUNT_NEEDED = {"silence": "seconds", "burst": "a number of frames"}
-_WHOLE = ("skip", "burst")
+
+
+def _usage(kind: str) -> str:
+    unit, default, _ = _KINDS[kind]
+    unit = unit.upper()
+    return f"{kind}@N" + (f"[:{unit}]" if unit and default else f":{unit}" if unit else "")
+
+
+FAULTS_HELP = "\n\n".join(
+    (
+        "Faults, each before frame N of a connection, separated by commas:",
+        *(f"{_usage(kind)}: {what}" for kind, (_, _, what) in _KINDS.items()),
+    )
+)
+"""The kinds of fault, one paragraph each, for the command line."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault.
+    """One fault: what happens, before which frame of a connection, and how much of it."""
 
-    Attributes
-    ----------
-    kind
-        What happens.
-    frame
-        Before which frame of a connection, counted from 0.
-    amount
-        Frames for ``skip`` and ``burst``, seconds for ``silence``, megabytes for ``large``; 0 for
-        the kinds that have none.
-    """
-
-    kind: FaultKind
+    kind: str
     frame: int
     amount: float = 0.0
 
@@ -88,22 +76,21 @@ class Fault:
         ...
         fluxforge.errors.UsageError: fault 'dorp@5': no such kind, did you mean 'drop'?
         """
-        kinds: tuple[FaultKind, ...] = get_args(FaultKind)
-        kind = next((name for name in kinds if name == text.partition("@")[0]), None)
-        if kind is None:
-            near = difflib.get_close_matches(text.partition("@")[0], kinds, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(kinds)}"
+        kind = text.partition("@")[0]
+        if kind not in _KINDS:
+            near = difflib.get_close_matches(kind, _KINDS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_KINDS)}"
             raise UsageError(f"fault {text!r}: no such kind, {hint}")
         match = _FAULT.fullmatch(text)
         if match is None:
             raise UsageError(f"fault {text!r}: write it as {kind}@FRAME or {kind}@FRAME:AMOUNT")
-        amount = float(match[3]) if match[3] else _DEFAULT_AMOUNTS.get(kind, 0.0)
-        if kind in _AMOUNT_NEEDED and not match[3]:
-            example = f"{kind}@{match[2]}:5"
-            raise UsageError(f"fault {text!r} needs {_AMOUNT_NEEDED[kind]}: {example}")
-        if match[3] and kind not in (*_DEFAULT_AMOUNTS, *_AMOUNT_NEEDED):
+        unit, default, _ = _KINDS[kind]
+        if match[3] and not unit:
             raise UsageError(f"fault {text!r} takes no amount: {kind}@{match[2]}")
-        if kind in _WHOLE and (amount < 1 or amount != int(amount)):
+        if unit and not default and not match[3]:
+            raise UsageError(f"fault {text!r} needs a number of {unit}: {kind}@{match[2]}:5")
+        amount = float(match[3] or default)
+        if unit == "frames" and (amount < 1 or amount != int(amount)):
             raise UsageError(f"fault {text!r}: the number of frames is a whole one above 0")
         return cls(kind, int(match[2]), amount)
 
@@ -132,8 +119,6 @@ class FaultPlan:
 
     def take(self, frame: int) -> list[Fault]:
         """Return what happens before this frame of a connection, and strike it off."""
-        if not self._waiting:
-            return []
         due = list(dict.fromkeys(fault for fault in self._waiting if fault.frame == frame))
         for fault in due:
             self._waiting.remove(fault)

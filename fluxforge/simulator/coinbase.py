@@ -1,0 +1,324 @@
+"""Coinbase Advanced Trade's side of the socket.
+
+It follows the feed as it was measured: one numbering per connection from 0 over all frames,
+snapshots on subscribing and before the acknowledgement, heartbeats every second, no authentication
+for market data, and an error frame outside the envelope for whatever is refused. All numbers are
+strings, without trailing zeros.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fluxforge.simulator.market import SIZE_DECIMALS, Instrument
+from fluxforge.simulator.venue import SECOND, Session, Venue, decimal_text, utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fluxforge.simulator.market import MarketTrade, PriceRange, ProductMarket, Quote, Step
+    from fluxforge.simulator.venue import Topic
+
+_STREAMED = ("market_trades", "level2", "ticker")
+_SECONDS = {"heartbeats": 1, "candles": 5, "ticker_batch": 5, "status": 30}
+_CHANNELS = (*_STREAMED, *_SECONDS)
+_DATA_NAMES = {"level2": "l2_data"}
+_SUBSCRIBED_NAMES = {"l2_data": "level2"}
+_PRODUCT = re.compile(r"[A-Z0-9]+(?:-[A-Z0-9]+)+")
+_OWN_USDC_BOOKS = ("USDT-USDC", "EURC-USDC")
+_CHANNEL_IN_FRAME = re.compile(rb'\{"channel":"([^"]+)"')
+_PRODUCT_IN_FRAME = re.compile(rb'"product_id":"([^"]+)"')
+_UPTIME_SECONDS = 40_000
+
+
+class CoinbaseSession(Session):
+    """The venue's side of one connection; its outbox holds pairs of a frame's name and event."""
+
+    streamed: ClassVar[tuple[str, ...]] = _STREAMED
+
+    def __init__(self, venue: Venue) -> None:
+        super().__init__(venue)
+        self._sequence = 0
+
+    def receive(self, message: str | bytes) -> None:
+        """Take a request, and queue snapshots and acknowledgement, or a refusal."""
+        refusal = self._carry_out(message)
+        if refusal:
+            self.outbox.append(("", json.dumps({"type": "error", "message": refusal})))
+            return
+        listed = {name: self._subscribed_to(name) for name, _ in self.topics}
+        acknowledgement = json.dumps({"subscriptions": listed}, separators=(",", ":"))
+        self.outbox.append(("subscriptions", acknowledgement))
+
+    def _carry_out(self, message: str | bytes) -> str:
+        """Do what a message asks for; return the venue's words where it is refused."""
+        try:
+            request = json.loads(message)
+        except (ValueError, RecursionError):
+            return "failure to parse message"
+        kind = request.get("type") if isinstance(request, dict) else None
+        if kind not in ("subscribe", "unsubscribe"):
+            return "unknown message type"
+        channel = request.get("channel")
+        if channel not in _CHANNELS:
+            # The venue gives this answer to names it does not know, too.
+            return "authentication failure"
+        products = _products(request, channel)
+        if products is None:
+            return "failure to subscribe"
+        if kind == "subscribe":
+            self._subscribe(channel, products)
+        else:
+            for product in products or self._subscribed_to(channel):
+                self.close_topic(channel, product)
+        return ""
+
+    def _subscribed_to(self, channel: str) -> list[str]:
+        return [product for name, product in self.topics if name == channel]
+
+    def _subscribe(self, channel: str, products: list[str]) -> None:
+        for product in products:
+            self.open_topic(channel, product, _SECONDS.get(channel, 0))
+            if channel not in ("heartbeats", "status"):
+                self._send(channel, _snapshot(channel, self.market(product), self.clock()))
+        if channel == "status":
+            self._send(channel, _status(self._subscribed_to(channel), "snapshot"))
+
+    def _send(self, channel: str, event: str) -> None:
+        self.outbox.append((_DATA_NAMES.get(channel, channel), event))
+
+    def on_step(self, topic: Topic, step: Step) -> None:
+        """Queue the update of a step, if it has one for this channel."""
+        channel = topic.channel
+        text = step.texts.get(channel)
+        if text is None:
+            text = step.texts[channel] = _update(channel, self.market(topic.product), step)
+        if text:
+            self._send(channel, text)
+
+    def on_time(self, topic: Topic, due: int) -> None:
+        """Queue a heartbeat, the running candle, a batched ticker or the state of all products."""
+        channel, product = topic.channel, topic.product
+        match channel:
+            case "heartbeats":
+                counter = _UPTIME_SECONDS + (due - self.venue.started_ns) // SECOND
+                event = _heartbeat(due, counter)
+            case "status":
+                products = self._subscribed_to(channel)
+                if product != products[0]:
+                    return
+                event = _status(products, "update")
+            case "candles":
+                market = self.idle_market(product)
+                event = _candles(market.instrument, "update", [market.candles[-1]])
+            case _:
+                market = self.idle_market(product)
+                event = _ticker(market.instrument, "update", market.quote(), top_of_book=False)
+        if channel == "status" or event != topic.state:
+            topic.state = event
+            self._send(channel, event)
+
+    def seal(self, item: Any, *, numbered: bool = True) -> str:
+        """Put an event into the venue's envelope; a refusal has none."""
+        channel, event = item
+        if not channel:
+            return str(event)
+        number = ""
+        if numbered:
+            number = f'"sequence_num":{self._sequence},'
+            self._sequence += 1
+        moment = _trimmed(utc_text(self.clock()))
+        return f'{{"channel":"{channel}","timestamp":"{moment}",{number}"events":[{event}]}}'
+
+    def wants(self, frame: bytes) -> bool:
+        """Tell whether a recorded frame is one that the client subscribed to."""
+        found = _CHANNEL_IN_FRAME.match(frame)
+        name = found[1].decode() if found else "subscriptions"
+        if name == "subscriptions":
+            return True
+        products = self._subscribed_to(_SUBSCRIBED_NAMES.get(name, name))
+        named = {product.decode() for product in _PRODUCT_IN_FRAME.findall(frame)}
+        return bool(products) and (not named or not named.isdisjoint(products))
+
+    def odd_item(self, kind: str, amount: float) -> Any:
+        """Return a frame's name and event for a fault."""
+        if kind == "unknown":
+            return "weather", '{"type":"update","outlook":"changeable"}'
+        now = self.clock()
+        row = len('{"side":"bid","event_time":"","price_level":"20000000.0","new_quantity":"1.5"},')
+        half = int(amount * 1_000_000 / (row + len(_event_time(now))) / 2) + 1
+        bids = ((2_000_000_000 - rank, 150_000_000) for rank in range(half))
+        asks = ((2_000_000_001 + rank, 150_000_000) for rank in range(half))
+        return "l2_data", _levels(Instrument("LARGE-USD", 1, 2, 1), "snapshot", now, bids, asks)
+
+
+class CoinbaseVenue(Venue):
+    """One running local Coinbase."""
+
+    def open_session(self) -> CoinbaseSession:
+        """Return the venue's side of a new connection."""
+        return CoinbaseSession(self)
+
+
+VENUE = CoinbaseVenue
+
+
+def _products(request: dict[str, Any], channel: str) -> list[str] | None:
+    """Return the products of a request, None if they are not what they should be."""
+    if channel == "heartbeats":
+        return ["heartbeats"]
+    names = request.get("product_ids", [])
+    if not isinstance(names, list) or (request["type"] == "subscribe" and not names):
+        return None
+    if not all(isinstance(name, str) and _PRODUCT.fullmatch(name) for name in names):
+        return None
+    # The books against USDC are those against USD.
+    return list(
+        dict.fromkeys(
+            name.removesuffix("C")
+            if name.endswith("-USDC") and name not in _OWN_USDC_BOOKS
+            else name
+            for name in names
+        )
+    )
+
+
+def _snapshot(channel: str, market: ProductMarket, now: int) -> str:
+    """Write what a new subscriber to a product is told first."""
+    item = market.instrument
+    match channel:
+        case "level2":
+            return _levels(item, "snapshot", now, market.bids.levels(), market.asks.levels())
+        case "market_trades":
+            return _trades(item, "snapshot", market.trades)
+        case "candles":
+            return _candles(item, "snapshot", market.candles)
+        case _:
+            return _ticker(item, "snapshot", market.quote(), top_of_book=channel == "ticker")
+
+
+def _update(channel: str, market: ProductMarket, step: Step) -> str:
+    """Write what a step means for a channel; empty where it means nothing."""
+    item = market.instrument
+    match channel:
+        case "level2" if step.bids or step.asks:
+            return _levels(item, "update", step.time_ns, step.bids, step.asks)
+        case "market_trades" if step.trades:
+            return _trades(item, "update", step.trades)
+        case "ticker" if step.quote:
+            return _ticker(item, "update", step.quote)
+        case _:
+            return ""
+
+
+def _number(value: int, decimals: int) -> str:
+    return decimal_text(value, decimals, trim=True)
+
+
+def _size(units: int) -> str:
+    return decimal_text(units, SIZE_DECIMALS, trim=True)
+
+
+def _trimmed(moment: str) -> str:
+    return moment.rstrip("0").rstrip(".") + "Z"
+
+
+def _event_time(time_ns: int) -> str:
+    return _trimmed(utc_text(time_ns, 6))
+
+
+def _heartbeat(time_ns: int, counter: int) -> str:
+    """Write a heartbeat; its time has the form that Go gives it."""
+    now = _trimmed(utc_text(time_ns)).replace("T", " ").removesuffix("Z")
+    uptime = f"m=+{counter}.{time_ns % SECOND:09d}"
+    return f'{{"current_time":"{now} +0000 UTC {uptime}","heartbeat_counter":{counter}}}'
+
+
+def _levels(
+    item: Instrument,
+    kind: str,
+    moment: int,
+    bids: Iterable[tuple[int, int]],
+    asks: Iterable[tuple[int, int]],
+) -> str:
+    """Write a book or its changes: all bids from the best down, then all offers."""
+    head = f'","event_time":"{_event_time(moment)}","price_level":"'
+    rows = [
+        f'{{"side":"{side}{head}{_number(price, item.decimals)}","new_quantity":"{_size(units)}"}}'
+        for side, levels in (("bid", bids), ("offer", asks))
+        for price, units in levels
+    ]
+    return f'{{"type":"{kind}","product_id":"{item.product}","updates":[{",".join(rows)}]}}'
+
+
+def _trades(item: Instrument, kind: str, prints: Sequence[MarketTrade]) -> str:
+    """Write trades, newest first; the side is the maker's."""
+    rows = (
+        f'{{"product_id":"{item.product}","trade_id":"{trade.trade_id}",'
+        f'"price":"{_number(trade.price, item.decimals)}","size":"{_size(trade.size)}",'
+        f'"time":"{_event_time(trade.time_ns)}","side":"{"SELL" if trade.buys else "BUY"}"}}'
+        for trade in reversed(prints)
+    )
+    return f'{{"type":"{kind}","trades":[{",".join(rows)}]}}'
+
+
+def _ticker(item: Instrument, kind: str, quote: Quote, *, top_of_book: bool = True) -> str:
+    """Write a ticker; batched ones come without the top of the book."""
+    decimals, day = item.decimals, quote.day
+    change = f"{(quote.price - day.open) / day.open * 100:.14f}".rstrip("0").rstrip(".")
+    values = {
+        "type": "ticker",
+        "product_id": item.product,
+        "price": _number(quote.price, decimals),
+        "volume_24_h": _size(day.volume),
+        "low_24_h": _number(day.low, decimals),
+        "high_24_h": _number(day.high, decimals),
+        "low_52_w": _number(min(day.low, item.price * 7 // 10), decimals),
+        "high_52_w": _number(max(day.high, item.price * 19 // 10), decimals),
+        "price_percent_chg_24_h": change,
+    }
+    if top_of_book:
+        values["best_bid"] = _number(quote.bid, decimals)
+        values["best_ask"] = _number(quote.ask, decimals)
+        values["best_bid_quantity"] = _size(quote.bid_size)
+        values["best_ask_quantity"] = _size(quote.ask_size)
+    return f'{{"type":"{kind}","tickers":[{_object(values)}]}}'
+
+
+def _candles(item: Instrument, kind: str, spans: Iterable[PriceRange]) -> str:
+    """Write candles, oldest first."""
+    rows = (
+        f'{{"start":"{span.start}","high":"{_number(span.high, item.decimals)}",'
+        f'"low":"{_number(span.low, item.decimals)}","open":"{_number(span.open, item.decimals)}",'
+        f'"close":"{_number(span.close, item.decimals)}","volume":"{_size(span.volume)}",'
+        f'"product_id":"{item.product}"}}'
+        for span in spans
+    )
+    return f'{{"type":"{kind}","candles":[{",".join(rows)}]}}'
+
+
+def _status(products: Sequence[str], kind: str) -> str:
+    """Write the state of some products."""
+    rows = []
+    for item in map(Instrument.named, products):
+        base, quote = item.product.split("-", 1)
+        values = {
+            "product_type": "SPOT",
+            "id": item.product,
+            "base_currency": base,
+            "quote_currency": quote,
+            "base_increment": _size(1),
+            "quote_increment": _number(1, item.decimals),
+            "display_name": f"{base}/{quote}",
+            "status": "online",
+            "status_message": "",
+            "min_market_funds": "1",
+        }
+        rows.append(_object(values))
+    return f'{{"type":"{kind}","products":[{",".join(rows)}]}}'
+
+
+def _object(values: dict[str, str]) -> str:
+    return json.dumps(values, separators=(",", ":"))

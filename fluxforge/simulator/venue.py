@@ -1,0 +1,328 @@
+"""What a venue's server side is made of: options, one object an exchange, one a connection.
+
+A venue is a module beside this one, named after its source, whose ``VENUE`` is a class derived from
+:class:`Venue`. It says what a client's messages mean, and what the market looks like in its words;
+which steps a connection has still to read and what is due when is kept here.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from time import gmtime, strftime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fluxforge.errors import UnknownSourceError, UsageError
+from fluxforge.simulator.faults import parse_faults
+from fluxforge.simulator.market import Market, MarketReader, ProductMarket
+from fluxforge.sources import get_source, source_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fluxforge.simulator.market import Step
+
+SECOND = 1_000_000_000
+
+_MODEL_RATE = 100.0
+_RECORDED_PACE = 1.0
+_IDLE_STEPS = 25
+_NEVER = 1 << 63
+
+
+@dataclass(frozen=True)
+class ExchangeOptions:
+    """How a local exchange runs.
+
+    Attributes
+    ----------
+    host, port
+        Where it listens; port 0 takes a free one.
+    replay
+        Segments to replay, ``.ndjson`` or ``.ndjson.zst``; none for the market model.
+    once
+        Stop when the last recording was served to its end; of the model, when one client has gone.
+    rate
+        Frames a second of each connection of the model (100), or in a replay a multiple of the
+        recorded pace (1). 0 is as fast as the client reads.
+    seed
+        What the model's market does: the same for the same seed, but for the times.
+    faults
+        What goes wrong, as ``"drop@500, silence@900:20"``; see :mod:`fluxforge.simulator.faults`.
+    filter
+        In a replay, send only what the client subscribed to. It is given a second after its last
+        message to say all of it. The recorded sequence numbers stay, holes and all.
+    frames
+        Of the model, close each connection after that many frames.
+    clock
+        Nanoseconds since the Unix epoch.
+
+    Raises
+    ------
+    UsageError
+        If options are out of range or exclude one another.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    replay: tuple[Path, ...] = ()
+    once: bool = False
+    rate: float | None = None
+    seed: int = 1
+    faults: str = ""
+    filter: bool = False
+    frames: int | None = None
+    clock: Callable[[], int] = time.time_ns
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise UsageError(f"port {self.port} is not between 0 and 65535")
+        if self.rate is not None and not 0 <= self.rate < float("inf"):
+            raise UsageError(f"rate {self.rate} is not a number from 0 up")
+        if self.filter and not self.replay:
+            raise UsageError("filter needs a replay: the market model always sends what was asked")
+        if self.frames is not None and (self.replay or self.frames < 1):
+            raise UsageError("frames is for the market model, and at least 1")
+        parse_faults(self.faults)
+
+    @property
+    def pace(self) -> float:
+        """The rate, with its default filled in."""
+        if self.rate is not None:
+            return float(self.rate)
+        return _RECORDED_PACE if self.replay else _MODEL_RATE
+
+
+@dataclass(eq=False, slots=True)
+class Topic:
+    """What a connection is subscribed to: one channel of one product.
+
+    `since` is the first step that it sends; `due` and `period` are set where it is sent at regular
+    times. `state` is the venue's.
+    """
+
+    channel: str
+    product: str
+    since: int = _NEVER
+    due: int = _NEVER
+    period: int = 0
+    state: Any = None
+
+
+@dataclass(eq=False, slots=True)
+class _Stream:
+    """What a connection reads of one product, and the topics that the steps are for."""
+
+    reader: MarketReader
+    topics: list[Topic] = field(default_factory=list)
+
+
+class Session(ABC):
+    """The venue's side of one connection: what the client says, and the frames that it gets.
+
+    What is to be sent is put into `outbox`, in whatever form :meth:`seal` makes a frame of.
+    """
+
+    streamed: ClassVar[tuple[str, ...]]
+    """The channels that are sent step by step, in the order in which a step makes frames."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.venue = venue
+        self.clock = venue.market.clock
+        self.topics: dict[tuple[str, str], Topic] = {}
+        self.outbox: deque[Any] = deque()
+        self._streams: dict[str, _Stream] = {}
+        self._flowing: list[_Stream] = []
+        self._turn = 0
+        self._due = _NEVER
+
+    @abstractmethod
+    def receive(self, message: str | bytes) -> None:
+        """Take a client's message; what it causes comes out of :meth:`next_frame`."""
+
+    @abstractmethod
+    def on_step(self, topic: Topic, step: Step) -> None:
+        """Put what a step means for a topic into the outbox."""
+
+    @abstractmethod
+    def on_time(self, topic: Topic, due: int) -> None:
+        """Put what a topic sends at regular times into the outbox."""
+
+    @abstractmethod
+    def seal(self, item: Any, *, numbered: bool = True) -> str:
+        """Make a frame; `numbered` where it takes the connection's next number, if any."""
+
+    @abstractmethod
+    def wants(self, frame: bytes) -> bool:
+        """Tell whether a recorded frame is one that the client subscribed to."""
+
+    @abstractmethod
+    def odd_item(self, kind: str, amount: float) -> Any:
+        """Return what no market caused: of a channel that nobody knows, or a large snapshot."""
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the client is subscribed to anything."""
+        return bool(self.topics)
+
+    def market(self, product: str) -> ProductMarket:
+        """Return the market of a product."""
+        return self.venue.market.product(product)
+
+    def open_topic(self, channel: str, product: str, seconds: float = 0) -> Topic:
+        """Subscribe: to every step from now on, or to what is sent every so many seconds."""
+        topic = self.topics.setdefault((channel, product), Topic(channel, product))
+        if channel in self.streamed:
+            topic.since = self.market(product).steps
+            if product not in self._streams:
+                self._streams[product] = _Stream(MarketReader(self.market(product)))
+            topics = self._streams[product].topics
+            if topic not in topics:
+                topics.append(topic)
+                topics.sort(key=lambda one: self.streamed.index(one.channel))
+        if seconds:
+            topic.period = int(seconds * SECOND)
+            topic.due = self.clock() + topic.period
+        self._topics_changed()
+        return topic
+
+    def close_topic(self, channel: str, product: str) -> None:
+        """Unsubscribe; from what was not subscribed to, too."""
+        topic = self.topics.pop((channel, product), None)
+        stream = self._streams.get(product)
+        if stream is not None and topic in stream.topics:
+            stream.topics.remove(topic)
+            if not stream.topics:
+                stream.reader.close()
+                del self._streams[product]
+        self._topics_changed()
+
+    def _topics_changed(self) -> None:
+        self._due = min((topic.due for topic in self.topics.values()), default=_NEVER)
+        self._flowing = list(self._streams.values())
+
+    def close(self) -> None:
+        """Let the market forget this connection."""
+        for stream in self._flowing:
+            stream.reader.close()
+
+    def next_frame(self) -> str | None:
+        """Return the next frame of this connection, None if there is nothing to say just now.
+
+        Raises
+        ------
+        SlowConsumerError
+            If the market went on without this connection.
+        """
+        if self.clock() >= self._due:
+            self._run_timer()
+        while not self.outbox:
+            if not self._read_step():
+                return None
+        return self.seal(self.outbox.popleft())
+
+    def _read_step(self) -> bool:
+        """Read a step of the next product that has one."""
+        streams = self._flowing
+        for _ in range(len(streams)):
+            self._turn = (self._turn + 1) % len(streams)
+            step = streams[self._turn].reader.next_step()
+            if step is not None:
+                for topic in streams[self._turn].topics:
+                    if topic.since <= step.number:
+                        self.on_step(topic, step)
+                return True
+        return False
+
+    def _run_timer(self) -> None:
+        topic = min(self.topics.values(), key=lambda one: one.due)
+        due, topic.due = topic.due, topic.due + topic.period
+        self._due = min(one.due for one in self.topics.values())
+        self.on_time(topic, due)
+
+    def idle_market(self, product: str) -> ProductMarket:
+        """Return a product's market, moved on a little where nobody reads its steps."""
+        market = self.market(product)
+        market.idle(_IDLE_STEPS)
+        return market
+
+    def extra_frame(self, kind: str, amount: float, *, numbered: bool) -> str:
+        """Make a frame for a fault; see :mod:`fluxforge.simulator.faults`."""
+        if kind == "malformed":
+            text = self.seal(self.odd_item("unknown", amount), numbered=False)
+            return text[: text.rindex("}", 0, -1) + 1]
+        return self.seal(self.odd_item(kind, amount), numbered=numbered)
+
+
+class Venue(ABC):
+    """The server side of a venue, for one running exchange: what all its connections share."""
+
+    subscribe_seconds: ClassVar[float] = 5.0
+    """How long a client may wait with its first subscription."""
+
+    def __init__(self, options: ExchangeOptions) -> None:
+        self.market = Market(options.seed, options.clock)
+        self.started_ns = options.clock()
+
+    @abstractmethod
+    def open_session(self) -> Session:
+        """Return the venue's side of a new connection."""
+
+
+@lru_cache(maxsize=1 << 16)
+def decimal_text(value: int, decimals: int, *, trim: bool = False) -> str:
+    """Write a whole count of ticks or units as a decimal.
+
+    Examples
+    --------
+    >>> decimal_text(192000, 2), decimal_text(192000, 2, trim=True), decimal_text(583, 8)
+    ('1920.00', '1920', '0.00000583')
+    """
+    digits = str(value).rjust(decimals + 1, "0")
+    text = f"{digits[:-decimals]}.{digits[-decimals:]}"
+    return text.rstrip("0").rstrip(".") if trim else text
+
+
+@lru_cache(maxsize=4)
+def _second_text(seconds: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
+
+
+def utc_text(time_ns: int, digits: int = 9) -> str:
+    """Write a time in UTC, to so many digits of a second.
+
+    Examples
+    --------
+    >>> utc_text(1786309549253283580), utc_text(1786309549253283580, 6)
+    ('2026-08-09T21:05:49.253283580', '2026-08-09T21:05:49.253283')
+    """
+    seconds, part = divmod(time_ns, SECOND)
+    return f"{_second_text(seconds)}.{f'{part:09d}'[:digits]}"
+
+
+def find_venue(source: str) -> type[Venue]:
+    """Return the server side of a source; a source may be without one.
+
+    Raises
+    ------
+    UnknownSourceError
+        If there is no such source, or it has no server side; the message says which have.
+    """
+    get_source(source)
+    venues = {
+        name: import_module(f"{__package__}.{name}").VENUE
+        for name in source_names()
+        if find_spec(f"{__package__}.{name}")
+    }
+    if source not in venues:
+        raise UnknownSourceError(
+            f"the local exchange does not speak for {source!r}; it does for: {', '.join(venues)}"
+        )
+    venue: type[Venue] = venues[source]
+    return venue
