@@ -13,6 +13,7 @@ command line returns: 1 when the work went wrong, 2 when the request or the conf
     │   ├── UnknownSourceError     no such exchange
     │   ├── UnknownTableError      no such table or column
     │   ├── QueryError             SQL that DuckDB refuses
+    │   ├── NoBookError            no order book is known at that moment
     │   └── MissingExtraError      an optional package is not installed
     ├── StorageError               the disk or the object store
     │   ├── FileMissingError
@@ -61,6 +62,10 @@ class UnknownTableError(UsageError):
 
 class QueryError(UsageError):
     """A SQL statement that DuckDB refuses."""
+
+
+class NoBookError(UsageError):
+    """No order book is known at that moment: no snapshot came before it, or frames are missing."""
 
 
 class MissingExtraError(UsageError):

@@ -1,0 +1,129 @@
+"""The best levels of an order book after every frame, from level changes.
+
+One side of a book is a row of prices, best first, and what is left at each. Frames are applied
+in blocks: within a block, only the best levels that stay as they are and the levels that change
+in front of them can ever be shown, so that a small matrix (frames by candidate prices) holds all
+that is needed. A million changes take well under a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
+
+_BLOCK = 256
+"""Frames in a block: longer ones make wider matrices, shorter ones more calls."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One side of a book over time.
+
+    Attributes
+    ----------
+    prices, sizes
+        One row per frame, one column per level, best first; NaN where the book has no such
+        level. Sizes are in the base currency.
+    """
+
+    prices: Floats
+    sizes: Floats
+
+
+def ladder(
+    frames: Integers, prices: Floats, sizes: Floats, *, count: int, depth: int, bids: bool
+) -> Ladder:
+    """Return the best `depth` levels of one side after each of `count` frames.
+
+    Parameters
+    ----------
+    frames
+        The frame that each change belongs to, ascending from 0; frame 0 is the whole book.
+    prices, sizes
+        What each change says: the size now at that price, 0 where the level is gone. Of several
+        changes of one price in one frame the last one holds.
+    bids
+        Whether the highest price is the best.
+    """
+    sign = -1.0 if bids else 1.0
+    keys, codes = np.unique(sign * prices, return_inverse=True)
+    shown = Ladder(np.full((count, depth), np.nan), np.full((count, depth), np.nan))
+    state = np.zeros(len(keys))
+    edges = np.searchsorted(frames, [0, *range(1, count, _BLOCK), count])
+    for (low, high), first in zip(pairwise(edges), (0, *range(1, count, _BLOCK)), strict=True):
+        if first == 0:
+            state[codes[:high]] = sizes[:high]
+            best = np.flatnonzero(state)[:depth]
+            shown.prices[0, : len(best)] = sign * keys[best]
+            shown.sizes[0, : len(best)] = state[best]
+            continue
+        rows = min(_BLOCK, count - first)
+        columns = _candidates(state, codes[low:high], depth)
+        block = _fill(state[columns], columns, rows, frames[low:high] - first, codes[low:high],
+                      sizes[low:high])  # fmt: skip
+        rank = np.cumsum(block > 0, axis=1)
+        row, column = np.nonzero((block > 0) & (rank <= depth))
+        level = rank[row, column] - 1
+        shown.prices[first + row, level] = sign * keys[columns[column]]
+        shown.sizes[first + row, level] = block[row, column]
+        state[codes[low:high]] = sizes[low:high]
+    return shown
+
+
+def _candidates(state: Floats, changed: Integers, depth: int) -> Integers:
+    """Return the levels that can be among the best during a block, best first."""
+    touched = np.unique(changed)
+    head = np.flatnonzero(state)[: depth + len(touched)]
+    quiet = np.setdiff1d(head, touched, assume_unique=True)[:depth]
+    if len(quiet) == depth:  # these stay, so that nothing behind the last of them is ever shown
+        touched = touched[touched < quiet[-1]]
+    return np.union1d(quiet, touched)
+
+
+def _fill(
+    start: Floats, columns: Integers, rows: int, frames: Integers, codes: Integers, sizes: Floats
+) -> Floats:
+    """Return the size at each candidate level after each frame of a block."""
+    block = np.full((rows + 1, len(columns)), np.nan)
+    block[0] = start
+    place = np.searchsorted(columns, codes)
+    known = place < len(columns)
+    known[known] = columns[place[known]] == codes[known]
+    block[frames[known] + 1, place[known]] = sizes[known]  # of equal places the last one stays
+    since = np.where(np.isnan(block), 0, np.arange(rows + 1)[:, None])
+    np.maximum.accumulate(since, axis=0, out=since)
+    filled: Floats = np.take_along_axis(block, since, axis=0)[1:]
+    return filled
+
+
+def cut_to_depth(
+    frames: Integers, bids: Flags, prices: Floats, sizes: Floats, *, depth: int
+) -> Integers:
+    """Return for each change the frame in which it falls out of a book of limited depth.
+
+    Some venues send no removal for a level that drops below the subscribed depth. The result has
+    the number of the frame after which the level that a change set is to be forgotten, or -1.
+    """
+    dropped = np.full(len(frames), -1, dtype=np.int64)
+    books: tuple[dict[float, int], dict[float, int]] = ({}, {})  # price: the change that set it
+    for low, high in pairwise(np.flatnonzero(np.diff(frames, prepend=-1, append=-1)).tolist()):
+        for change in range(low, high):
+            book, price = books[bool(bids[change])], float(prices[change])
+            if sizes[change] > 0:
+                book[price] = change
+            else:
+                book.pop(price, None)
+        for is_bid, book in enumerate(books):
+            for price in sorted(book, reverse=bool(is_bid))[depth:]:
+                dropped[book.pop(price)] = frames[low]
+    return dropped
