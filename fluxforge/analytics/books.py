@@ -8,7 +8,7 @@ a reconnect) and the next snapshot belongs to no book.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -293,9 +293,8 @@ def book_snapshots(found: list[Epoch], every: str, depth: int) -> pl.DataFrame:
         for level in range(1, depth + 1)
         for what in ("price", "size")
     ]
-    empty = pl.DataFrame(
-        schema={"ts": _TIME, "complete": pl.Boolean} | dict.fromkeys(columns, pl.Float64)
-    )
+    schema: dict[str, Any] = {"ts": _TIME, "complete": pl.Boolean}
+    empty = pl.DataFrame(schema=schema | dict.fromkeys(columns, pl.Float64))
     if not found:
         return empty
     first = min(epoch.times["ts"][0] for epoch in found)
