@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from fluxforge.analytics.levels import Floats
 
-_ORDER = ("ts_recv", "seq", "position")
 _SHOWN = "%Y-%m-%d %H:%M:%S.%f"
 _TIME = pl.Datetime("us", "UTC")
 
@@ -162,7 +161,9 @@ class Epoch:
         return self.changes.filter(pl.col("side") == ("bid" if bids else "ask"))
 
 
-def epochs(rows: pl.DataFrame, runs: pl.DataFrame, *, cut: bool = False) -> list[Epoch]:
+def epochs(
+    rows: pl.DataFrame, runs: pl.DataFrame, *, cut: bool = False, by_number: bool = False
+) -> list[Epoch]:
     """Divide the level changes of one symbol into books without a gap, oldest first.
 
     Parameters
@@ -173,8 +174,12 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, *, cut: bool = False) -> list
         ``conn, start, end``: in which times of capture nothing of this book is missing.
     cut
         Whether the venue sends no removal for a level that falls below the subscribed depth.
+    by_number
+        Whether a snapshot takes its place among the changes by its number: it came by another
+        way than they did, and may be older than changes that were received before it.
     """
-    rows = rows.drop_nulls(["side", "price", "size"]).sort("conn", *_ORDER, maintain_order=True)
+    order = ("seq", "is_snapshot", "position") if by_number else ("ts_recv", "seq", "position")
+    rows = rows.drop_nulls(["side", "price", "size"]).sort("conn", *order, maintain_order=True)
     rows = rows.with_columns(frame=pl.struct("conn", "ts_recv", "seq").rle_id().cast(pl.Int64))
     frames = (
         rows.group_by("frame", maintain_order=True)

@@ -112,3 +112,19 @@ def test_frames_of_one_price_hold_by_their_last_position() -> None:
     ]
     book = book_at(epochs(rows_of(twice), RUNS), "x", "A", moment(1), None)
     assert book.bids.rows() == [(98.0, 2.0)]
+
+
+def test_a_snapshot_from_elsewhere_takes_its_place_by_its_number() -> None:
+    # Changes 5, 6 and 7 came first; the snapshot is of 6, so that only 7 changes it.
+    frames: list[Frame] = [
+        (1, "one", False, [("bid", 99.0, 50.0)]),
+        (2, "one", False, [("bid", 98.0, 60.0)]),
+        (3, "one", False, [("bid", 99.0, 70.0)]),
+        (4, "one", True, WHOLE),
+        (5, "one", False, [("ask", 101.0, 0.0)]),
+    ]
+    numbers = {0: 5, 1: 6, 2: 7, 3: 6, 4: 8}
+    rows = rows_of(frames).with_columns(pl.col("seq").replace_strict(numbers))
+    book = book_at(epochs(rows, RUNS, by_number=True), "x", "A", None, None)
+    assert book.bids.rows() == [(99.0, 70.0), (98.0, 2.0)]
+    assert book.asks.rows() == [(102.0, 4.0)]
