@@ -447,15 +447,13 @@ def config_show(
     settings: Settings = None, config: Overlays = None, config_dir: ConfigDir = None
 ) -> None:
     """Print the whole configuration as it is in force, secrets masked."""
-    from omegaconf import OmegaConf
-
     from fluxforge.config import load_config
 
     request = Request.read(settings, config, config_dir, most_words=0)
     shown = load_config(
         *request.overlays, config_dir=request.config_dir, overrides=request.settings
     )
-    _say(OmegaConf.to_yaml(shown), newline=False)
+    _say(shown.to_yaml(), newline=False)
 
 
 @config_app.command("migrate")

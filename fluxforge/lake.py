@@ -7,7 +7,7 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
 
-from fluxforge.config import Role, load_config, storage_config
+from fluxforge.config import FluxForgeConfig, Role, load_config, storage_config
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
 from fluxforge.storage.factory import create_layout, create_storage_backend
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     import duckdb
     import polars as pl
-    from omegaconf import DictConfig
 
     from fluxforge.etl.job import ETLJob
     from fluxforge.etl.optimize import OptimizeReport
@@ -71,11 +70,9 @@ class Lake:
         *overlays: str | Path,
         config_dir: str | Path | None = None,
         overrides: Iterable[str] = (),
-        config: DictConfig | None = None,
+        config: FluxForgeConfig | None = None,
     ) -> None:
-        if config is None:
-            config = load_config(*overlays, config_dir=config_dir, overrides=overrides)
-        self.config = config
+        self.config = config or load_config(*overlays, config_dir=config_dir, overrides=overrides)
 
     # What is where
 
@@ -110,7 +107,7 @@ class Lake:
     @property
     def sources(self) -> list[str]:
         """The names of the configured sources."""
-        return sorted(str(name) for name in self.config.ingestion.sources)
+        return sorted(self.config.ingestion.sources)
 
     # Capture
 
@@ -205,7 +202,7 @@ class Lake:
         """Keep taking segments into the tables until `stop` is set or this is interrupted."""
         from fluxforge.etl.watcher import watch_segments
 
-        interval = float(self.config.etl.watch_interval_seconds)
+        interval = self.config.etl.watch_interval_seconds
         return watch_segments(self._jobs(source), interval, stop=stop, on_report=on_report)
 
     def _jobs(
@@ -227,9 +224,9 @@ class Lake:
                     quarantine=raw.quarantine(name),
                     archive=raw.archive(name),
                 ),
-                delete_after_processing=bool(self.config.etl.delete_after_processing),
-                memory_limit_mb=int(self.config.etl.memory_limit_mb),
-                threads=int(self.config.etl.threads),
+                delete_after_processing=self.config.etl.delete_after_processing,
+                memory_limit_mb=self.config.etl.memory_limit_mb,
+                threads=self.config.etl.threads,
                 on_progress=on_progress,
             )
             for name in ([source] if source is not None else self.sources)
@@ -243,8 +240,8 @@ class Lake:
             optimize_table(
                 self.catalog.open(name, table).table,
                 f"{name}.{table}",
-                memory_limit_mb=int(self.config.etl.memory_limit_mb),
-                threads=int(self.config.etl.threads),
+                memory_limit_mb=self.config.etl.memory_limit_mb,
+                threads=self.config.etl.threads,
             )
             for name, table in self._written(source)
         ]

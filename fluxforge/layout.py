@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from fluxforge.errors import InvalidKeyError
 
@@ -135,18 +135,6 @@ def hour_of(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y%m%dT%H")
 
 
-class PathNames(Protocol):
-    """The folder names a layout is made of; the configuration's ``storage.paths`` is one."""
-
-    raw_dir: str
-    active_subdir: str
-    ready_subdir: str
-    processing_subdir: str
-    archive_subdir: str
-    quarantine_subdir: str
-    processed_dir: str
-
-
 @dataclass(frozen=True)
 class Layout:
     """The keys of one storage: ``raw/<state>/<source>/`` and ``processed/<source>/<channel>/``.
@@ -167,19 +155,6 @@ class Layout:
     processing_subdir: str = "processing"
     archive_subdir: str = "archive"
     quarantine_subdir: str = "quarantine"
-
-    @classmethod
-    def from_paths(cls, paths: PathNames) -> Layout:
-        """Take the folder names from a configuration's ``storage.paths``."""
-        return cls(
-            raw=paths.raw_dir,
-            processed=paths.processed_dir,
-            active_subdir=paths.active_subdir,
-            ready_subdir=paths.ready_subdir,
-            processing_subdir=paths.processing_subdir,
-            archive_subdir=paths.archive_subdir,
-            quarantine_subdir=paths.quarantine_subdir,
-        )
 
     def state(self, state: State, source: str) -> str:
         """Return the folder of a source's segments in one state."""

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fluxforge.config import FluxForgeConfig, StorageConfig
 from fluxforge.config.schema import PathsConfig
 from fluxforge.errors import InvalidKeyError
 from fluxforge.layout import STATES, Layout, SegmentName, check_key, hour_of, join_key
+from fluxforge.storage.factory import create_layout
 
 # Words that have opened doors elsewhere, beside any text at all.
 WICKED = st.sampled_from(
@@ -132,7 +134,7 @@ def test_the_hour_is_utc_whatever_the_zone() -> None:
 
 
 def test_the_layout_is_the_one_that_the_users_document_shows() -> None:
-    layout = Layout.from_paths(PathsConfig())
+    layout = create_layout(FluxForgeConfig())
     assert layout == Layout()
     assert layout.active("coinbase") == "raw/active/coinbase"
     assert layout.ready("coinbase") == "raw/ready/coinbase"
@@ -149,7 +151,7 @@ def test_every_folder_name_of_the_configuration_is_used() -> None:
         raw_dir="r", active_subdir="a", ready_subdir="b", processing_subdir="c",
         archive_subdir="d", quarantine_subdir="e", processed_dir="p",
     )  # fmt: skip
-    layout = Layout.from_paths(names)
+    layout = create_layout(FluxForgeConfig(storage=StorageConfig(paths=names)))
     assert [layout.state(state, "x") for state in STATES] == [
         "r/a/x", "r/b/x", "r/c/x", "r/d/x", "r/e/x",
     ]  # fmt: skip

@@ -2,7 +2,17 @@
 
 from fluxforge.config.load import load_config
 from fluxforge.config.migrate import migrate_config, migrate_file
-from fluxforge.config.roles import Role, storage_config
-from fluxforge.config.secrets import reveal
+from fluxforge.config.schema import FluxForgeConfig, Role, StorageConfig, storage_config
+from fluxforge.config.secrets import redacted_url, reveal
 
-__all__ = ["Role", "load_config", "migrate_config", "migrate_file", "reveal", "storage_config"]
+__all__ = [
+    "FluxForgeConfig",
+    "Role",
+    "StorageConfig",
+    "load_config",
+    "migrate_config",
+    "migrate_file",
+    "redacted_url",
+    "reveal",
+    "storage_config",
+]

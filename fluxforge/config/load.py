@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
+from fluxforge.config.check import check_config
 from fluxforge.config.migrate import OLD_KEYS, migrate_config
-from fluxforge.config.roles import Role, check_storage, storage_config
-from fluxforge.config.schema import SECRET_KEYS, FluxForgeConfig, StorageConfig
-from fluxforge.config.secrets import MASK, hide_secrets
+from fluxforge.config.schema import (
+    ROLE_KEYS,
+    EtlConfig,
+    FluxForgeConfig,
+    IngestionConfig,
+    Role,
+    StorageConfig,
+    storage_config,
+)
+from fluxforge.config.secrets import SECRET_KEYS, hide
 from fluxforge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,35 +35,32 @@ BASE_FILE = "config.yaml"
 
 _STRAY_DOLLAR = "a value holds '${' that refers to nothing: write '\\${' for the characters"
 
-_OVERLAYS = (
-    ("ingestion", "storage"),
-    ("etl", "storage_input"),
-    ("etl", "storage_output"),
-)
-
 
 def load_config(
     *overlays: str | Path,
     config_dir: str | Path | None = None,
     overrides: Iterable[str] = (),
-) -> DictConfig:
+) -> FluxForgeConfig:
     """Build the configuration.
 
-    Later wins: built-in defaults, ``config.yaml``, `overlays` in order, `overrides`.
+    Later wins: built-in defaults, ``config.yaml``, `overlays` in order, `overrides`. A relative
+    ``base_dir`` or ``spool_dir`` in a file is relative to the project that the file belongs to
+    (the parent of its configuration folder); elsewhere, to the working directory.
 
     Parameters
     ----------
     *overlays
         Names of files in the configuration folder (``"hybrid"`` is ``hybrid.yaml``), or paths.
     config_dir
-        The folder; by default ``conf`` in the working directory, and where that does not exist,
-        the built-in defaults with the overlays that come with FluxForge.
+        The folder; by default ``FLUXFORGE_CONFIG_DIR``, or the first ``conf`` with a
+        ``config.yaml`` in the working directory and its parents, and where there is none, the
+        built-in defaults with the overlays that come with FluxForge.
     overrides
         ``"storage.base_dir=/mnt/lake"`` and the like.
 
     Returns
     -------
-    DictConfig
+    FluxForgeConfig
         Typed, resolved, and with secrets that print as ``***``.
 
     Raises
@@ -72,24 +79,31 @@ def load_config(
     ...
     fluxforge.errors.ConfigError: override: unknown key 'storage.base_dri': did you mean 'base_dir'?
     """
-    folder = _config_dir(config_dir)
-    base = folder / BASE_FILE
-    paths = [base] if base.is_file() else []
-    paths += [_overlay_path(overlay, folder) for overlay in overlays]
-    layers = [(str(path), _read_yaml(path)) for path in paths]
-    layers += [("override", _read_override(override)) for override in overrides]
-    config = OmegaConf.structured(FluxForgeConfig)
-    hide_secrets(config)  # first, so that no error on the way can quote one
-    for where, content in layers:
-        config = _lay(config, content, where)
-    return _finish(config, layers)
+    folder = _find_folder(config_dir)
+    files = [_Layer.of_file(folder / BASE_FILE)] if folder else []
+    files += [_find_overlay(overlay, folder) for overlay in overlays]
+    layers = [*files, *map(_Layer.of_override, overrides)]
+    config: Any = OmegaConf.structured(FluxForgeConfig)
+    for layer in layers:
+        config = layer.laid_over(config)
+    for key in ROLE_KEYS.values():
+        stated = [own for layer in layers if isinstance(own := layer.get(key), dict)]
+        if stated:
+            section, _, name = key.partition(".")
+            storage = OmegaConf.merge(config.storage, *stated)
+            config = OmegaConf.merge(config, {section: {name: storage}})
+    typed = _at_home(_typed(config, layers), layers)
+    check_config(typed)
+    return replace(typed, files=tuple(Path(file.where) for file in files))
 
 
-def _config_dir(config_dir: str | Path | None) -> Path:
+def _find_folder(config_dir: str | Path | None) -> Path | None:
     chosen = config_dir if config_dir is not None else os.environ.get("FLUXFORGE_CONFIG_DIR")
     if chosen is None:
-        return Path("conf")
-    folder = Path(chosen).expanduser()
+        here = Path.cwd()
+        folders = (parent / "conf" for parent in (here, *here.parents))
+        return next((folder for folder in folders if (folder / BASE_FILE).is_file()), None)
+    folder = Path(chosen).expanduser().absolute()
     if not folder.is_dir():
         raise ConfigError(f"configuration folder {folder} does not exist")
     if not (folder / BASE_FILE).is_file():
@@ -97,136 +111,94 @@ def _config_dir(config_dir: str | Path | None) -> Path:
     return folder
 
 
-def _shipped_dir() -> Path | None:
-    """Return the overlays that come with FluxForge: in the wheel, or beside a source tree."""
-    package = Path(str(resources.files("fluxforge")))
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / BASE_FILE).is_file():
-            return folder
-    return None
-
-
-def _overlay_path(overlay: str | Path, folder: Path) -> Path:
+def _find_overlay(overlay: str | Path, folder: Path | None) -> _Layer:
     text = str(overlay)
     if isinstance(overlay, Path) or text.endswith((".yaml", ".yml")):
-        path = Path(overlay).expanduser()
+        path = Path(overlay).expanduser().absolute()
         if path.is_file():
-            return path
+            return _Layer.of_file(path)
         raise ConfigError(f"configuration file {path} does not exist")
-    folders = [place for place in (folder, _shipped_dir()) if place is not None]
-    for place in folders:
-        if (place / f"{text}.yaml").is_file():
-            return place / f"{text}.yaml"
-    names = sorted({file.stem for place in folders for file in place.glob("*.yaml")} - {"config"})
+    # Those that come with FluxForge are in the wheel, or beside a source tree.
+    package = Path(str(resources.files("fluxforge")))
+    shipped = [place for place in (package / "conf", package.parent / "conf") if place.is_dir()]
+    places = [folder, *shipped] if folder else shipped
+    for place in places:
+        if (path := place / f"{text}.yaml").is_file():
+            return _Layer.of_file(path, home=folder.parent if folder else Path())
+    names = sorted({file.stem for place in places for file in place.glob("*.yaml")} - {"config"})
     near = difflib.get_close_matches(text, names, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
-    raise ConfigError(f"no overlay {text!r} in {folder}: {hint}")
+    raise ConfigError(f"no overlay {text!r} in {folder or 'the built-in ones'}: {hint}")
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        return OmegaConf.load(path)
-    except GrammarParseError:
-        raise ConfigError(f"{path}: {_STRAY_DOLLAR}") from None
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as exc:
-        where = getattr(exc, "problem_mark", None)
-        line = f", line {where.line + 1}" if where is not None else ""
-        raise ConfigError(f"{path}{line}: not valid YAML") from exc
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+@dataclass(frozen=True)
+class _Layer:
+    """What one file or override sets.
 
+    Attributes
+    ----------
+    where
+        The path of the file, or ``"override"``.
+    home
+        What its relative paths are relative to.
+    """
 
-def _read_override(text: str) -> Any:
-    key, equals, _ = text.partition("=")
-    if not equals or not key.strip():
-        secret = any(name in text for name in SECRET_KEYS)
-        raise ConfigError(
-            f"override {'***' if secret else repr(text)} is not of the form key=value"
-        )
-    try:
-        return OmegaConf.from_dotlist([text])
-    except GrammarParseError:
-        raise ConfigError(f"override of {key!r}: {_STRAY_DOLLAR}") from None
-    except (OmegaConfBaseException, yaml.YAMLError):
-        # Not "from" it: YAML's errors quote the text, and it may be a secret.
-        raise ConfigError(f"override of {key!r} cannot be read: quote its value") from None
+    where: str
+    content: dict[str, Any]
+    home: Path
 
+    @classmethod
+    def of_file(cls, path: Path, home: Path | None = None) -> _Layer:
+        """Read a file, by default one of the project in whose configuration folder it lies."""
+        if home is None:
+            home = path.parent.parent if (path.parent / BASE_FILE).is_file() else path.parent
+        try:
+            return cls.of(OmegaConf.load(path), str(path), home)
+        except GrammarParseError:
+            raise ConfigError(f"{path}: {_STRAY_DOLLAR}") from None
+        except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as exc:
+            where = getattr(exc, "problem_mark", None)
+            line = f", line {where.line + 1}" if where is not None else ""
+            raise ConfigError(f"{path}{line}: not valid YAML") from exc
+        except OSError as exc:
+            raise ConfigError(f"{path} cannot be read: {exc.strerror or 'not settings'}") from exc
 
-def _lay(config: Any, content: Any, where: str) -> Any:
-    """Lay one file or override over the configuration so far."""
-    if not isinstance(content, DictConfig):
-        raise ConfigError(f"{where}: settings are expected, as 'key: value' lines")
-    _refuse_old_keys(content, where)
-    _tidy(content, config, where)
-    for section, name in _OVERLAYS:
-        overlay = OmegaConf.select(content, f"{section}.{name}")
-        if overlay is not None:
-            _check_overlay(overlay, f"{section}.{name}", where)
-    return _merged(config, content, where)
+    @classmethod
+    def of_override(cls, text: str) -> _Layer:
+        """Read ``key=value``."""
+        key, equals, _ = text.partition("=")
+        if not equals or not key.strip():
+            shown = "***" if any(name in text for name in SECRET_KEYS) else repr(text)
+            raise ConfigError(f"override {shown} is not of the form key=value")
+        try:
+            return cls.of(OmegaConf.from_dotlist([text]), "override", Path())
+        except GrammarParseError:
+            raise ConfigError(f"override of {key!r}: {_STRAY_DOLLAR}") from None
+        except (OmegaConfBaseException, yaml.YAMLError):
+            # Not "from" it: YAML's errors quote the text, and it may be a secret.
+            raise ConfigError(f"override of {key!r} cannot be read: quote its value") from None
 
+    @classmethod
+    def of(cls, content: Any, where: str, home: Path) -> _Layer:
+        """Take settings in today's form, without sections that hold only comments."""
+        if not isinstance(content, DictConfig):
+            raise ConfigError(f"{where}: settings are expected, as 'key: value' lines")
+        plain: Any = OmegaConf.to_container(content)
+        _refuse_old_keys(plain, where)
+        return cls(where, _tidied(plain, _SHAPE, where), home)
 
-def _tidy(content: DictConfig, config: Any, where: str, prefix: str = "") -> None:
-    """Leave out sections that hold nothing but comments: YAML reads them as null."""
-    for key in map(str, list(content.keys())):
-        known = config._get_node(key, validate_access=False)  # noqa: SLF001 -- nor resolved
-        if not isinstance(known, DictConfig) or OmegaConf.is_interpolation(content, key):
-            continue
-        section = None if OmegaConf.is_missing(content, key) else content[key]
-        if section is None:
-            del content[key]
-        elif isinstance(section, DictConfig):
-            _tidy(section, known, where, f"{prefix}{key}.")
-        else:
-            # Said before merging, whose error would quote the value: it may hold a secret.
-            raise ConfigError(f"{where}: {prefix + key!r} holds settings, not a value")
+    def get(self, key: str) -> Any:
+        """Return what it sets a key to, or None."""
+        return _at(self.content, key)
 
-
-def _merged(config: Any, content: Any, where: str, prefix: str = "") -> Any:
-    try:
-        return OmegaConf.merge(config, content)
-    except OmegaConfBaseException as exc:
-        raise ConfigError(_explain(exc, where, prefix)) from exc
-    except TypeError as exc:
-        raise ConfigError(f"{where}: {exc}: give lists as a whole, [a, b]") from exc
-
-
-def _check_overlay(overlay: Any, key: str, where: str) -> None:
-    known = OmegaConf.structured(StorageConfig)
-    hide_secrets(known)
-    _tidy(overlay, known, where, f"{key}.")
-    _merged(known, overlay, where, f"{key}.")
-
-
-def _explain(exc: OmegaConfBaseException, where: str, prefix: str) -> str:
-    key = prefix + str(exc.full_key or "").removeprefix(prefix)
-    message = str(exc.msg or exc).splitlines()[0]
-    if "not in '" in message:
-        near = message.partition("Did you mean: ")[2].rstrip("?").strip("'")
-        hint = f"did you mean {near!r}?" if near else _known_keys(exc)
-        return f"{where}: unknown key {key!r}: {hint}"
-    if "is not a subclass of" in message:
-        return f"{where}: {key!r} holds settings, not a value"
-    if "is not a ListConfig" in message:
-        return f"{where}: {key!r} is a list: write [a, b]"
-    return f"{where}: {key!r}: {message}"
-
-
-def _known_keys(exc: OmegaConfBaseException) -> str:
-    fields = getattr(exc.object_type, "__dataclass_fields__", {})
-    return f"there are: {', '.join(fields)}"
-
-
-def _refuse_old_keys(content: DictConfig, where: str) -> None:
-    old = OmegaConf.to_container(content)
-    found = [key for key in OLD_KEYS if _at(old, key) is not None]
-    if found:
-        new = migrate_config(_masked(old)).rstrip().replace("\n", "\n  ")
-        keys = ", ".join(repr(key) for key in found)
-        belong = "belongs" if len(found) == 1 else "belong"
-        hint = "" if where == "override" else f"\n\n'fluxforge config migrate {where}' writes it"
-        raise ConfigError(
-            f"{where}: {keys} {belong} to an earlier form; write instead\n\n  {new}{hint}"
-        )
+    def laid_over(self, config: Any) -> Any:
+        """Return the configuration so far with this merged into it."""
+        try:
+            return OmegaConf.merge(config, self.content)
+        except OmegaConfBaseException as exc:
+            raise ConfigError(f"{self.where}: {_explained(exc)}") from None
+        except TypeError as exc:
+            raise ConfigError(f"{self.where}: {exc}: give lists as a whole, [a, b]") from exc
 
 
 def _at(settings: Any, key: str) -> Any:
@@ -235,51 +207,101 @@ def _at(settings: Any, key: str) -> Any:
     return settings
 
 
-def _masked(settings: Any) -> Any:
-    if not isinstance(settings, dict):
-        return settings
-    return {
-        key: MASK if key in SECRET_KEYS and value is not None else _masked(value)
-        for key, value in settings.items()
-    }
+def _refuse_old_keys(settings: Any, where: str) -> None:
+    found = [key for key in OLD_KEYS if _at(settings, key) is not None]
+    if not found:
+        return
+    new = migrate_config(hide(settings)).rstrip().replace("\n", "\n  ")
+    keys = ", ".join(repr(key) for key in found)
+    belong = "belongs" if len(found) == 1 else "belong"
+    hint = "" if where == "override" else f"\n\n'fluxforge config migrate {where}' writes it"
+    raise ConfigError(
+        f"{where}: {keys} {belong} to an earlier form; write instead\n\n  {new}{hint}"
+    )
 
 
-def _finish(config: DictConfig, layers: list[tuple[str, Any]]) -> DictConfig:
+_SHAPE = asdict(
+    FluxForgeConfig(
+        ingestion=IngestionConfig(storage=StorageConfig()),
+        etl=EtlConfig(storage_input=StorageConfig(), storage_output=StorageConfig()),
+    )
+)
+
+
+def _tidied(settings: Any, shape: dict[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """Return settings without empty sections: YAML reads one that holds only comments as null."""
+    tidy = {}
+    for name, value in settings.items():
+        known, key = shape.get(name), f"{prefix}{name}"
+        # These are said before merging, whose errors quote the value: it may hold a secret.
+        if isinstance(known, dict) and not (isinstance(value, str) and value.startswith("${")):
+            if not isinstance(value, dict | None):
+                raise ConfigError(f"{where}: {key!r} holds settings, not a value")
+            if value := _tidied(value or {}, known, where, f"{key}."):
+                tidy[name] = value
+            continue
+        if name in SECRET_KEYS and isinstance(value, dict | list):
+            raise ConfigError(f"{where}: {key!r} must be text")
+        tidy[name] = value
+    return tidy
+
+
+def _explained(exc: OmegaConfBaseException) -> str:
+    key = str(exc.full_key or "")
+    message = str(exc.msg or exc).splitlines()[0]
+    if "not in '" in message:
+        near = message.partition("Did you mean: ")[2].rstrip("?").strip("'")
+        known = (f.name for f in fields(exc.object_type) if not f.metadata)  # type: ignore[arg-type]
+        hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(known)}"
+        return f"unknown key {key!r}: {hint}"
+    if "is not a subclass of" in message:
+        return f"{key!r} holds settings, not a value"
+    if "is not a ListConfig" in message:
+        return f"{key!r} is a list: write [a, b]"
+    return f"{key!r}: {message}"
+
+
+def _typed(config: Any, layers: list[_Layer]) -> FluxForgeConfig:
     try:
-        OmegaConf.resolve(config)
+        return cast("FluxForgeConfig", OmegaConf.to_object(config))
     except OmegaConfBaseException as exc:
         key = str(exc.full_key)
-        where = next((w for w, content in reversed(layers) if _sets(content, key)), "defaults")
-        raise ConfigError(f"{where}: {key!r} cannot be resolved: {_reason(exc)}") from exc
-    hide_secrets(config)
-    _check_values(config)
-    for role in (None, *Role):
-        check_storage(storage_config(config, role), role)
-    return config
+        where = next((layer.where for layer in reversed(layers) if layer.get(key)), "defaults")
+        reason = str(exc.msg or exc).splitlines()[0].rpartition("interpolation: ")[2].strip('"')
+        # What a reference leads to may be a secret.
+        reason = re.sub("^While .* could not", "what it refers to cannot", reason)
+        raise ConfigError(f"{where}: {key!r} cannot be resolved: {reason}") from None
 
 
-def _sets(content: Any, key: str) -> bool:
-    return _at(OmegaConf.to_container(content), key) is not None
+def _at_home(config: FluxForgeConfig, layers: list[_Layer]) -> FluxForgeConfig:
+    """Make the relative paths in files relative to the files' projects."""
 
+    def placed(path: str, *keys: str) -> str:
+        homes = (layer.home for key in keys for layer in reversed(layers) if layer.get(key))
+        home = next(homes, Path())
+        elsewhere = path.startswith("~") or "://" in path or PureWindowsPath(path).drive
+        return path if elsewhere or home == Path() or not path.strip() else str(home / path)
 
-def _reason(exc: OmegaConfBaseException) -> str:
-    return str(exc.msg or exc).splitlines()[0].rpartition("interpolation: ")[2].strip('"')
+    def at_home(role: Role | None = None) -> StorageConfig:
+        storage, key = storage_config(config, role), ROLE_KEYS[role] if role else "storage"
+        if storage.backend not in ("local", "file"):
+            return storage
+        base_dir = placed(storage.base_dir, f"{key}.base_dir", "storage.base_dir")
+        return replace(storage, base_dir=base_dir)
 
-
-def _check_values(config: DictConfig) -> None:
-    for key in (
-        "ingestion.flush_interval_seconds",
-        "ingestion.segment_max_mb",
-        "ingestion.segment_max_seconds",
-        "ingestion.spool_max_mb",
-        "etl.memory_limit_mb",
-        "etl.watch_interval_seconds",
-    ):
-        if not OmegaConf.select(config, key) > 0:
-            raise ConfigError(f"{key!r} must be more than 0")
-    for name, source in config.ingestion.sources.items():
-        for key in ("products", "channels"):
-            if not all(isinstance(item, str) for item in source[key]):
-                raise ConfigError(f"'ingestion.sources.{name}.{key}' is a list of names: [a, b]")
-    if config.etl.threads < 0:
-        raise ConfigError("'etl.threads' must be 0 (all) or more")
+    ingestion, etl = config.ingestion, config.etl
+    spool_dir = ingestion.spool_dir and placed(ingestion.spool_dir, "ingestion.spool_dir")
+    return replace(
+        config,
+        storage=at_home(),
+        ingestion=replace(
+            ingestion,
+            storage=ingestion.storage and at_home(Role.INGESTION),
+            spool_dir=spool_dir,
+        ),
+        etl=replace(
+            etl,
+            storage_input=etl.storage_input and at_home(Role.ETL_INPUT),
+            storage_output=etl.storage_output and at_home(Role.ETL_OUTPUT),
+        ),
+    )

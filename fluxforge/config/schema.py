@@ -1,20 +1,57 @@
 """The typed configuration: every key, its type and its default.
 
-Any file or override is merged onto these classes by OmegaConf, so that an unknown key or a value
-of the wrong type is refused. The defaults alone make a working lake under ``./data``.
+OmegaConf merges files and overrides onto these classes, so that an unknown key or a value of the
+wrong type is refused. The defaults alone make a working lake under ``./data``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-SECRET_KEYS = frozenset({"aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
-"""Keys whose values are never shown."""
+import yaml
+
+from fluxforge.config.secrets import MASK, SECRET_KEYS, Secret, hide, redacted_url
+from fluxforge.errors import ConfigError
 
 
-@dataclass
-class PathsConfig:
+class _Section:
+    """A section of the configuration, which shows no secret."""
+
+    def to_dict(self, base: _Section | None = None) -> dict[str, Any]:
+        """Return the settings, or those that differ from `base`, as they may be shown.
+
+        Secrets are ``***``, and URLs have no user, password or query.
+        """
+        return {
+            name: _shown(name, value, getattr(base, name, None))
+            for name, value in vars(self).items()
+            if base is None or value != getattr(base, name)
+        }
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"{type(self).__name__}({settings})"
+
+
+def _shown(name: str, value: Any, base: _Section | None = None) -> Any:
+    if isinstance(value, _Section):
+        return value.to_dict(base)
+    if isinstance(value, dict):
+        return {key: _shown(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(name, item) for item in value]
+    if isinstance(value, Secret):
+        return MASK
+    if isinstance(value, Path):
+        return str(value)
+    return redacted_url(value) if name.endswith("url") and value else value
+
+
+@dataclass(frozen=True, repr=False)
+class PathsConfig(_Section):
     """Folder names below the root; :class:`fluxforge.layout.Layout` joins them."""
 
     raw_dir: str = "raw"
@@ -26,8 +63,8 @@ class PathsConfig:
     processed_dir: str = "processed"
 
 
-@dataclass
-class S3Config:
+@dataclass(frozen=True, repr=False)
+class S3Config(_Section):
     """Where the object store is, and who asks. Null credentials: the environment or the role."""
 
     bucket: str | None = None
@@ -37,9 +74,13 @@ class S3Config:
     aws_secret_access_key: str | None = None
     aws_session_token: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in SECRET_KEYS:
+            object.__setattr__(self, name, hide(getattr(self, name), everything=True))
 
-@dataclass
-class StorageConfig:
+
+@dataclass(frozen=True, repr=False)
+class StorageConfig(_Section):
     """One place: ``local``, ``s3``, or any other fsspec protocol.
 
     Attributes
@@ -48,7 +89,9 @@ class StorageConfig:
         A directory for ``local``, ``bucket[/prefix]`` for ``s3``.
     lease_seconds
         On an object store, how long the work of a worker that died stays reserved to it. A living
-        one renews its claim four times as often. A local disk tells at once that a worker died.
+        worker renews its claim four times as often. A local disk tells at once that a worker died.
+    options
+        What the filesystem of any other fsspec protocol takes. Texts in it are secrets.
     """
 
     backend: str = "local"
@@ -56,10 +99,14 @@ class StorageConfig:
     lease_seconds: float = 60.0
     paths: PathsConfig = field(default_factory=PathsConfig)
     s3: S3Config = field(default_factory=S3Config)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", hide(self.options, everything=True))
 
 
-@dataclass
-class SourceConfig:
+@dataclass(frozen=True, repr=False)
+class SourceConfig(_Section):
     """What to capture from one exchange."""
 
     url: str = ""
@@ -77,42 +124,46 @@ def _default_sources() -> dict[str, SourceConfig]:
     }
 
 
-@dataclass
-class IngestionConfig:
+@dataclass(frozen=True, repr=False)
+class IngestionConfig(_Section):
     """How frames become segments.
 
     Attributes
     ----------
     storage
-        Laid over the top-level ``storage``: state only what differs.
+        The top-level ``storage`` with what differs for captures; None: nothing differs.
     flush_interval_seconds
         What a crash may cost: frames are durable after at most this long.
     segment_max_mb, segment_max_seconds
         A segment closes at this size (megabytes of 10^6 bytes) or age, on the hour, and on stop.
     spool_dir, spool_max_mb
-        Where frames wait while an object store does not answer, and how many megabytes of them;
-        null: a folder of this lake's own in the user's state directory.
+        Where captures to an object store lie first, and how many megabytes of them; None: a
+        folder of this lake's own in the user's state directory.
+    mirror_interval_seconds
+        How often what was flushed is sent on to the object store.
     sources
         What to capture, by source name.
     """
 
-    storage: dict[str, Any] = field(default_factory=dict)
+    storage: StorageConfig | None = None
     flush_interval_seconds: float = 1.0
     segment_max_mb: float = 100
     segment_max_seconds: float = 300
     spool_dir: str | None = None
     spool_max_mb: float = 1024
+    mirror_interval_seconds: float = 5.0
     sources: dict[str, SourceConfig] = field(default_factory=_default_sources)
 
 
-@dataclass
-class EtlConfig:
+@dataclass(frozen=True, repr=False)
+class EtlConfig(_Section):
     """How segments become tables.
 
     Attributes
     ----------
     storage_input, storage_output
-        Laid over the top-level ``storage``: where segments are read and tables written.
+        The top-level ``storage`` with what differs where segments are read and where tables are
+        written; None: nothing differs.
     delete_after_processing
         False keeps each segment, compressed, in the archive.
     memory_limit_mb
@@ -123,18 +174,88 @@ class EtlConfig:
         How often a watcher looks for new segments.
     """
 
-    storage_input: dict[str, Any] = field(default_factory=dict)
-    storage_output: dict[str, Any] = field(default_factory=dict)
+    storage_input: StorageConfig | None = None
+    storage_output: StorageConfig | None = None
     delete_after_processing: bool = True
     memory_limit_mb: int = 1024
     threads: int = 0
     watch_interval_seconds: float = 5.0
 
 
-@dataclass
-class FluxForgeConfig:
-    """The whole configuration."""
+@dataclass(frozen=True, repr=False)
+class FluxForgeConfig(_Section):
+    """The whole configuration; :func:`fluxforge.config.load_config` makes it.
+
+    Attributes
+    ----------
+    files
+        The files that it was read from, in order.
+    """
 
     storage: StorageConfig = field(default_factory=StorageConfig)
     ingestion: IngestionConfig = field(default_factory=IngestionConfig)
     etl: EtlConfig = field(default_factory=EtlConfig)
+    files: tuple[Path, ...] = field(default=(), compare=False, metadata={"omegaconf_ignore": True})
+
+    def to_dict(self, base: _Section | None = None) -> dict[str, Any]:
+        """Return the settings as a file may state them, secrets masked, and the ``files``."""
+        shown = super().to_dict(base)
+        for role, key in ROLE_KEYS.items():
+            section, _, name = key.partition(".")
+            shown[section][name] = storage_config(self, role).to_dict(self.storage)
+        return shown
+
+    def to_yaml(self) -> str:
+        """Return the settings as YAML, secrets masked, below comments that name the files."""
+        settings = self.to_dict()
+        files = "".join(f"# {file}\n" for file in settings.pop("files"))
+        return files + str(yaml.safe_dump(settings, sort_keys=False, default_flow_style=False))
+
+
+class Role(StrEnum):
+    """What a storage is used for. In a hybrid lake these are different places."""
+
+    INGESTION = "ingestion"
+    ETL_INPUT = "etl_input"
+    ETL_OUTPUT = "etl_output"
+
+
+ROLE_KEYS = {
+    Role.INGESTION: "ingestion.storage",
+    Role.ETL_INPUT: "etl.storage_input",
+    Role.ETL_OUTPUT: "etl.storage_output",
+}
+
+
+def storage_config(config: FluxForgeConfig, role: Role | str | None = None) -> StorageConfig:
+    """Return the storage settings of one role; without a role, the top-level ones.
+
+    Parameters
+    ----------
+    config
+        What :func:`fluxforge.config.load_config` returns.
+    role
+        ``"ingestion"``, ``"etl_input"``, ``"etl_output"`` or None.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such role.
+
+    Examples
+    --------
+    >>> from fluxforge.config import load_config
+    >>> config = load_config(overrides=["storage.base_dir=/a", "etl.storage_output.base_dir=/b"])
+    >>> storage_config(config, "etl_output").base_dir, storage_config(config).base_dir
+    ('/b', '/a')
+    """
+    if role is None:
+        return config.storage
+    own = {
+        Role.INGESTION: config.ingestion.storage,
+        Role.ETL_INPUT: config.etl.storage_input,
+        Role.ETL_OUTPUT: config.etl.storage_output,
+    }
+    if role not in own:
+        raise ConfigError(f"unknown storage role {role!r}: there are {', '.join(own)}")
+    return own[Role(role)] or config.storage

@@ -1,31 +1,28 @@
-"""Secrets that do not print: not in a repr, a log, a notebook's output, an error, JSON or YAML.
-
-A secret is a string of three asterisks to whoever looks at it. Only :func:`reveal` gives the real
-text; what signs requests asks for it, and nothing else does.
-"""
+"""Secrets that do not print: not in a repr, a log, a notebook's output, an error, JSON or YAML."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
-from omegaconf import Container, DictConfig, StringNode, ValueNode
-from omegaconf._utils import OmegaConfDumper
-from omegaconf.errors import ValidationError
-
-from fluxforge.config.schema import SECRET_KEYS
+import yaml
 
 MASK = "***"
+SECRET_KEYS = frozenset({"aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
+"""Keys whose values are never shown."""
 
 
 class Secret(str):
-    """Text that is ``***`` wherever it goes. Two are equal if their real texts are.
+    """Text that is ``***`` wherever it goes; only :func:`reveal` gives the real text.
+
+    Two secrets are equal if their real texts are.
 
     Examples
     --------
     >>> key = Secret("hunter2")
     >>> key, f"{key}", str(key), "-".join([key, key])
     ('***', '***', '***', '***-***')
-    >>> key.reveal()
+    >>> reveal(key)
     'hunter2'
     """
 
@@ -60,45 +57,39 @@ class Secret(str):
         return hash(self._text)
 
 
-class _SecretNode(StringNode):
-    """A configuration leaf that makes a :class:`Secret` of whatever text is put into it."""
-
-    def _validate_and_convert_impl(self, value: Any) -> str:
-        if isinstance(value, bytes | list | tuple | dict | Container):
-            raise ValidationError("a secret must be text")  # never quoted
-        return Secret(str(value))
-
-    def _set_value(self, value: Any, flags: dict[str, bool] | None = None) -> None:
-        if type(value) is str and "${" not in value:  # else it refers to another setting
-            value = Secret(value)
-        super()._set_value(value, flags)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _SecretNode:
-        copied = _SecretNode()
-        self._deepcopy_impl(copied, memo)
-        return copied
+for _kind in (yaml.representer.SafeRepresenter, yaml.representer.Representer):
+    _kind.add_multi_representer(Secret, lambda dumper, _: dumper.represent_str(MASK))
 
 
-def _dump_masked(dumper: Any, _: Secret) -> Any:
-    return dumper.represent_str(MASK)
+def hide(settings: Any, *, everything: bool = False) -> Any:
+    """Return plain settings with the texts under secret keys, or all texts, as secrets."""
+    if isinstance(settings, dict):
+        return {
+            key: hide(value, everything=everything or key in SECRET_KEYS)
+            for key, value in settings.items()
+        }
+    if isinstance(settings, list):
+        return [hide(value, everything=everything) for value in settings]
+    return Secret(settings) if everything and isinstance(settings, str) else settings
 
 
-OmegaConfDumper.add_representer(Secret, _dump_masked)
+def reveal(settings: Any) -> Any:
+    """Return settings with the real text of each secret in them."""
+    if isinstance(settings, dict):
+        return {key: reveal(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [reveal(value) for value in settings]
+    return settings.reveal() if isinstance(settings, Secret) else settings
 
 
-def hide_secrets(node: DictConfig) -> None:
-    """Make every secret below `node` one that does not print, now and when it is set later."""
-    for name in list(node.keys()):
-        key = str(name)
-        child = node._get_node(key)  # noqa: SLF001 -- the leaf itself, not what it refers to
-        if isinstance(child, DictConfig):
-            if not child._is_interpolation() and not child._is_none():  # noqa: SLF001
-                hide_secrets(child)
-        elif key in SECRET_KEYS and isinstance(child, ValueNode):
-            hidden = _SecretNode(child._value(), key=key, parent=node)  # noqa: SLF001
-            node._set_item_impl(key, hidden)  # noqa: SLF001
+def redacted_url(url: str) -> str:
+    """Return a URL without the parts that may hold secrets.
 
-
-def reveal(value: Any) -> Any:
-    """Return the real text of a setting that may be a secret."""
-    return value.reveal() if isinstance(value, Secret) else value
+    Examples
+    --------
+    >>> redacted_url("wss://user:pass@host:8443/feed?token=1")
+    'wss://host:8443/feed'
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl()

@@ -19,10 +19,11 @@ from websockets.exceptions import (
     WebSocketException,
 )
 
+from fluxforge.config import redacted_url
 from fluxforge.errors import ConnectionFailedError
 from fluxforge.ingestion.backoff import Backoff
 from fluxforge.ingestion.sequence import SequenceTracker
-from fluxforge.ingestion.venue import is_loopback, reason, shown
+from fluxforge.ingestion.venue import is_loopback, reason
 from fluxforge.segments import new_connection_id
 
 if TYPE_CHECKING:
@@ -202,7 +203,10 @@ class Connection:
         conn = new_connection_id()
         sequence = SequenceTracker(limits.first_sequence)
         logger.info(
-            "%s: connected to %s as %s", self._venue.source.name, shown(self._venue.url), conn
+            "%s: connected to %s as %s",
+            self._venue.source.name,
+            redacted_url(self._venue.url),
+            conn,
         )
         while True:
             try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from fluxforge.config import redacted_url
 from fluxforge.errors import ConnectionFailedError
 from fluxforge.ingestion.backoff import Pacer
 
@@ -108,22 +109,10 @@ class Venue:
     def failure(self, error: Exception) -> ConnectionFailedError:
         """Return the error that ends the ingestion, with what to change."""
         return ConnectionFailedError(
-            f"cannot connect to {shown(self.url)}: {reason(error)}. Check the network, "
+            f"cannot connect to {redacted_url(self.url)}: {reason(error)}. Check the network, "
             f"and that ingestion.sources.{self.source.name}.url is right and something answers "
             "there"
         )
-
-
-def shown(url: str) -> str:
-    """Return a URL without the parts that may hold secrets.
-
-    Examples
-    --------
-    >>> shown("wss://user:pass@host:8443/feed?token=1")
-    'wss://host:8443/feed'
-    """
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def reason(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fluxforge.config import Role, reveal, storage_config
 from fluxforge.layout import Layout
@@ -10,10 +10,13 @@ from fluxforge.layout import Layout
 if TYPE_CHECKING:
     from typing import Literal
 
+    from fluxforge.config import FluxForgeConfig, StorageConfig
     from fluxforge.storage.base import StorageBackend
 
 
-def create_storage_backend(config: Any, role: Role | str | None = None) -> StorageBackend:
+def create_storage_backend(
+    config: FluxForgeConfig, role: Role | str | None = None
+) -> StorageBackend:
     """Return the storage of one role; without a role, the top-level one.
 
     Parameters
@@ -43,7 +46,7 @@ def create_storage_backend(config: Any, role: Role | str | None = None) -> Stora
     return storage
 
 
-def _create(settings: Any) -> StorageBackend:
+def _create(settings: StorageConfig) -> StorageBackend:
     if settings.backend == "local":
         from fluxforge.storage.local import LocalStorage
 
@@ -51,7 +54,7 @@ def _create(settings: Any) -> StorageBackend:
     if settings.backend == "s3":
         from fluxforge.storage.s3 import S3Storage
 
-        root = str(settings.base_dir).removeprefix("s3://").strip("/")
+        root = settings.base_dir.removeprefix("s3://").strip("/")
         bucket, _, prefix = root.partition("/")
         return S3Storage(
             bucket,
@@ -65,16 +68,30 @@ def _create(settings: Any) -> StorageBackend:
         )
     from fluxforge.storage.fsspec_storage import FsspecStorage
 
-    return FsspecStorage(settings.backend, settings.base_dir, lease_seconds=settings.lease_seconds)
+    return FsspecStorage(
+        settings.backend,
+        settings.base_dir,
+        lease_seconds=settings.lease_seconds,
+        **reveal(settings.options),
+    )
 
 
-def create_layout(config: Any, role: Role | str | None = None) -> Layout:
+def create_layout(config: FluxForgeConfig, role: Role | str | None = None) -> Layout:
     """Return the layout of one role's storage."""
-    return Layout.from_paths(storage_config(config, role).paths)
+    paths = storage_config(config, role).paths
+    return Layout(
+        raw=paths.raw_dir,
+        processed=paths.processed_dir,
+        active_subdir=paths.active_subdir,
+        ready_subdir=paths.ready_subdir,
+        processing_subdir=paths.processing_subdir,
+        archive_subdir=paths.archive_subdir,
+        quarantine_subdir=paths.quarantine_subdir,
+    )
 
 
 def get_ingestion_path(
-    config: Any, source: str, state: Literal["active", "ready", "quarantine"] = "active"
+    config: FluxForgeConfig, source: str, state: Literal["active", "ready", "quarantine"] = "active"
 ) -> str:
     """Return the key of the folder where ingestion keeps a source's segments in one state.
 
@@ -87,7 +104,7 @@ def get_ingestion_path(
     return create_layout(config, Role.INGESTION).state(state, source)
 
 
-def get_etl_input_path(config: Any, source: str) -> str:
+def get_etl_input_path(config: FluxForgeConfig, source: str) -> str:
     """Return the key of the folder from which the ETL takes a source's segments.
 
     Examples
@@ -99,7 +116,7 @@ def get_etl_input_path(config: Any, source: str) -> str:
     return create_layout(config, Role.ETL_INPUT).ready(source)
 
 
-def get_etl_output_path(config: Any, source: str) -> str:
+def get_etl_output_path(config: FluxForgeConfig, source: str) -> str:
     """Return the key of the folder that holds a source's tables.
 
     Examples
@@ -111,7 +128,7 @@ def get_etl_output_path(config: Any, source: str) -> str:
     return create_layout(config, Role.ETL_OUTPUT).tables(source)
 
 
-def get_processing_path(config: Any, source: str) -> str:
+def get_processing_path(config: FluxForgeConfig, source: str) -> str:
     """Return the key of the folder that holds the segments an ETL has claimed.
 
     Examples

@@ -5,10 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
-from fluxforge.config import load_config, storage_config
-from fluxforge.config.schema import FluxForgeConfig
+from fluxforge.config import FluxForgeConfig, load_config, storage_config
 from fluxforge.errors import ConfigError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "conf"
@@ -42,19 +41,19 @@ class TestLayers:
         config = load_config()
         assert (config.storage.backend, config.storage.base_dir) == ("local", "./data")
         assert config.etl.delete_after_processing is True
-        assert list(config.ingestion.sources.coinbase.channels) == [
+        assert config.ingestion.sources["coinbase"].channels == [
             "ticker", "level2", "market_trades", "candles",
         ]  # fmt: skip
 
     def test_the_shipped_base_file_states_the_defaults_and_all_of_them(self) -> None:
-        from_file = OmegaConf.to_container(OmegaConf.load(SHIPPED / "config.yaml"))
-        assert from_file == OmegaConf.to_container(OmegaConf.structured(FluxForgeConfig))
+        from_file = yaml.safe_load((SHIPPED / "config.yaml").read_text(encoding="utf-8"))
+        assert from_file == yaml.safe_load(FluxForgeConfig().to_yaml())
 
     @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
     def test_every_shipped_file_loads_as_it_stands(self, path: Path) -> None:
         names = [] if path.stem == "config" else [path.stem]
-        assert isinstance(load_config(*names, config_dir=SHIPPED), DictConfig)
-        assert isinstance(load_config(*names), DictConfig)  # without a folder of one's own
+        assert isinstance(load_config(*names, config_dir=SHIPPED), FluxForgeConfig)
+        assert isinstance(load_config(*names), FluxForgeConfig)  # without a folder of one's own
 
     def test_there_are_the_three_overlays(self) -> None:
         assert {path.stem for path in SHIPPED.glob("*.yaml")} == {"config", "local", "s3", "hybrid"}
@@ -64,11 +63,11 @@ class TestLayers:
         write(conf, "config.yaml", "storage: {base_dir: base}\netl: {threads: 1}")
         write(conf, "one.yaml", "storage: {base_dir: one}\netl: {threads: 2, memory_limit_mb: 300}")
         two = write(tmp_path, "two.yml", "storage: {base_dir: two}")
-        assert load_config().storage.base_dir == "base"
-        assert load_config("one").storage.base_dir == "one"
+        assert load_config().storage.base_dir == str(tmp_path / "base")
+        assert load_config("one").storage.base_dir == str(tmp_path / "one")
         config = load_config("one", two)
-        assert (config.storage.base_dir, config.etl.threads) == ("two", 2)
-        assert load_config(two, "one").storage.base_dir == "one"
+        assert (config.storage.base_dir, config.etl.threads) == (str(tmp_path / "two"), 2)
+        assert load_config(two, "one").storage.base_dir == str(tmp_path / "one")
         config = load_config("one", two, overrides=["storage.base_dir=x", "storage.base_dir=y"])
         assert (config.storage.base_dir, config.etl.memory_limit_mb) == ("y", 300)
 
@@ -78,8 +77,8 @@ class TestLayers:
         write(tmp_path / "here", "config.yaml", "storage: {base_dir: here}")
         write(tmp_path / "there", "config.yaml", "storage: {base_dir: there}")
         monkeypatch.setenv("FLUXFORGE_CONFIG_DIR", str(tmp_path / "there"))
-        assert load_config().storage.base_dir == "there"
-        assert load_config(config_dir=tmp_path / "here").storage.base_dir == "here"
+        assert load_config().storage.base_dir == str(tmp_path / "there")
+        assert load_config(config_dir=tmp_path / "here").storage.base_dir == str(tmp_path / "here")
 
     def test_a_list_is_replaced_and_a_new_source_is_added(self, tmp_path: Path) -> None:
         write(
@@ -88,9 +87,9 @@ class TestLayers:
             "ingestion: {sources: {coinbase: {products: [SOL-USD]}, kraken: {url: wss://x}}}",
         )
         config = load_config()
-        assert list(config.ingestion.sources.coinbase.products) == ["SOL-USD"]
-        assert "level2" in config.ingestion.sources.coinbase.channels
-        assert config.ingestion.sources.kraken.url == "wss://x"
+        assert config.ingestion.sources["coinbase"].products == ["SOL-USD"]
+        assert "level2" in config.ingestion.sources["coinbase"].channels
+        assert config.ingestion.sources["kraken"].url == "wss://x"
 
     @pytest.mark.parametrize(
         "text",
@@ -102,7 +101,7 @@ class TestLayers:
         self, tmp_path: Path, text: str
     ) -> None:
         write(tmp_path / "conf", "config.yaml", text)
-        assert load_config() == load_config(config_dir=SHIPPED)
+        assert load_config() == FluxForgeConfig()
 
     def test_the_environment_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FLUXFORGE_DIR", "/mnt/lake")
@@ -286,3 +285,105 @@ class TestRefusals:
         (tmp_path / "conf" / "mine.yaml").mkdir()
         with pytest.raises(ConfigError, match="mine"):
             load_config("mine")
+
+
+class TestWhereItIsFound:
+    def test_the_nearest_conf_folder_of_the_folder_or_its_parents(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        base = write(tmp_path / "conf", "config.yaml", "etl: {threads: 3}")
+        deep = tmp_path / "notebooks" / "deep"
+        deep.mkdir(parents=True)
+        monkeypatch.chdir(deep)
+        assert load_config().files == (base,)
+        assert load_config().etl.threads == 3
+        (tmp_path / "notebooks" / "conf").mkdir()  # holds no config.yaml: none of ours
+        assert load_config().files == (base,)
+        nearer = write(tmp_path / "notebooks" / "conf", "config.yaml", "etl: {threads: 4}")
+        assert load_config().files == (nearer,)
+
+    def test_the_files_are_told_in_order(self, tmp_path: Path) -> None:
+        assert load_config().files == ()
+        base = write(tmp_path / "conf", "config.yaml", "")
+        one, two = write(tmp_path / "conf", "one.yaml", ""), write(tmp_path, "two.yaml", "")
+        config = load_config("two.yaml", "one", overrides=["etl.threads=1"])
+        assert config.files == (base, two, one)
+        assert config.to_yaml().startswith(f"# {base}\n# {two}\n# {one}\nstorage:\n")
+        assert config.to_dict()["files"] == [str(base), str(two), str(one)]
+
+    def test_relative_folders_in_a_file_belong_to_its_project(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(
+            tmp_path / "conf",
+            "config.yaml",
+            "storage: {base_dir: ./lake}\ningestion: {spool_dir: spool}\n"
+            "etl: {storage_output: {base_dir: tables}}",
+        )
+        (tmp_path / "notebooks").mkdir()
+        monkeypatch.chdir(tmp_path / "notebooks")
+        config = load_config()
+        assert config.storage.base_dir == str(tmp_path / "lake")
+        assert config.ingestion.spool_dir == str(tmp_path / "spool")
+        assert storage_config(config, "etl_input").base_dir == str(tmp_path / "lake")
+        assert storage_config(config, "etl_output").base_dir == str(tmp_path / "tables")
+        config = load_config(overrides=["storage.base_dir=./here", "etl.storage_input.backend=s3"])
+        assert config.storage.base_dir == "./here"
+        assert storage_config(config, "etl_input").base_dir == "./here"
+        config = load_config(overrides=["etl.storage_output={backend: s3, base_dir: bucket}"])
+        assert storage_config(config, "etl_output").base_dir == "bucket"
+        # An overlay that came with FluxForge belongs to the project that uses it.
+        assert load_config("local").storage.base_dir == str(tmp_path / "data")
+
+    def test_what_no_file_says_belongs_to_the_working_directory(self, tmp_path: Path) -> None:
+        write(tmp_path / "conf", "config.yaml", "etl: {threads: 3}")
+        assert load_config().storage.base_dir == "./data"
+        shutil.rmtree(tmp_path / "conf")
+        assert load_config("local").storage.base_dir == "./data"
+
+    @pytest.mark.parametrize("base_dir", ["F:/", "~/lake", "/mnt/lake", "//host/share"])
+    def test_an_absolute_folder_stays_as_it_is(self, tmp_path: Path, base_dir: str) -> None:
+        write(tmp_path / "conf", "config.yaml", f"storage: {{base_dir: '{base_dir}'}}")
+        assert load_config().storage.base_dir == base_dir
+
+    def test_a_file_outside_any_configuration_folder_is_its_own_project(
+        self, tmp_path: Path
+    ) -> None:
+        path = write(tmp_path / "elsewhere", "mine.yaml", "storage: {base_dir: data}")
+        assert load_config(path).storage.base_dir == str(tmp_path / "elsewhere" / "data")
+
+
+class TestRoles:
+    def test_a_role_that_states_nothing_is_the_storage_itself(self) -> None:
+        config = load_config(overrides=["ingestion.storage={}"])
+        for role in (None, "ingestion", "etl_input", "etl_output"):
+            assert storage_config(config, role) is config.storage
+
+    def test_a_role_states_only_what_differs_whatever_the_order(self, tmp_path: Path) -> None:
+        first = write(tmp_path, "first.yaml", "ingestion: {storage: {paths: {raw_dir: mine}}}")
+        config = load_config(first, overrides=["storage.paths.ready_subdir=done"])
+        paths = storage_config(config, "ingestion").paths
+        assert (paths.raw_dir, paths.ready_subdir) == ("mine", "done")
+        assert config.to_dict()["ingestion"]["storage"] == {"paths": {"raw_dir": "mine"}}
+
+    def test_a_role_may_refer_to_another(self, tmp_path: Path) -> None:
+        path = write(
+            tmp_path, "x.yaml",
+            "ingestion: {storage: {base_dir: /a}}\netl: {storage_input: '${ingestion.storage}'}",
+        )  # fmt: skip
+        assert storage_config(load_config(path), "etl_input").base_dir == "/a"
+
+    def test_an_unknown_role_is_named_with_those_there_are(self) -> None:
+        with pytest.raises(ConfigError, match=r"'output'.*ingestion, etl_input, etl_output"):
+            storage_config(load_config(), "output")
+
+    def test_no_reference_quotes_what_it_leads_to(self, tmp_path: Path) -> None:
+        path = write(
+            tmp_path, "x.yaml",
+            "storage: {s3: {aws_secret_access_key: HIDDEN}}\n"
+            "etl: {threads: '${storage.s3.aws_secret_access_key}'}",
+        )  # fmt: skip
+        with pytest.raises(ConfigError, match=r"'etl\.threads' .* Integer") as caught:
+            load_config(path)
+        assert "HIDDEN" not in str(caught.value)
+        assert caught.value.__suppress_context__

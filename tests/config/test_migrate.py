@@ -18,7 +18,7 @@ from fluxforge.storage.factory import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from omegaconf import DictConfig
+    from fluxforge.config import FluxForgeConfig
 
 OLD = {
     "ingestion": {"output_dir": "F://raw"},
@@ -36,7 +36,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def loaded(tmp_path: Path, text: str) -> DictConfig:
+def loaded(tmp_path: Path, text: str) -> FluxForgeConfig:
     path = tmp_path / "new.yaml"
     path.write_text(text, encoding="utf-8")
     return load_config(path)
@@ -120,18 +120,19 @@ def test_tables_may_have_been_on_s3(tmp_path: Path) -> None:
     config = loaded(tmp_path, migrate_config(old))
     output = storage_config(config, "etl_output")
     assert (output.backend, output.base_dir) == ("s3", "bucket/prefix")
-    assert storage_config(config, "ingestion").base_dir == "data"
+    assert storage_config(config, "ingestion").base_dir == str(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
     ("folder", "base_dir"),
-    [("F:\\\\raw", "F:/"), ("F:/x//raw/", "F:/x"), ("raw", "."), ("/raw", "/"),
-     ("\\\\host\\share\\lake\\raw", "//host/share/lake"), ("./data/raw", "data")],
+    [("F:\\\\raw", "F:/"), ("F:/x//raw/", "F:/x"), ("raw", "PROJECT"), ("/raw", "/"),
+     ("\\\\host\\share\\lake\\raw", "//host/share/lake"), ("./data/raw", "PROJECT/data")],
 )  # fmt: skip
 def test_directories_are_read_as_people_write_them(
     tmp_path: Path, folder: str, base_dir: str
 ) -> None:
     config = loaded(tmp_path, migrate_config({"ingestion": {"output_dir": folder}}))
+    base_dir = base_dir.replace("PROJECT", str(tmp_path))
     assert (config.storage.base_dir, config.storage.paths.raw_dir) == (base_dir, "raw")
 
 

@@ -18,7 +18,7 @@ from fluxforge.storage.factory import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from omegaconf import DictConfig
+    from fluxforge.config import FluxForgeConfig
 
 ALL_LOCAL = """
 storage:
@@ -114,13 +114,13 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def load(tmp_path: Path, text: str) -> DictConfig:
+def load(tmp_path: Path, text: str) -> FluxForgeConfig:
     (tmp_path / "conf").mkdir(exist_ok=True)
     (tmp_path / "conf" / "config.yaml").write_text(text, encoding="utf-8")
     return load_config()
 
 
-def folders(config: DictConfig) -> list[str]:
+def folders(config: FluxForgeConfig) -> list[str]:
     return [
         get_ingestion_path(config, "coinbase"),
         get_ingestion_path(config, "coinbase", state="ready"),

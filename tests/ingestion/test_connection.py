@@ -24,11 +24,11 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
+from fluxforge.config import redacted_url
 from fluxforge.errors import ConfigError, ConnectionFailedError
 from fluxforge.ingestion import connection
 from fluxforge.ingestion.connection import classify
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
-from fluxforge.ingestion.venue import shown
 from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
 
@@ -100,7 +100,7 @@ def test_one_function_decides_what_an_end_means(error: Exception, before: str, a
 
 
 def test_a_url_is_shown_without_what_may_be_secret() -> None:
-    assert shown("wss://key:secret@host:1/path?token=secret#x") == "wss://host:1/path"
+    assert redacted_url("wss://key:secret@host:1/path?token=secret#x") == "wss://host:1/path"
 
 
 async def test_every_frame_of_every_kind_is_stored_byte_for_byte(
@@ -422,7 +422,6 @@ async def test_a_fatal_error_frame_is_stored_and_ends_with_the_venues_words(
 
 @pytest.mark.parametrize("url", ["https://example.com", "localhost:8765", "ws://", ""])
 def test_an_address_that_cannot_be_right_is_a_wrong_setting(lake: Any, url: str) -> None:
-    config = lake.config("ws://x")
-    config.ingestion.sources.coinbase.url = url
+    config = lake.config(url)
     with pytest.raises(ConfigError, match=r"ingestion\.sources\.coinbase\.url"):
         IngestionPipeline(config, "coinbase")

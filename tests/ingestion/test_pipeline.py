@@ -414,7 +414,7 @@ async def test_all_configured_sources_run_side_by_side(
 
     monkeypatch.setattr("fluxforge.sources.entry_points", lambda group: [Point()])
     config = lake.config(exchange_url)
-    config.ingestion.sources.other = config.ingestion.sources.coinbase
+    config.ingestion.sources["other"] = config.ingestion.sources["coinbase"]
     pipeline = IngestionPipeline(config, frames=300)
     await pipeline.start()
     await pipeline.wait_for_shutdown()

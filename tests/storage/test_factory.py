@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from omegaconf import OmegaConf
 
 from fluxforge.config import load_config
 from fluxforge.errors import ConfigError
@@ -48,14 +47,12 @@ def test_an_unknown_backend_says_what_there_is() -> None:
 
 
 def test_paths_follow_the_names_of_each_role() -> None:
-    config = load_config()
-    config = OmegaConf.merge(
-        config,
-        {
-            "storage": {"paths": {"raw_dir": "ingested", "ready_subdir": "completed"}},
-            "ingestion": {"storage": {"paths": {"active_subdir": "streaming"}}},
-            "etl": {"storage_output": {"paths": {"processed_dir": "curated"}}},
-        },
+    config = load_config(
+        overrides=[
+            "storage.paths={raw_dir: ingested, ready_subdir: completed}",
+            "ingestion.storage.paths.active_subdir=streaming",
+            "etl.storage_output.paths.processed_dir=curated",
+        ]
     )
     assert get_ingestion_path(config, "coinbase", "active") == "ingested/streaming/coinbase"
     assert get_ingestion_path(config, "coinbase", state="ready") == "ingested/completed/coinbase"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -161,10 +162,11 @@ def test_a_bucket_is_known_by_another_address(
     lake = make_lake("s3")
     key = "raw/ready/coinbase/segment_20251203T14_00001.ndjson"
     lake.storage.write_bytes(key, segment("A"))
-    config = lake.config.copy()
-    config.storage.s3.endpoint_url = config.storage.s3.endpoint_url.replace(
-        "127.0.0.1", "localhost"
-    )
+    storage = lake.config.storage
+    assert storage.s3.endpoint_url is not None
+    elsewhere = storage.s3.endpoint_url.replace("127.0.0.1", "localhost")
+    s3 = replace(storage.s3, endpoint_url=elsewhere)
+    config = replace(lake.config, storage=replace(storage, s3=s3))
     with pytest.raises(UsageError, match="are one place"):
         lake.sync(Lake(config=config), delete=True)
     assert content(lake.storage) == {key: segment("A")}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from fluxforge.config import FluxForgeConfig
     from fluxforge.ingestion.report import IngestProgress, IngestReport
     from fluxforge.storage import StorageBackend
 
@@ -72,7 +73,7 @@ class IngestionPipeline:
 
     def __init__(
         self,
-        config: Any,
+        config: FluxForgeConfig,
         source: str | None = None,
         *,
         duration: float | None = None,
@@ -213,7 +214,7 @@ class IngestionPipeline:
 
 
 async def ingest(
-    config: Any,
+    config: FluxForgeConfig,
     source: str,
     *,
     duration: float | None = None,
@@ -239,8 +240,8 @@ async def ingest(
     return report
 
 
-def _source_names(config: Any, source: str | None) -> list[str]:
-    configured = [str(name) for name in config.ingestion.sources]
+def _source_names(config: FluxForgeConfig, source: str | None) -> list[str]:
+    configured = list(config.ingestion.sources)
     if source is None:
         if not configured:
             raise ConfigError("ingestion.sources is empty: name what to capture")
@@ -255,7 +256,7 @@ def _source_names(config: Any, source: str | None) -> list[str]:
 
 
 def _create_collector(
-    config: Any,
+    config: FluxForgeConfig,
     name: str,
     *,
     frames: int | None,
@@ -266,7 +267,7 @@ def _create_collector(
     source, wanted = get_source(name), config.ingestion.sources[name]
     settings = CollectorSettings(
         url=wanted.url,
-        subscriptions=tuple(source.plan(list(wanted.products), list(wanted.channels))),
+        subscriptions=tuple(source.plan(wanted.products, wanted.channels)),
         flush_interval_seconds=config.ingestion.flush_interval_seconds,
         segment_max_mb=config.ingestion.segment_max_mb,
         segment_max_seconds=config.ingestion.segment_max_seconds,
@@ -281,7 +282,7 @@ def _create_collector(
 
 
 def _create_spool(
-    config: Any, source: str, storage: StorageBackend, folders: SegmentFolders
+    config: FluxForgeConfig, source: str, storage: StorageBackend, folders: SegmentFolders
 ) -> Spool | None:
     """Return the spool of one source; a local storage has none, being a disk itself."""
     if not isinstance(storage, ObjectStorage):
