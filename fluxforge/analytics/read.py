@@ -1,0 +1,161 @@
+"""What :class:`fluxforge.Lake` answers about books, bars and coverage: reads, then computes.
+
+Each function takes the lake's own way to scan a table, so that live rows and cached files are
+found here as they are elsewhere.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import polars as pl
+
+from fluxforge.analytics.bars import BarKind, make_bars
+from fluxforge.analytics.books import Book, book_at, book_features, book_snapshots, epochs
+from fluxforge.analytics.coverage import find_coverage, unbroken_runs
+from fluxforge.errors import UnknownTableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from fluxforge.analytics.books import Epoch
+
+BOOKS = "orderbook"
+SEQUENCES = "sequences"
+_KEYED = ("trades", "orderbook", "ticker", "candles", "status")
+_LATE = timedelta(minutes=1)
+"""How long before a snapshot from elsewhere the changes may begin that follow it by number."""
+
+
+class Scan(Protocol):
+    """The part of :meth:`fluxforge.Lake.scan` that is used here."""
+
+    def __call__(
+        self,
+        source: str,
+        table: str,
+        *,
+        symbols: Sequence[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        raw: bool = False,
+    ) -> pl.LazyFrame:
+        """Return a table as a lazy frame."""
+
+
+def read_book(
+    scan: Scan, source: str, symbol: str, at: datetime | None = None, depth: int | None = 10
+) -> Book:
+    """Return the order book at a moment; see :meth:`fluxforge.Lake.book`."""
+    found = _epochs(scan, source, symbol, start=at, end=at)
+    return book_at(found, source, symbol, at, depth)
+
+
+def read_books(
+    scan: Scan,
+    source: str,
+    symbol: str,
+    every: str,
+    start: datetime | None,
+    end: datetime | None,
+    depth: int,
+) -> pl.DataFrame:
+    """Return the order book at regular times; see :meth:`fluxforge.Lake.books`."""
+    found = _epochs(scan, source, symbol, start=start, end=end)
+    return _between(book_snapshots(found, every, depth), "ts", start, end)
+
+
+def read_features(
+    scan: Scan,
+    source: str,
+    symbol: str,
+    start: datetime | None,
+    end: datetime | None,
+    levels: int,
+    size: float,
+) -> pl.DataFrame:
+    """Return features of each change of a book; see :meth:`fluxforge.Lake.book_features`."""
+    found = _epochs(scan, source, symbol, start=start, end=end)
+    return _between(book_features(found, levels, size), "ts_event", start, end)
+
+
+def read_bars(
+    scan: Scan,
+    sources: Sequence[str],
+    symbols: Sequence[str] | None,
+    every: str | float,
+    kind: BarKind,
+    start: datetime | None,
+    end: datetime | None,
+    *,
+    empty: bool,
+) -> pl.DataFrame:
+    """Return bars of trades; see :meth:`fluxforge.Lake.bars`."""
+    trades, spans = [], []
+    for source in sources:
+        rows = scan(source, "trades", symbols=symbols, start=start, end=end).collect()
+        covered = read_coverage(scan, source, ["trades"])
+        first = covered.group_by("symbol").agg(pl.col("start").min().alias("first"))
+        # The first snapshot of a capture has trades from before it, with others missing between.
+        rows = rows.join(first, on="symbol", how="left").filter(
+            ~pl.col("is_snapshot") | (pl.col("ts_event") >= pl.col("first")).fill_null(value=True)
+        )
+        instrument = pl.col("instrument" if "instrument" in rows.columns else "symbol")
+        trades.append(
+            rows.select(
+                pl.lit(source).alias("source"),
+                "symbol",
+                instrument.alias("instrument"),
+                *("ts_event", "ts_recv"),
+                pl.col("trade_id").cast(pl.String),
+                *("price", "size", "side"),
+            )
+        )
+        spans.append(covered.select(pl.lit(source).alias("source"), "symbol", "start", "end"))
+    return make_bars(pl.concat(trades), pl.concat(spans), every, kind, empty=empty)
+
+
+def read_coverage(scan: Scan, source: str, tables: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return the spans in which nothing is missing; see :meth:`fluxforge.Lake.coverage`."""
+    frames = {}
+    for name in tables or _KEYED:
+        try:
+            frames[name] = scan(source, name, raw=True)
+        except UnknownTableError:
+            continue  # this venue has no such table
+    runs = unbroken_runs(scan(source, SEQUENCES).collect())
+    return find_coverage(runs, frames)
+
+
+def _epochs(
+    scan: Scan, source: str, symbol: str, *, start: datetime | None, end: datetime | None
+) -> list[Epoch]:
+    """Return the books of a symbol that are needed to know it from `start` to `end`."""
+    if start is not None and end is not None and end < start:
+        raise UsageError("start is after end: nothing can lie between them")
+    moment = pl.coalesce("ts_event", "ts_recv")
+    rows = scan(source, BOOKS, symbols=[symbol], raw=True)
+    if end is not None:
+        rows = rows.filter(moment <= end)
+    runs = unbroken_runs(scan(source, SEQUENCES).collect())
+    runs = runs.filter(pl.col("symbol").is_null() | (pl.col("symbol") == symbol))
+    if start is not None:
+        rows = rows.filter(pl.col("ts_recv") >= _first_needed(rows, start))
+    return epochs(rows.collect(), runs)
+
+
+def _first_needed(rows: pl.LazyFrame, start: datetime) -> datetime:
+    """Return when the last snapshot before `start` was received, and a little earlier."""
+    begun = rows.filter("is_snapshot", pl.coalesce("ts_event", "ts_recv") <= start)
+    last = begun.select(pl.col("ts_recv").max()).collect().item()
+    return start - timedelta(days=36500) if last is None else last - _LATE
+
+
+def _between(
+    frame: pl.DataFrame, column: str, start: datetime | None, end: datetime | None
+) -> pl.DataFrame:
+    if start is not None:
+        frame = frame.filter(pl.col(column) >= start)
+    return frame if end is None else frame.filter(pl.col(column) < end)
