@@ -104,12 +104,9 @@ def test_a_panel_that_nobody_has_ends_by_itself() -> None:
     until(lambda: reads)
     panel.close()
     del panel
-    gc.collect()
-    until(
-        lambda: (
-            not any(
-                t.name.startswith("Thread") and "_keep_reading" in t.name
-                for t in threading.enumerate()
-            )
-        )
-    )
+
+    def gone() -> bool:
+        gc.collect()
+        return not any("_keep_reading" in thread.name for thread in threading.enumerate())
+
+    until(gone)
