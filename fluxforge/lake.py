@@ -289,7 +289,7 @@ class Lake:
 
     # Reading
 
-    @property
+    @cached_property
     def catalog(self) -> Catalog:
         """The tables and their versions, as readers see them."""
         from fluxforge.query.catalog import Catalog

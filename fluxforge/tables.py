@@ -203,6 +203,15 @@ class Table:
         delta = self._open(version)
         return None if delta is None else Snapshot(delta, self)
 
+    def is_newest(self, snapshot: Snapshot | None) -> bool:
+        """Tell whether nothing was committed since a snapshot; asks for one file of the log."""
+        log, version = f"{self.path}/{_LOG}", -1 if snapshot is None else snapshot.version
+        if self.storage.exists(f"{log}/{version + 1:020d}.json"):
+            return False
+        # On a disk a folder may have been removed and made anew; asking again costs nothing.
+        known = snapshot is None or self.storage.backend_type != "local"
+        return known or self.storage.exists(f"{log}/{version:020d}.json")
+
     def _open(self, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import UnknownTableError
@@ -49,6 +50,10 @@ class TableVersion:
 
     def files(self) -> list[TableFile]:
         """Return the files of this version."""
+        return self._files
+
+    @cached_property
+    def _files(self) -> list[TableFile]:
         return [] if self.snapshot is None else self.snapshot.files()
 
     def locate(self, files: Iterable[TableFile]) -> list[str]:
@@ -59,6 +64,9 @@ class TableVersion:
 
 class Catalog:
     """The tables below one storage's ``processed`` folder.
+
+    What was opened is kept for as long as nothing is committed to it, which one look at its log
+    tells: a version never changes.
 
     Parameters
     ----------
@@ -72,6 +80,7 @@ class Catalog:
         self.storage = storage
         self.layout = layout
         self._configured = sorted(set(configured) & set(source_names()))
+        self._newest: dict[tuple[str, str], TableVersion] = {}
 
     def sources(self) -> list[str]:
         """Return the sources that are configured or have a folder, sorted."""
@@ -97,6 +106,9 @@ class Catalog:
         UnknownTableError
             If the source has no such table, or the table no such version.
         """
+        held = self._newest.get((source, name)) if version is None else None
+        if held and held.table.is_newest(held.snapshot):
+            return held
         declared = table_schemas(source)
         table = Table(self.storage, self.layout.table(source, name))
         if name not in declared and table.snapshot() is None:
@@ -105,7 +117,7 @@ class Catalog:
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
             raise UnknownTableError(f"{source} has no table {name!r}: {hint}")
         snapshot = table.snapshot(version)
-        return TableVersion(
+        opened = TableVersion(
             source=source,
             name=name,
             schema=declared[name] if snapshot is None else snapshot.schema(),
@@ -113,3 +125,6 @@ class Catalog:
             table=table,
             snapshot=snapshot,
         )
+        if version is None:
+            self._newest[source, name] = opened
+        return opened

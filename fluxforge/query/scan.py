@@ -54,7 +54,9 @@ def scan_table(
         credential_provider=None,
     ).select([*columns, PARTITION])
     if wanted is not None:
-        frame = frame.filter(pl.col("symbol").is_in(list(wanted)))
+        # Equality is looked up in the statistics of row groups; being among several is not.
+        several = pl.col("symbol").is_in(list(wanted))
+        frame = frame.filter(pl.col("symbol") == wanted[0] if len(wanted) == 1 else several)
     if low is not None:
         frame = frame.filter(pl.col("ts_event") >= low)
     if high is not None:

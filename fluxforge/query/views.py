@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from fluxforge.errors import QueryError, UnknownTableError
+from fluxforge.errors import QueryError, UnknownSourceError, UnknownTableError
 from fluxforge.etl.database import identifier, literal
 from fluxforge.query.httpfs import open_httpfs
 from fluxforge.tables import PARTITION
@@ -25,6 +28,47 @@ RAW_SUFFIX = "_raw"
 
 logger = logging.getLogger(__name__)
 
+_databases: WeakKeyDictionary[Catalog, Database] = WeakKeyDictionary()
+"""What each catalog's queries ran on last: opening a database takes longer than a query."""
+
+
+class Database:
+    """A DuckDB database in memory with a schema for each source and a view for each table.
+
+    A view shows one version of its table for ever, so that what was made of it stays what it was.
+    """
+
+    def __init__(self) -> None:
+        import duckdb
+
+        self.connection = duckdb.connect(config={"autoinstall_known_extensions": False})
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self._shown: dict[tuple[str, str], TableVersion] = {}
+        self._data: dict[str, Any] = {}
+
+    def can_show(self, versions: Iterable[TableVersion]) -> bool:
+        """Tell whether no view of another version of these tables is here."""
+        return all(self._shown.get((v.source, v.name), v) is v for v in versions)
+
+    def show(self, versions: Iterable[TableVersion]) -> None:
+        """Create the views that are not here yet."""
+        for version in versions:
+            if (version.source, version.name) not in self._shown:
+                schema = identifier(version.source)
+                self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+                self._data |= create_views(self.connection, version)
+                self._shown[version.source, version.name] = version
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of its own to this database."""
+        cursor = self.connection.cursor()
+        cursor.execute("SET TimeZone = 'UTC'")
+        # Variables of this module are not tables; a caller's own frames are, through `connect`.
+        cursor.execute("SET python_enable_replacements = false")
+        for name, data in self._data.items():
+            cursor.register(name, data)
+        return cursor
+
 
 def connect(catalog: Catalog, only: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
     """Open a database in memory with a schema for each source and a view for each table.
@@ -38,18 +82,24 @@ def connect(catalog: Catalog, only: Iterable[str] | None = None) -> duckdb.DuckD
     only
         ``source.table`` names, where only these are needed.
     """
-    import duckdb
+    database = Database()
+    database.show(_open(catalog, None if only is None else set(only)))
+    return database.connection
 
-    database = duckdb.connect(config={"autoinstall_known_extensions": False})
-    database.execute("SET TimeZone = 'UTC'")
-    wanted = None if only is None else {name.replace('"', "") for name in only}
-    for source in catalog.sources():
-        database.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(source)}")
-        for name in catalog.names(source):
-            full = f"{source}.{name}"
-            if wanted is None or full in wanted or full + RAW_SUFFIX in wanted:
-                create_views(database, catalog.open(source, name))
-    return database
+
+def _open(catalog: Catalog, names: set[str] | None) -> list[TableVersion]:
+    """Open the tables of these names that exist, or all."""
+    if names is None:
+        return [catalog.open(s, name) for s in catalog.sources() for name in catalog.names(s)]
+    found = []
+    for full in sorted(names):
+        source, _, table = full.replace('"', "").partition(".")
+        with suppress(UnknownSourceError, UnknownTableError):
+            found.append(catalog.open(source, table))
+            continue
+        with suppress(UnknownSourceError, UnknownTableError):
+            found.append(catalog.open(source, table.removesuffix(RAW_SUFFIX)))
+    return found
 
 
 def run(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
@@ -90,7 +140,8 @@ def _prepare(
     import duckdb
 
     try:
-        return _bind(connect(catalog, only=_tables_of(query)), query)
+        names = _tables_of(query)
+        return _bind(_showing(catalog, _open(catalog, names)), query)
     except duckdb.CatalogException:
         pass  # with every view at hand, DuckDB can say which name may have been meant
     except duckdb.BinderException as exc:
@@ -98,47 +149,74 @@ def _prepare(
     except duckdb.Error as exc:
         raise QueryError(_message(exc)) from exc
     try:
-        return _bind(connect(catalog), query)
+        return _bind(_showing(catalog, _open(catalog, None)), query)
     except duckdb.Error as exc:
         raise UnknownTableError(_message(exc)) from exc
 
 
+def _showing(catalog: Catalog, versions: list[TableVersion]) -> duckdb.DuckDBPyConnection:
+    """Return a connection with views of these versions; what was made of others stays."""
+    database = _database(catalog)
+    if not database.can_show(versions):
+        database = _databases[catalog] = Database()
+    database.show(versions)
+    return database.cursor()
+
+
+def _database(catalog: Catalog) -> Database:
+    if catalog not in _databases:
+        _databases[catalog] = Database()
+    return _databases[catalog]
+
+
 def _bind(
-    database: duckdb.DuckDBPyConnection, query: str
+    connection: duckdb.DuckDBPyConnection, query: str
 ) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation]:
-    # Variables of this module are not tables; a caller's own frames are, through `connect`.
-    database.execute("SET python_enable_replacements = false")
-    relation: duckdb.DuckDBPyRelation | None = database.sql(query)
+    relation: duckdb.DuckDBPyRelation | None = connection.sql(query)
     if relation is None:
         raise QueryError("there is no statement to run")
-    return database, relation
+    return connection, relation
 
 
 def _tables_of(query: str) -> set[str] | None:
     """Return the tables that a statement names, or None where all may be needed."""
     import duckdb
 
-    with duckdb.connect() as parser:
-        try:
-            names = parser.get_table_names(query, qualified=True)
-        except duckdb.Error:
-            return None  # it is wrong, or several statements: let the query itself tell
+    try:
+        names = _parser().cursor().get_table_names(query, qualified=True)
+    except duckdb.Error:
+        return None  # it is wrong, or several statements: let the query itself tell
     return names or None
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """Return a database without tables: it takes names as they are written."""
+    import duckdb
+
+    return duckdb.connect()
 
 
 def _message(exc: Exception) -> str:
     return " ".join(line.strip() for line in str(exc).splitlines()[:4] if line.strip())
 
 
-def create_views(database: duckdb.DuckDBPyConnection, version: TableVersion) -> None:
-    """Create the view of one table, and for a table with a key the one with all rows."""
+def create_views(connection: duckdb.DuckDBPyConnection, version: TableVersion) -> dict[str, Any]:
+    """Create the view of one table, and for a table with a key the one with all rows.
+
+    Returns
+    -------
+    dict
+        What the views read that is no file, by the name under which it is registered.
+    """
     channel = version.channel
+    select, data = _select(connection, version)
     place = f"{identifier(version.source)}.{identifier(version.name)}"
     if channel is None or channel.keep is None:
-        database.execute(f"CREATE OR REPLACE VIEW {place} AS {_select(database, version)}")
-        return
+        connection.execute(f"CREATE VIEW {place} AS {select}")
+        return data
     every = f"{identifier(version.source)}.{identifier(version.name + RAW_SUFFIX)}"
-    database.execute(f"CREATE OR REPLACE VIEW {every} AS {_select(database, version)}")
+    connection.execute(f"CREATE VIEW {every} AS {select}")
     if channel.keep == "first":
         query = f"SELECT * EXCLUDE (is_repeat) FROM {every} WHERE NOT is_repeat"
     else:
@@ -147,34 +225,44 @@ def create_views(database: duckdb.DuckDBPyConnection, version: TableVersion) -> 
             f"SELECT * FROM {every} QUALIFY row_number() OVER "
             f"(PARTITION BY {key} ORDER BY ts_recv DESC, seq DESC) = 1"
         )
-    database.execute(f"CREATE OR REPLACE VIEW {place} AS {query}")
+    connection.execute(f"CREATE VIEW {place} AS {query}")
+    return data
 
 
-def _select(database: duckdb.DuckDBPyConnection, version: TableVersion) -> str:
+def _select(
+    connection: duckdb.DuckDBPyConnection, version: TableVersion
+) -> tuple[str, dict[str, Any]]:
     files = version.files()
     columns = ", ".join(identifier(name) for name in version.schema.names)
-    if version.snapshot is None or not files:
-        return f"SELECT {columns} FROM {_register(database, version, version.schema.empty_table())}"
     storage = version.table.storage
-    if storage.backend_type != "local" and not open_httpfs(database, storage):
-        return f"SELECT {columns} FROM {_register(database, version, version.snapshot.dataset())}"
-    paths = "[" + ", ".join(literal(path) for path in version.locate(files)) + "]"
-    rows = (
-        f"read_parquet({paths}, hive_partitioning = true, "
-        f"hive_types = {{{literal(PARTITION)}: DATE}}, "
-        f"union_by_name = {str(_schemas_differ(version, files)).lower()})"
-    )
-    known = {PARTITION}.union(*(file.columns for file in files))
-    if not known.issuperset(version.schema.names):  # a column is declared, and in no file yet
-        empty = _register(database, version, version.schema.empty_table())
-        rows = f"(SELECT * FROM {rows} UNION ALL BY NAME SELECT * FROM {empty})"
-    return f"SELECT {columns} FROM {rows}"
+    if version.snapshot is None or not files:
+        data = version.schema.empty_table()
+    elif storage.backend_type != "local" and not open_httpfs(connection, storage):
+        data = version.snapshot.dataset()
+    else:
+        paths = "[" + ", ".join(literal(path) for path in version.locate(files)) + "]"
+        rows = (
+            f"read_parquet({paths}, hive_partitioning = true, "
+            f"hive_types = {{{literal(PARTITION)}: DATE}}, "
+            f"union_by_name = {str(_schemas_differ(version, files)).lower()})"
+        )
+        known = {PARTITION}.union(*(file.columns for file in files))
+        if known.issuperset(version.schema.names):
+            return f"SELECT {columns} FROM {rows}", {}
+        # A column is declared, and in no file yet.
+        name, held = _register(connection, version, version.schema.empty_table())
+        rows = f"(SELECT * FROM {rows} UNION ALL BY NAME SELECT * FROM {name})"
+        return f"SELECT {columns} FROM {rows}", held
+    name, held = _register(connection, version, data)
+    return f"SELECT {columns} FROM {name}", held
 
 
-def _register(database: duckdb.DuckDBPyConnection, version: TableVersion, data: Any) -> str:
+def _register(
+    connection: duckdb.DuckDBPyConnection, version: TableVersion, data: Any
+) -> tuple[str, dict[str, Any]]:
     name = f"{version.source}_{version.name}_data"
-    database.register(name, data)
-    return identifier(name)
+    connection.register(name, data)
+    return identifier(name), {name: data}
 
 
 def _schemas_differ(version: TableVersion, files: list[TableFile]) -> bool:

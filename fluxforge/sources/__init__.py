@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
@@ -25,8 +26,7 @@ def source_names() -> list[str]:
     >>> "coinbase" in source_names()
     True
     """
-    built_in = {module.name for module in pkgutil.iter_modules(__path__) if module.ispkg}
-    return sorted(built_in | {point.name for point in entry_points(group="fluxforge.sources")})
+    return sorted(_built_in() | {point.name for point in entry_points(group="fluxforge.sources")})
 
 
 def get_source(name: str) -> Source:
@@ -46,13 +46,18 @@ def get_source(name: str) -> Source:
     ...
     fluxforge.errors.UnknownSourceError: unknown source 'coinbsae': did you mean 'coinbase'?
     """
+    if name in _built_in():
+        source: Source = import_module(f"fluxforge.sources.{name}").SOURCE
+        return source
     for point in entry_points(group="fluxforge.sources"):
         if point.name == name:
             loaded: Source | type[Source] = point.load()
             return loaded() if isinstance(loaded, type) else loaded
-    if name not in source_names():
-        near = difflib.get_close_matches(name, source_names(), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(source_names())}"
-        raise UnknownSourceError(f"unknown source {name!r}: {hint}")
-    source: Source = import_module(f"fluxforge.sources.{name}").SOURCE
-    return source
+    near = difflib.get_close_matches(name, source_names(), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(source_names())}"
+    raise UnknownSourceError(f"unknown source {name!r}: {hint}")
+
+
+@cache
+def _built_in() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
