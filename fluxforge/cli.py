@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import typer
 from fluxforge import __version__
 from fluxforge.errors import FluxForgeError, UsageError
 from fluxforge.simulator.faults import FAULTS_HELP
+from fluxforge.signals import interrupting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,20 +144,6 @@ def _print_frame(frame: Any, *, thousands_separator: bool = True) -> None:
 
 
 @contextmanager
-def _terminating_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM stop a command as cleanly as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
 def _progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int | None, str], None]]:
     """Yield a function that shows how far the work is: a bar on a terminal, else lines."""
     if quiet:
@@ -228,8 +214,7 @@ def etl(
         _print_json(report.to_dict()) if as_json else _say(repr(report))
 
     if watch:
-        with _terminating_as_interrupt():
-            lake.watch(request.source, on_report=tell)
+        lake.watch(request.source, on_report=tell)
         return
     with _progress("etl", quiet=as_json) as show:
         try:
@@ -490,7 +475,7 @@ def options(
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work found problems, 2 wrong use or settings."""
     try:
-        with _terminating_as_interrupt():
+        with interrupting():
             code = app(standalone_mode=False) or 0
     except typer.TyperException as exc:  # arguments that fit no command
         message = " ".join(exc.format_message().split())

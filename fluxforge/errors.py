@@ -1,8 +1,9 @@
 """Every error FluxForge raises, in one tree.
 
-Errors of other libraries are translated once, where they cross into FluxForge, with ``raise ...
-from exc``. A message says what happened, to what, and what to change. ``exit_code`` is what the
-command line returns: 1 when the work went wrong, 2 when the request or the configuration did.
+Errors of other libraries are translated once, where they cross into FluxForge, by a table of
+:class:`Translation` for each border. A message says what happened, to what, and what to change.
+``exit_code`` is what the command line returns: 1 when the work went wrong, 2 when the request or
+the configuration did.
 
 ::
 
@@ -30,6 +31,15 @@ command line returns: 1 when the work went wrong, 2 when the request or the conf
 """
 
 from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class FluxForgeError(Exception):
@@ -121,3 +131,110 @@ class ConnectionFailedError(FluxForgeError):
 
 class ExchangeError(FluxForgeError):
     """The local exchange cannot listen, or a recording cannot be replayed."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One row of a border's table: an error of another library, and what FluxForge raises for it.
+
+    Attributes
+    ----------
+    caught
+        The library's error, or several.
+    raised
+        FluxForge's.
+    message
+        What it says, with ``{what}``, ``{reason}`` (the library's own words on one line) and any
+        other value that is passed to :func:`translate`.
+    when
+        What must hold of the error besides its type: a test, or a regular expression that is
+        found in its text.
+    """
+
+    caught: type[BaseException] | tuple[type[BaseException], ...]
+    raised: type[FluxForgeError]
+    message: str
+    when: Callable[[Any], bool] | str | None = None
+
+    def fits(self, error: BaseException) -> bool:
+        """Tell whether this row is about `error`."""
+        if not isinstance(error, self.caught):
+            return False
+        if isinstance(self.when, str):
+            return re.search(self.when, str(error), re.IGNORECASE) is not None
+        return self.when is None or self.when(error)
+
+
+def translate(
+    error: BaseException, table: Sequence[Translation], what: str, **values: object
+) -> FluxForgeError | None:
+    """Return what the first fitting row of a table makes of an error; None if none fits.
+
+    Examples
+    --------
+    >>> table = [Translation(OSError, StorageFullError, "no space left for {what}", "No space")]
+    >>> translate(OSError(28, "No space left on device"), table, "ticker/a.parquet")
+    StorageFullError('no space left for ticker/a.parquet')
+    """
+    for row in table:
+        if row.fits(error):
+            reason = values.get("reason") or reason_of(error)
+            return row.raised(row.message.format(**{**values, "what": what, "reason": reason}))
+    return None
+
+
+@contextmanager
+def translated(table: Sequence[Translation], what: str, **values: object) -> Iterator[None]:
+    """Raise FluxForge's error for one of another library; what no row fits goes on as it is."""
+    try:
+        yield
+    except FluxForgeError:
+        raise
+    except Exception as exc:
+        error = translate(exc, table, what, **values)
+        if error is None:
+            raise
+        raise error from exc
+
+
+def reason_of(error: BaseException) -> str:
+    r"""Return why something failed, in the error's own words, on one line.
+
+    Examples
+    --------
+    >>> reason_of(ConnectionRefusedError(111, "Connection refused"))
+    'Connection refused'
+    >>> reason_of(ValueError("first\nsecond")), reason_of(TimeoutError())
+    ('first', 'TimeoutError')
+    """
+    text = (isinstance(error, OSError) and error.strerror) or str(error).strip()
+    return printable(str(text).split("\n", 1)[0]) or type(error).__name__
+
+
+def printable(text: str, longest: int = 300) -> str:
+    r"""Escape what a terminal would obey, and cut what would fill it.
+
+    Examples
+    --------
+    >>> print(printable("BTC\x1b[2J-USD"))
+    BTC\x1b[2J-USD
+    """
+    if len(text) > longest:
+        text = text[:longest] + "…"
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def redacted_url(url: str) -> str:
+    """Return a URL without the parts that may hold secrets.
+
+    Examples
+    --------
+    >>> redacted_url("wss://user:pass@host:8443/feed?token=1")
+    'wss://host:8443/feed'
+    """
+    parts = urlsplit(url)
+    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

@@ -10,7 +10,7 @@ from fluxforge.etl.report import SegmentsFailedError
 TREE = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if kind.__module__ == errors.__name__
+    if kind.__module__ == errors.__name__ and issubclass(kind, Exception)
 ]
 
 
@@ -39,3 +39,69 @@ def test_a_missing_extra_says_what_to_install() -> None:
 
 def test_failed_segments_are_a_segment_error() -> None:
     assert issubclass(SegmentsFailedError, errors.SegmentError)
+
+
+class TestTranslations:
+    TABLE = (
+        errors.Translation(FileNotFoundError, errors.FileMissingError, "there is no file {what}"),
+        errors.Translation(OSError, errors.StorageFullError, "{what} is full", "No space left"),
+        errors.Translation(
+            (OSError, ValueError),
+            errors.AccessDeniedError,
+            "no permission for {what} in {bucket} ({reason})",
+            lambda error: getattr(error, "errno", None) == 13,
+        ),
+    )
+
+    @pytest.mark.parametrize(
+        ("error", "kind", "message"),
+        [
+            (FileNotFoundError(2, "No such file"), errors.FileMissingError, "there is no file a/b"),
+            (OSError("Generic:\n no space left"), errors.StorageFullError, "a/b is full"),
+            (
+                PermissionError(13, "Permission denied"),
+                errors.AccessDeniedError,
+                "no permission for a/b in lake (Permission denied)",
+            ),
+        ],
+    )
+    def test_the_first_row_that_fits_decides(
+        self, error: Exception, kind: type[Exception], message: str
+    ) -> None:
+        with (
+            pytest.raises(kind) as caught,
+            errors.translated(self.TABLE, "a/b", bucket="lake"),
+        ):
+            raise error
+        assert str(caught.value) == message
+        assert caught.value.__cause__ is error
+
+    @pytest.mark.parametrize("error", [ValueError("odd"), errors.TableError("ours")])
+    def test_what_no_row_fits_and_what_is_ours_already_goes_on_as_it_is(
+        self, error: Exception
+    ) -> None:
+        with (
+            pytest.raises(type(error)) as caught,
+            errors.translated(self.TABLE, "a/b", bucket="lake"),
+        ):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pl\u00e4in text", "pl\u00e4in text"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("a\r\nb\x00", "a\\r\\nb\\x00"),
+        ("\u202egnirts", "\\u202egnirts"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_no_text_can_steer_a_terminal(text: str, shown: str) -> None:
+    assert errors.printable(text) == shown
+
+
+def test_no_text_can_fill_a_terminal() -> None:
+    assert len(errors.printable("x" * 10_000)) == 301
+    assert len(errors.reason_of(ValueError("x" * 10_000))) == 301

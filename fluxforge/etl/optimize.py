@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from fluxforge.errors import CommitConflictError
 from fluxforge.etl.database import literal, open_database
-from fluxforge.etl.interrupts import deferred_interrupts
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
+from fluxforge.signals import deferred_interrupts
 from fluxforge.tables import PARTITION
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from fluxforge.errors import ConfigError, UnknownSourceError, UsageError
 from fluxforge.ingestion.claims import SegmentFolders
 from fluxforge.ingestion.collector import Collector, CollectorSettings
 from fluxforge.ingestion.flushing import WRITE_PATIENCE_SECONDS
-from fluxforge.ingestion.signals import on_stop_signal
 from fluxforge.ingestion.spool.location import default_spool_dir, spool_name
 from fluxforge.ingestion.spool.spool import Spool
+from fluxforge.signals import on_stop_signal
 from fluxforge.sources import get_source
 from fluxforge.storage.factory import create_layout, create_storage_backend
 from fluxforge.storage.objects import ObjectStorage

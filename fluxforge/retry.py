@@ -1,0 +1,127 @@
+"""When to try again, and how often to ask."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from fluxforge.errors import StorageUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How long to wait before each further attempt, and when to give up.
+
+    The n-th delay is drawn evenly from zero to ``first * 2**n``, at most `cap` ("full jitter"), so
+    that many processes that lost one server do not return in step.
+
+    Parameters
+    ----------
+    first, cap
+        Seconds.
+    attempts
+        Attempts in all, the first one included; None: no such bound.
+    seconds
+        No attempt begins later than this after the first; None: no such bound.
+
+    Examples
+    --------
+    >>> delays = list(RetryPolicy(first=0.5, cap=30, attempts=5).delays())
+    >>> len(delays), max(delays) <= 4
+    (4, True)
+    """
+
+    first: float = 0.5
+    cap: float = 30.0
+    attempts: int | None = None
+    seconds: float | None = None
+
+    def delays(self) -> Iterator[float]:
+        """Return the seconds to wait before each further attempt; it ends where one gives up.
+
+        The time that `seconds` bounds begins with this call. To start over after a success, call
+        it again.
+        """
+        return self._draw(time.monotonic())
+
+    def call(
+        self,
+        work: Callable[[], T],
+        *,
+        retry_on: type[Exception] | tuple[type[Exception], ...] = StorageUnavailableError,
+        before_retry: Callable[[Exception, float], object] | None = None,
+    ) -> T:
+        """Call `work` until it succeeds, and return its result.
+
+        Parameters
+        ----------
+        work
+            What to do; it must be safe to do twice.
+        retry_on
+            The errors after which to try again. The last of them is raised when the policy gives
+            up, and any other at once.
+        before_retry
+            Called with the error and the seconds to wait, before that wait.
+
+        Examples
+        --------
+        >>> answers = iter([StorageUnavailableError("busy"), 42])
+        >>> def read():
+        ...     answer = next(answers)
+        ...     if isinstance(answer, Exception):
+        ...         raise answer
+        ...     return answer
+        >>> RetryPolicy(first=0.01).call(read)
+        42
+        """
+        delays = self.delays()
+        while True:
+            try:
+                return work()
+            except retry_on as exc:
+                delay = next(delays, None)
+                if delay is None:
+                    raise
+                if before_retry is not None:
+                    before_retry(exc, delay)
+                time.sleep(delay)
+
+    def _draw(self, began: float) -> Iterator[float]:
+        ceiling, made = self.first, 1
+        while self.attempts is None or made < self.attempts:
+            delay = random.uniform(0, min(self.cap, ceiling))  # noqa: S311
+            if self.seconds is not None and time.monotonic() + delay - began > self.seconds:
+                return
+            yield delay
+            ceiling, made = min(2 * ceiling, self.cap), made + 1
+
+
+class RateLimiter:
+    """Spaces out what shares an allowance, first come first served.
+
+    Parameters
+    ----------
+    per_second
+        The allowance.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._free_at = 0.0
+
+    async def acquire(self, cost: float = 1.0) -> None:
+        """Wait for one's turn; the next one waits until the allowance for `cost` is there again."""
+        import asyncio
+
+        now = time.monotonic()
+        start = max(now, self._free_at)
+        self._free_at = start + cost / self._per_second
+        if start > now:
+            await asyncio.sleep(start - now)
