@@ -16,8 +16,8 @@ import typer
 
 from fluxforge import __version__
 from fluxforge.errors import FluxForgeError, UsageError
-from fluxforge.simulator.faults import FAULTS_HELP
 from fluxforge.signals import interrupting
+from fluxforge.simulator.faults import FAULTS_HELP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
