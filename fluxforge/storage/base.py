@@ -8,17 +8,22 @@ show in listings and no caller may use them. A listing is complete or it raises.
 from __future__ import annotations
 
 import fnmatch
+import shutil
+import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import InvalidKeyError
+from fluxforge.errors import FileMissingError, InvalidKeyError
 from fluxforge.layout import Layout, check_key, join_key
+from fluxforge.storage.disk import translated
+from fluxforge.storage.lease import LEASE_SECONDS, Lease, LeaseKeeper
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
-    from pathlib import Path
-    from types import TracebackType
 
 
 @dataclass(frozen=True, order=True)
@@ -33,31 +38,6 @@ class StoredFile:
     def name(self) -> str:
         """The last part of the key."""
         return self.key.rsplit("/", 1)[-1]
-
-
-class Lease(ABC):
-    """A claim on a key that ends with its holder: released, or lapsed once the holder is dead.
-
-    A lease keeps two workers from doing the same work in vain. Nothing relies on it for
-    correctness: commits and journals refuse the second writer by themselves.
-    """
-
-    key: str
-
-    @abstractmethod
-    def release(self) -> None:
-        """Give the key back. Releasing twice is allowed."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 class Journal(ABC):
@@ -113,8 +93,14 @@ class Journal(ABC):
 class StorageBackend(ABC):
     """A root, local or remote, that holds files under relative keys.
 
-    A new storage implements the abstract methods and passes
-    :class:`fluxforge.testing.StorageConformance`.
+    A new storage implements the five abstract methods, which take valid keys, reserved names
+    included, and passes :class:`fluxforge.testing.StorageConformance`. Everything else has a
+    default that is made of these five; a storage that can do better overrides it.
+
+    Parameters
+    ----------
+    lease_seconds
+        How long a lease outlives a holder that died without releasing it.
     """
 
     backend_type: str
@@ -126,11 +112,51 @@ class StorageBackend(ABC):
     layout: Layout = Layout()
     """What its folders are called; the factory takes it from ``storage.paths``."""
 
-    # Names
+    is_local: bool = False
+    """Whether it is a disk of this machine or a mount, on which files grow and are renamed."""
+
+    def __init__(self, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._leases = LeaseKeeper(self, lease_seconds)
+
+    # What a storage implements
 
     @abstractmethod
+    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Return the bytes of one version of `key`, as :meth:`read_bytes` does."""
+
+    @abstractmethod
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
+        """Store some bytes or a local file, as :meth:`write_bytes` does.
+
+        Returns
+        -------
+        bool
+            False if an earlier attempt went unanswered and may still be carried out later.
+        """
+
+    @abstractmethod
+    def delete_object(self, key: str) -> None:
+        """Delete a file; deleting what is not there is no error."""
+
+    @abstractmethod
+    def scan(
+        self, path: str, *, recursive: bool = True, name_prefix: str = ""
+    ) -> Iterator[StoredFile]:
+        """Yield what is below `path` and goes on with `name_prefix`, in any order.
+
+        Reserved names are included. Where it is not recursive, each folder directly below `path`
+        is an entry too, whose key ends with ``/``.
+        """
+
+    @abstractmethod
+    def get_filesystem(self) -> Any:
+        """Return an fsspec filesystem that knows :meth:`get_full_path`."""
+
+    # Names
+
     def get_full_path(self, key: str = "") -> str:
         """Return the path or URL under which other tools find `key`."""
+        return f"{self.backend_type}://{join_key(self.base_path, join_key(key))}"
 
     def join_path(self, *parts: str) -> str:
         """Join parts into a key; see :func:`fluxforge.layout.join_key`."""
@@ -138,7 +164,6 @@ class StorageBackend(ABC):
 
     # Whole files
 
-    @abstractmethod
     def read_bytes(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of `key` from `start` up to, not including, `end`.
 
@@ -149,29 +174,55 @@ class StorageBackend(ABC):
         StorageError
             If fewer bytes arrive than the file has: a short read is never an end of file.
         """
+        return self.get_object(own_key(key), start, end)
 
-    @abstractmethod
     def write_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> None:
         """Write a whole file, durable when this returns.
 
         Raises
         ------
         FileExistsAlreadyError
-            If `exclusive` and the key is taken; of several writers, one wins.
+            If `exclusive` and the key is taken by another's file; of several writers, one wins.
+        StorageUnavailableError
+            If the storage gave no answer: the file may or may not be there.
         """
+        self.put_object(own_key(key), data, exclusive=exclusive)
 
-    @abstractmethod
     def write_file(self, path: str | Path, key: str, *, exclusive: bool = False) -> None:
         """Store a local file under `key`, with the promises of :meth:`write_bytes`."""
+        own_key(key)
+        with translated(str(path)):
+            Path(path).stat()  # a missing source is told apart from a missing destination
+        self.put_object(key, Path(path), exclusive=exclusive)
 
-    @abstractmethod
     def fetch(self, key: str, directory: Path) -> Path:
         """Return a local, read-only path with the content of `key`.
 
-        A local storage returns the file itself; others download it into `directory`.
-        """
+        A local storage returns the file itself; others download it into a folder of its own
+        below `directory`.
 
-    @abstractmethod
+        Raises
+        ------
+        FileMissingError
+            If there is no such file.
+        """
+        folder = Path(directory) / uuid.uuid4().hex[:12]  # two keys may share their last part
+        path = folder / own_key(key).rsplit("/", 1)[-1]
+        try:
+            with translated(str(folder)):
+                folder.mkdir(parents=True)
+            self.download(key, path)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return path
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the content of one version of `key` to a local path."""
+        data = self.get_object(key)
+        with translated(str(path)):
+            path.write_bytes(data)
+
     def move(self, source: str, destination: str) -> None:
         """Rename a file; it is never absent from both names.
 
@@ -182,24 +233,65 @@ class StorageBackend(ABC):
         FileExistsAlreadyError
             If `destination` is taken.
         """
+        self.copy_object(own_key(source), own_key(destination))
+        self.delete_object(source)
 
-    @abstractmethod
+    def copy_object(self, source: str, destination: str) -> None:
+        """Copy a file, never over another one."""
+        with TemporaryDirectory(prefix="fluxforge-") as folder:
+            self.put_object(destination, self.fetch(source, Path(folder)), exclusive=True)
+
+    def stat(self, key: str) -> StoredFile:
+        """Return the size of a file and when it was last written.
+
+        Raises
+        ------
+        FileMissingError
+            If there is no such file.
+        """
+        folder, _, name = own_key(key).rpartition("/")
+        for file in self.scan(folder, recursive=False, name_prefix=name):
+            if file.key == key:
+                return file
+        raise FileMissingError(f"there is no file {key}")
+
     def exists(self, key: str) -> bool:
         """Tell whether there is a file under `key`, or at least one below it."""
+        path = join_key(key)
+        if any(_is_visible(file.key) for file in self.scan(path)):
+            return True
+        try:
+            return bool(path and self.stat(path))
+        except FileMissingError:
+            return False
 
-    @abstractmethod
     def delete(self, key: str) -> None:
         """Delete a file; deleting what is not there is no error."""
+        self.delete_object(own_key(key))
 
-    @abstractmethod
-    def list_entries(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
+    # Listings
+
+    def list_entries(
+        self, path: str = "", *, recursive: bool = True, name_prefix: str = ""
+    ) -> list[StoredFile]:
         """Return the files below `path`, sorted by key; an absent path has none.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        recursive
+            Whether to list its subfolders too.
+        name_prefix
+            Only what goes on with this after ``path/``; an object store lists nothing else.
 
         Raises
         ------
         StorageError
             If the listing could not be read to its end. An error never looks like "no files".
         """
+        found = self.scan(join_key(path), recursive=recursive, name_prefix=name_prefix)
+        return sorted(file for file in found if _is_visible(file.key))
 
     def list_files(
         self, path: str = "", pattern: str = "*", *, recursive: bool = True
@@ -208,19 +300,23 @@ class StorageBackend(ABC):
         entries = self.list_entries(path, recursive=recursive)
         return [file.key for file in entries if fnmatch.fnmatchcase(file.name, pattern)]
 
-    @abstractmethod
     def list_folders(self, path: str = "") -> list[str]:
         """Return the names (not keys) of the folders directly below `path`, sorted."""
+        entries = self.scan(join_key(path), recursive=False)
+        folders = {file.key.split("/")[-2] for file in entries if file.key.endswith("/")}
+        return sorted(name for name in folders if not name.startswith("."))
 
-    @abstractmethod
     def mkdir(self, path: str) -> None:
         """Make a folder and its parents, where the storage has folders at all."""
+        join_key(path)  # a valid key; the folder itself comes with its first file
 
-    # Growing files and claims
+    # Claims
 
-    @abstractmethod
     def acquire_lease(self, key: str) -> Lease | None:
         """Claim `key`; None while another living holder has it."""
+        return self._leases.acquire(own_key(key))
+
+    # Journals
 
     @abstractmethod
     def create_journal(self, key: str) -> Journal:
@@ -249,13 +345,9 @@ class StorageBackend(ABC):
         they return, so that only disks have something to do.
         """
 
-    @abstractmethod
     def get_storage_options(self) -> dict[str, str]:
         """Return the options under which Polars and deltalake open :meth:`get_full_path`."""
-
-    @abstractmethod
-    def get_filesystem(self) -> Any:
-        """Return an fsspec filesystem for this storage."""
+        return {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.get_full_path()}>"
@@ -280,13 +372,5 @@ def own_key(key: str) -> str:
     return key
 
 
-def lease_key(key: str) -> str:
-    """Return the reserved key beside `key` that a lease on it lives under.
-
-    Examples
-    --------
-    >>> lease_key("raw/active/coinbase/segment_20251203T14_00001.ndjson")
-    'raw/active/coinbase/.segment_20251203T14_00001.ndjson.lease'
-    """
-    folder, _, name = key.rpartition("/")
-    return f"{folder}/.{name}.lease" if folder else f".{name}.lease"
+def _is_visible(key: str) -> bool:
+    return not key.endswith("/") and not any(name.startswith(".") for name in key.split("/"))

@@ -36,7 +36,7 @@ from fluxforge.errors import (
 )
 from fluxforge.layout import join_key
 from fluxforge.storage.base import StoredFile
-from fluxforge.storage.object_lease import LEASE_SECONDS
+from fluxforge.storage.lease import LEASE_SECONDS
 from fluxforge.storage.objects import ObjectStorage, Piece
 
 if TYPE_CHECKING:
@@ -121,28 +121,16 @@ class FsspecStorage(ObjectStorage):
         except FileMissingError:
             return
 
-    def has_object(self, key: str) -> bool:
-        try:
-            with _translated(key):
-                return bool(self._filesystem.info(self._path(key))["type"] == "file")
-        except FileMissingError:
-            self._check_container()
-            return False
-
     def scan(
         self, path: str, *, recursive: bool = True, name_prefix: str = ""
     ) -> Iterator[StoredFile]:
+        folder = f"{path}/" if path else ""
         for info in self._list(path, recursive=recursive):
             key = self._key(info)
-            inside = key.startswith(f"{path}/" if path else "")
-            name = key[len(path) + 1 :] if path else key
-            if info["type"] == "file" and inside and name.startswith(name_prefix):
+            if info["type"] == "directory":
+                key += "/"
+            if key.startswith(folder + name_prefix) and key != folder:
                 yield StoredFile(key, int(info["size"]), _modified(info))
-
-    def scan_folders(self, path: str) -> Iterator[str]:
-        for info in self._list(path, recursive=False):
-            if info["type"] == "directory" and self._key(info) != path:
-                yield self._key(info).rsplit("/", 1)[-1]
 
     def _list(self, path: str, *, recursive: bool) -> list[dict[str, Any]]:
         """List a folder; one that is absent is empty, but a missing container is an error."""
@@ -169,10 +157,6 @@ class FsspecStorage(ObjectStorage):
     def _key(self, info: dict[str, Any]) -> str:
         name = str(info["name"]).rstrip("/")
         return name.removeprefix(self._root).lstrip("/")
-
-    def get_storage_options(self) -> dict[str, str]:
-        """Return nothing: Polars and deltalake know this storage by the environment alone."""
-        return {}
 
     def get_filesystem(self) -> Any:
         return self._filesystem

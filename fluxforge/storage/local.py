@@ -17,14 +17,7 @@ from fluxforge.errors import (
     StorageUnavailableError,
 )
 from fluxforge.layout import check_key
-from fluxforge.storage.base import (
-    Journal,
-    Lease,
-    StorageBackend,
-    StoredFile,
-    lease_key,
-    own_key,
-)
+from fluxforge.storage.base import Journal, StorageBackend, StoredFile, own_key
 from fluxforge.storage.disk import (
     LockFile,
     rename_exclusively,
@@ -32,9 +25,10 @@ from fluxforge.storage.disk import (
     sync_file,
     translated,
 )
+from fluxforge.storage.lease import Lease, lease_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from io import FileIO
 
 _TAIL_CHUNK = 1 << 16
@@ -59,8 +53,10 @@ class LocalStorage(StorageBackend):
     """
 
     backend_type = "local"
+    is_local = True
 
     def __init__(self, base_dir: str | Path) -> None:
+        super().__init__()
         self.base_path = str(base_dir)
         self._root = Path(base_dir).expanduser().absolute()
 
@@ -74,8 +70,8 @@ class LocalStorage(StorageBackend):
 
     # Whole files
 
-    def read_bytes(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        with translated(key), self._path(own_key(key)).open("rb") as file:
+    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        with translated(key), self._path(key).open("rb") as file:
             file.seek(start)
             size = os.fstat(file.fileno()).st_size
             wanted = max(0, (size if end is None else min(end, size)) - start)
@@ -84,15 +80,15 @@ class LocalStorage(StorageBackend):
             raise StorageUnavailableError(f"{key}: read {len(data)} of {wanted} bytes")
         return data
 
-    def write_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> None:
-        self._write(key, lambda file: file.write(data), exclusive)
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
+        def fill(file: BinaryIO) -> None:
+            if isinstance(content, bytes):
+                file.write(content)
+                return
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, file, _COPY_CHUNK)
 
-    def write_file(self, path: str | Path, key: str, *, exclusive: bool = False) -> None:
-        with translated(str(path)), Path(path).open("rb") as source:
-            self._write(key, lambda file: shutil.copyfileobj(source, file, _COPY_CHUNK), exclusive)
-
-    def _write(self, key: str, fill: Callable[[BinaryIO], object], exclusive: bool) -> None:
-        target = self._path(own_key(key))
+        target = self._path(key)
         temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
         with translated(key):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +103,7 @@ class LocalStorage(StorageBackend):
             finally:
                 temporary.unlink(missing_ok=True)
             sync_directory(target.parent)
+        return True
 
     def fetch(self, key: str, directory: Path) -> Path:
         path = self._path(own_key(key))
@@ -124,51 +121,38 @@ class LocalStorage(StorageBackend):
             sync_directory(new.parent)
             sync_directory(old.parent)
 
-    def exists(self, key: str) -> bool:
-        path = self._path(check_key(key))
+    def delete_object(self, key: str) -> None:
         with translated(key):
-            if path.is_dir():
-                return any(True for _ in self._walk(path, recursive=True))
-            return path.is_file()
+            self._path(key).unlink(missing_ok=True)
 
-    def delete(self, key: str) -> None:
+    def stat(self, key: str) -> StoredFile:
+        path = self._path(own_key(key))
         with translated(key):
-            self._path(own_key(key)).unlink(missing_ok=True)
+            if not path.is_file():
+                raise FileMissingError(f"there is no file {key}")
+            stat = path.stat()
+        return StoredFile(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
-    def list_entries(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
-        with translated(path or self.base_path):
-            found = list(self._walk(self._path(path), recursive=recursive))
-        return sorted(found)
-
-    def _walk(self, folder: Path, *, recursive: bool) -> Iterator[StoredFile]:
-        try:
-            entries = list(os.scandir(folder))
-        except FileNotFoundError:
-            return
-        except NotADirectoryError:
-            return
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                if recursive:
-                    yield from self._walk(Path(entry.path), recursive=True)
-                continue
-            with suppress(FileNotFoundError):  # gone since the folder was read
-                stat = Path(entry.path).stat()
-                key = Path(entry.path).relative_to(self._root).as_posix()
-                modified = datetime.fromtimestamp(stat.st_mtime, UTC)
-                yield StoredFile(key, stat.st_size, modified)
-
-    def list_folders(self, path: str = "") -> list[str]:
+    def scan(
+        self, path: str, *, recursive: bool = True, name_prefix: str = ""
+    ) -> Iterator[StoredFile]:
         with translated(path or self.base_path):
             try:
                 entries = list(os.scandir(self._path(path)))
             except (FileNotFoundError, NotADirectoryError):
-                return []
-        return sorted(
-            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-        )
+                return
+            for entry in entries:
+                if not entry.name.startswith(name_prefix):
+                    continue
+                key = f"{path}/{entry.name}" if path else entry.name
+                is_folder = entry.is_dir()
+                if is_folder and recursive:
+                    yield from self.scan(key)
+                    continue
+                with suppress(FileNotFoundError):  # gone since the folder was read
+                    stat = Path(entry.path).stat()
+                    modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    yield StoredFile(key + "/" * is_folder, stat.st_size, modified)
 
     def mkdir(self, path: str) -> None:
         with translated(path or self.base_path):
@@ -229,9 +213,6 @@ class LocalStorage(StorageBackend):
                 with suppress(FileNotFoundError), Path(entry.path).open("r+b") as file:
                     sync_file(file)
             sync_directory(folder)
-
-    def get_storage_options(self) -> dict[str, str]:
-        return {}
 
     def get_filesystem(self) -> Any:
         import fsspec

@@ -15,11 +15,13 @@ from fsspec import AbstractFileSystem
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError
 from fluxforge.layout import join_key
 from fluxforge.storage.base import StoredFile
-from fluxforge.storage.object_lease import LEASE_SECONDS
+from fluxforge.storage.lease import LEASE_SECONDS
 from fluxforge.storage.objects import ObjectReplacedError, ObjectStorage, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,6 @@ class MemoryStorage(ObjectStorage):
         self._objects: dict[str, _Object] = {}
         self._lock = threading.Lock()
 
-    def get_full_path(self, key: str = "") -> str:
-        return f"memory://{join_key(self.base_path, join_key(key))}"
-
     def get_range(self, key: str, start: int, end: int, version: str = "") -> Piece:
         stored = self._get(key)
         if version and version != stored.version:
@@ -82,28 +81,21 @@ class MemoryStorage(ObjectStorage):
         with self._lock:
             self._objects.pop(key, None)
 
-    def has_object(self, key: str) -> bool:
-        return key in self._objects
-
     def scan(
         self, path: str, *, recursive: bool = True, name_prefix: str = ""
     ) -> Iterator[StoredFile]:
         folder = f"{path}/" if path else ""
         with self._lock:
             objects = list(self._objects.items())
+        folders = set()
         for key, stored in objects:
-            if not key.startswith(folder + name_prefix):
-                continue
-            if recursive or "/" not in key[len(folder) :]:
-                yield StoredFile(key, len(stored.data), stored.modified)
-
-    def scan_folders(self, path: str) -> Iterator[str]:
-        skip = len(path) + 1 if path else 0
-        names = (file.key[skip:].partition("/") for file in self.scan(path))
-        yield from {name for name, slash, _ in names if slash}
-
-    def get_storage_options(self) -> dict[str, str]:
-        return {}
+            if key.startswith(folder + name_prefix):
+                first, slash, _ = key[len(folder) :].partition("/")
+                if recursive or not slash:
+                    yield StoredFile(key, len(stored.data), stored.modified)
+                else:
+                    folders.add(f"{folder}{first}/")
+        yield from (StoredFile(name, 0, _NEVER) for name in folders)
 
     def get_filesystem(self) -> Any:
         return MemoryView(self)
@@ -129,29 +121,28 @@ class MemoryView(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         """List one folder, as fsspec wants it."""
         key = self._key(path)
         found = [
-            {"name": self._name(file.key), "size": file.size, "type": "file"}
+            {
+                "name": f"{self._storage.base_path}/{file.key}".rstrip("/"),
+                "size": file.size,
+                "type": "directory" if file.key.endswith("/") else "file",
+            }
             for file in self._storage.scan(key, recursive=False)
         ]
-        for folder in self._storage.scan_folders(key):
-            name = self._name(join_key(key, folder))
-            found.append({"name": name, "size": 0, "type": "directory"})
         if not found:
             if not self._storage.has_object(key):
                 raise FileNotFoundError(path)
-            size = len(self._storage.read_object(key))
-            found.append({"name": self._name(key), "size": size, "type": "file"})
+            name = f"{self._storage.base_path}/{key}"
+            size = len(self._storage.get_object(key))
+            found.append({"name": name, "size": size, "type": "file"})
         return found if detail else sorted(str(entry["name"]) for entry in found)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:
         if mode != "rb":
             raise OSError(f"this view is read-only: {path!r} cannot be opened as {mode!r}")
         try:
-            return io.BytesIO(self._storage.read_object(self._key(path)))
+            return io.BytesIO(self._storage.get_object(self._key(path)))
         except FileMissingError as exc:
             raise FileNotFoundError(path) from exc
-
-    def _name(self, key: str) -> str:
-        return f"{self._storage.base_path}/{key}"
 
     def _key(self, path: str) -> str:
         text = str(self._strip_protocol(path)).strip("/")

@@ -46,7 +46,7 @@ from fluxforge.storage.disk import translated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fluxforge.storage.base import Lease
+    from fluxforge.storage.lease import Lease
     from fluxforge.storage.objects import ObjectStorage
 
 logger = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ def resolve_append(storage: ObjectStorage, key: str, number: int, data: bytes) -
         raise FileMissingError(f"nothing is known of journal {key}")
     if number in log.sizes:
         try:
-            return storage.read_object(part_key(key, number)) == data
+            return storage.get_object(part_key(key, number)) == data
         except FileMissingError:
             log = _read_log(storage, key)  # sealed just now
     return log.end is not None and number < log.end
@@ -312,7 +312,7 @@ class ObjectJournal(Journal):
     def _includes(self, data: bytes) -> bool:
         """Tell whether an earlier, unanswered attempt at the next part was carried out."""
         try:
-            return self._storage.read_object(part_key(self.key, self._next)) == data
+            return self._storage.get_object(part_key(self.key, self._next)) == data
         except FileMissingError:  # sealed by another process since; its end tells what it took
             end = _read_log(self._storage, self.key).end
             return end is not None and self._next < end
@@ -339,7 +339,7 @@ class ObjectJournal(Journal):
 
     def _read_part(self, number: int) -> bytes:
         try:
-            content = self._storage.read_object(part_key(self.key, number))
+            content = self._storage.get_object(part_key(self.key, number))
         except FileMissingError as exc:
             raise JournalFencedError(f"journal {self.key}: another process sealed it") from exc
         return content[: self._kept.get(number, len(content))]

@@ -1,31 +1,22 @@
-"""What every object store has in common: whole objects under names, and nothing else.
-
-An object store can put a whole object, refuse to replace one, read a range, copy, delete and list.
-:class:`ObjectStorage` builds the rest of the storage contract from those: journals
-(:mod:`fluxforge.storage.object_journal`), leases (:mod:`fluxforge.storage.object_lease`), reads in
-pieces and moves. A new store implements the abstract methods below, which take raw keys: valid,
-but maybe one of the storage's own names.
-"""
+"""What object stores have in common while journals last: reads in pieces, and journals."""
 
 from __future__ import annotations
 
-import uuid
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from fluxforge.errors import FileExistsAlreadyError, StorageUnavailableError
+from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageUnavailableError
 from fluxforge.layout import join_key
 from fluxforge.storage import object_journal
-from fluxforge.storage.base import StorageBackend, StoredFile, own_key
+from fluxforge.storage.base import StorageBackend, own_key
 from fluxforge.storage.disk import translated
-from fluxforge.storage.object_lease import LEASE_SECONDS, LeaseKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from fluxforge.storage.base import Journal, Lease
+    from fluxforge.storage.base import Journal
 
 T = TypeVar("T")
 
@@ -59,18 +50,7 @@ class ObjectReplacedError(StorageUnavailableError):
 
 
 class ObjectStorage(StorageBackend):
-    """The storage contract over an object store.
-
-    Parameters
-    ----------
-    lease_seconds
-        How long a lease outlives a holder that died without releasing it.
-    """
-
-    def __init__(self, lease_seconds: float = LEASE_SECONDS) -> None:
-        self._leases = LeaseKeeper(self, lease_seconds)
-
-    # What a store implements
+    """The storage contract over an object store, with journals."""
 
     @abstractmethod
     def get_range(self, key: str, start: int, end: int, version: str = "") -> Piece:
@@ -84,67 +64,15 @@ class ObjectStorage(StorageBackend):
             If `version` is given and the object is not of that version any more.
         """
 
-    @abstractmethod
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
-        """Store a whole object: some bytes, or a local file.
-
-        Returns
-        -------
-        bool
-            True if no request is left in doubt. False if an earlier attempt went unanswered, so
-            that the store may still carry it out, at some later time.
-
-        Raises
-        ------
-        FileExistsAlreadyError
-            If `exclusive` and another writer's object has that key.
-        """
-
-    @abstractmethod
-    def copy_object(self, source: str, destination: str) -> None:
-        """Copy within the store, whole or not at all, and never over another object.
-
-        Raises
-        ------
-        FileMissingError
-            If `source` is not there.
-        FileExistsAlreadyError
-            If `destination` is.
-        """
-
-    @abstractmethod
-    def delete_object(self, key: str) -> None:
-        """Delete an object; deleting what is not there is no error."""
-
-    @abstractmethod
     def has_object(self, key: str) -> bool:
         """Tell whether there is an object of exactly that key."""
+        try:
+            self.get_range(key, 0, 1)
+        except FileMissingError:
+            return False
+        return True
 
-    @abstractmethod
-    def scan(
-        self, path: str, *, recursive: bool = True, name_prefix: str = ""
-    ) -> Iterator[StoredFile]:
-        """Yield the objects below `path`, the storage's own ones too, in any order.
-
-        `name_prefix` keeps those whose key goes on with it after ``path/``.
-
-        Raises
-        ------
-        StorageError
-            If the listing cannot be read to its end.
-        """
-
-    @abstractmethod
-    def scan_folders(self, path: str) -> Iterator[str]:
-        """Yield the names of the folders directly below `path`."""
-
-    # Whole files
-
-    def read_bytes(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        return self.read_object(own_key(key), start, end)
-
-    def read_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return the bytes of an object, own ones too; see :meth:`read_bytes`."""
+    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         return _until_stable(lambda: b"".join(self.read_pieces(key, start, end)))
 
     def read_pieces(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -173,67 +101,13 @@ class ObjectStorage(StorageBackend):
             if start >= piece.total:
                 return
 
-    def write_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> None:
-        self.put_object(own_key(key), data, exclusive=exclusive)
+    def download(self, key: str, path: Path) -> None:
+        def write() -> None:
+            with translated(str(path)), path.open("wb") as file:
+                for piece in self.read_pieces(key):
+                    file.write(piece)
 
-    def write_file(self, path: str | Path, key: str, *, exclusive: bool = False) -> None:
-        local = Path(path)
-        with translated(str(path)):
-            local.stat()  # a missing source is told apart from a missing destination
-            self.put_object(own_key(key), local, exclusive=exclusive)
-
-    def fetch(self, key: str, directory: Path) -> Path:
-        """Download `key` into a folder of its own below `directory`; see the contract."""
-        own_key(key)
-        folder = Path(directory) / uuid.uuid4().hex[:12]  # two keys may share their last part
-        name = key.rsplit("/", 1)[-1]
-        return _until_stable(lambda: self._download(key, folder, name))
-
-    def _download(self, key: str, folder: Path, name: str) -> Path:
-        pieces = self.read_pieces(key)
-        first = next(pieces, b"")  # a missing object leaves no folder behind
-        with translated(str(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{name[:200]}.part"
-            try:
-                with temporary.open("wb") as file:
-                    file.write(first)
-                    for piece in pieces:
-                        file.write(piece)
-                return temporary.replace(folder / name)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                folder.rmdir()
-                raise
-
-    def move(self, source: str, destination: str) -> None:
-        self.copy_object(own_key(source), own_key(destination))
-        self.delete_object(source)
-
-    def exists(self, key: str) -> bool:
-        path = join_key(key)
-        if path and self.has_object(path):
-            return True
-        return any(_is_visible(file.key) for file in self.scan(path))
-
-    def delete(self, key: str) -> None:
-        self.delete_object(own_key(key))
-
-    def list_entries(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
-        found = self.scan(join_key(path), recursive=recursive)
-        return sorted(file for file in found if _is_visible(file.key))
-
-    def list_folders(self, path: str = "") -> list[str]:
-        folders = self.scan_folders(join_key(path))
-        return sorted(name for name in folders if not name.startswith("."))
-
-    def mkdir(self, path: str) -> None:
-        join_key(path)  # a valid key; the folder itself comes with its first object
-
-    # Growing files and claims
-
-    def acquire_lease(self, key: str) -> Lease | None:
-        return self._leases.acquire(own_key(key))
+        _until_stable(write)
 
     def create_journal(self, key: str) -> Journal:
         lease = self.acquire_lease(key)
@@ -264,10 +138,6 @@ class ObjectStorage(StorageBackend):
     def resolve_append(self, key: str, number: int, data: bytes) -> bool:
         """Settle an append whose outcome was lost; see :func:`object_journal.resolve_append`."""
         return object_journal.resolve_append(self, own_key(key), number, data)
-
-
-def _is_visible(key: str) -> bool:
-    return not any(name.startswith(".") for name in key.split("/"))
 
 
 def _until_stable(read: Callable[[], T]) -> T:

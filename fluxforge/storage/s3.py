@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fluxforge.errors import ConfigError, MissingExtraError
 from fluxforge.layout import join_key
 from fluxforge.storage.base import StoredFile
-from fluxforge.storage.object_lease import LEASE_SECONDS
+from fluxforge.storage.lease import LEASE_SECONDS
 from fluxforge.storage.objects import ObjectStorage, Piece
 
 try:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_REGION = "us-east-1"
 _CONNECTIONS = 32
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 for _name in ("botocore.auth", "botocore.endpoint"):
     # At DEBUG these log signed headers, session tokens among them.
@@ -109,7 +110,7 @@ class S3Storage(ObjectStorage):
     Parameters
     ----------
     bucket
-        The bucket; it must exist.
+        The bucket; it must exist. It is an attribute too.
     prefix
         Where in the bucket the root is; empty: the bucket's own root.
     region
@@ -154,7 +155,7 @@ class S3Storage(ObjectStorage):
             secret_access_key or None,
             session_token or None,
         )
-        self._bucket = bucket
+        self.bucket = bucket
         self._prefix = join_key(prefix)
         self.base_path = join_key(bucket, self._prefix)
         self._patience = patience or Patience()
@@ -194,9 +195,6 @@ class S3Storage(ObjectStorage):
 
     # Names
 
-    def get_full_path(self, key: str = "") -> str:
-        return f"s3://{join_key(self.base_path, join_key(key))}"
-
     def _object_key(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key
 
@@ -224,9 +222,6 @@ class S3Storage(ObjectStorage):
     def delete_object(self, key: str) -> None:
         self._wait(self._requests.delete, self._object_key(key))
 
-    def has_object(self, key: str) -> bool:
-        return bool(self._wait(self._requests.has, self._object_key(key)))
-
     def scan(
         self, path: str, *, recursive: bool = True, name_prefix: str = ""
     ) -> Iterator[StoredFile]:
@@ -237,12 +232,8 @@ class S3Storage(ObjectStorage):
                 if not entry["Key"].endswith("/"):  # what consoles make to show a folder
                     modified = entry["LastModified"].astimezone(UTC)
                     yield StoredFile(entry["Key"][skip:], entry["Size"], modified)
-
-    def scan_folders(self, path: str) -> Iterator[str]:
-        folder = self._folder(path)
-        for page in self._pages(folder, "/"):
             for entry in page.get("CommonPrefixes", []):
-                yield entry["Prefix"][len(folder) :].rstrip("/")
+                yield StoredFile(entry["Prefix"][skip:], 0, _NEVER)
 
     def _folder(self, path: str) -> str:
         folder = join_key(self._prefix, path)

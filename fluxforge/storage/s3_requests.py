@@ -149,14 +149,6 @@ class S3Requests:
         total = int(size) if size.isdigit() else len(reply.body)
         return Piece(reply.body, total, str(reply.fields.get("ETag", "")))
 
-    async def has(self, key: str) -> bool:
-        """Tell whether there is an object; a missing bucket is an error."""
-        try:
-            await self.get_range(key, 0, 1, "")
-        except FileMissingError:
-            return False
-        return True
-
     async def delete(self, key: str) -> None:
         """Delete an object, if it is there."""
         try:

@@ -163,6 +163,7 @@ class StorageConformance(ABC):
             lambda: storage.move(key, "raw/other"),
             lambda: storage.move(FILE, key),
             lambda: storage.delete(key),
+            lambda: storage.stat(key),
             lambda: storage.acquire_lease(key),
             lambda: storage.create_journal(key),
             lambda: storage.take_over_journal(key),
@@ -335,6 +336,29 @@ class StorageConformance(ABC):
         (file,) = storage.list_entries("raw")
         assert file.name == "segment_20251203T14_00001.ndjson"
         assert abs(file.modified - datetime.now(UTC)) < timedelta(minutes=5)
+
+    def test_listings_by_the_beginning_of_a_name(self, storage: StorageBackend) -> None:
+        for key in ("a/x1", "a/x2/deep", "a/y1", "ax", "x1"):
+            self.put_raw(storage, key, b"")
+
+        def names(path: str, prefix: str, **how: bool) -> list[str]:
+            return [file.key for file in storage.list_entries(path, name_prefix=prefix, **how)]
+
+        assert names("a", "x") == ["a/x1", "a/x2/deep"]
+        assert names("a", "x", recursive=False) == ["a/x1"]
+        assert names("", "a") == ["a/x1", "a/x2/deep", "a/y1", "ax"]
+        assert names("", "a", recursive=False) == ["ax"]
+        assert names("a", "z") == names("a/x1", "x") == names("nowhere", "x") == []
+
+    def test_what_is_known_of_one_file(self, storage: StorageBackend) -> None:
+        self.put_raw(storage, "a/x.ndjson", b"1234")
+        self.put_raw(storage, "a/x.ndjson.more", b"1")
+        self.put_raw(storage, "a/y/deep", b"")
+        assert storage.stat("a/x.ndjson") == storage.list_entries("a", recursive=False)[0]
+        assert storage.stat("a/x.ndjson").size == 4
+        for missing in ("a", "a/x", "a/y", "a/x.ndjson/z", "nowhere"):
+            with pytest.raises(FileMissingError, match=missing):
+                storage.stat(missing)
 
     def test_an_absent_path_has_no_files(self, storage: StorageBackend) -> None:
         self.put_raw(storage, "raw/ab/x", b"")

@@ -76,7 +76,7 @@ class Watched:
         found = set()
         for key in heads:
             with suppress(FileMissingError):
-                head = json.loads(self._storage.read_object(key))
+                head = json.loads(self._storage.get_object(key))
                 if head["writer"].endswith(f"/{pid}"):
                     found.add(head["journal"])
         return found
@@ -85,7 +85,7 @@ class Watched:
         """The lines in the parts of journals whose writer is dead."""
         names = tuple(f".{key.rpartition('/')[2]}." for key in journals)
         content = b"".join(
-            self._storage.read_object(file.key)
+            self._storage.get_object(file.key)
             for file in self._storage.scan(ACTIVE)
             if file.name.startswith(names) and file.name.endswith(".part")
             if not file.name.endswith(".00000000.part")

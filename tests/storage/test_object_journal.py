@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KEY = "raw/active/coinbase/segment_20251203T14_00001.ndjson"
 SEALED = "raw/ready/coinbase/segment_20251203T14_00001.ndjson"
 LINES = [b"one\n", b"two\ntwo\n", b"three\n"]
-REQUESTS = ("get_range", "put_object", "copy_object", "delete_object", "has_object", "scan")
+REQUESTS = ("get_range", "put_object", "copy_object", "delete_object", "scan")
 
 
 class Killed(BaseException):

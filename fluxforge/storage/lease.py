@@ -1,9 +1,9 @@
-"""Leases on an object store: objects that say who holds a key, and until when.
+"""Leases: objects that say who holds a key, and until when.
 
 A lease is created exclusively beside its key and rewritten while its holder lives. A holder that
 dies stops rewriting it, and it lapses. Clocks of two machines may differ and a lapsed lease may be
-replaced twice, so a lease only saves work: what must happen once is decided elsewhere, by a
-journal's numbered parts and by commits.
+replaced twice, so a lease only saves work: what must happen once is decided elsewhere, by names
+that are created exclusively and by commits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import socket
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Protocol, Self
 
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageError
-from fluxforge.storage.base import Lease, lease_key
 
 if TYPE_CHECKING:
-    from fluxforge.storage.objects import ObjectStorage
+    from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,51 @@ LEASE_SECONDS = 60.0
 
 _RENEWALS_PER_LEASE = 4
 _ACQUIRE_ATTEMPTS = 5
+
+
+def lease_key(key: str) -> str:
+    """Return the reserved key beside `key` that a lease on it lives under.
+
+    Examples
+    --------
+    >>> lease_key("raw/active/coinbase/segment_20251203T14_00001.ndjson")
+    'raw/active/coinbase/.segment_20251203T14_00001.ndjson.lease'
+    """
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}.{name}.lease"
+
+
+class Lease(ABC):
+    """A claim on a key that ends with its holder: released, or lapsed once the holder is dead.
+
+    A lease keeps two workers from doing the same work in vain. Nothing relies on it for
+    correctness.
+    """
+
+    key: str
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give the key back. Releasing twice is allowed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Objects(Protocol):
+    """What a lease needs of a storage."""
+
+    def get_object(self, key: str) -> bytes: ...
+    def put_object(self, key: str, content: bytes, *, exclusive: bool = ...) -> object: ...
+    def delete_object(self, key: str) -> None: ...
 
 
 class ObjectLease(Lease):
@@ -48,18 +93,10 @@ class ObjectLease(Lease):
 
 
 class LeaseKeeper:
-    """The leases that one storage holds, and the one thread that renews them.
+    """The leases that one storage holds, and the one thread that renews them."""
 
-    Parameters
-    ----------
-    storage
-        Where the leases lie.
-    seconds
-        How long each lease lasts after it was last renewed.
-    """
-
-    def __init__(self, storage: ObjectStorage, seconds: float) -> None:
-        self._storage = storage
+    def __init__(self, objects: Objects, seconds: float) -> None:
+        self._objects = objects
         self._seconds = seconds
         self._held: dict[str, ObjectLease] = {}
         self._changed = threading.Condition()
@@ -72,15 +109,13 @@ class LeaseKeeper:
             try:
                 self._write(lease, exclusive=True)
             except FileExistsAlreadyError:
-                holder = self._read(key)
-                if holder is None:
-                    continue  # released since
-                if holder["expires_ns"] > time.time_ns():
+                holder, expires_ns = self._read(key)
+                if holder is not None and expires_ns > time.time_ns():
                     return None
-                self._storage.delete_object(lease_key(key))
+                if holder is not None:  # lapsed; otherwise released since
+                    self._objects.delete_object(lease_key(key))
                 continue
-            holder = self._read(key)
-            if holder is None or holder["token"] != lease.token:
+            if not self._is_held(lease):
                 return None  # another one replaced the same lapsed lease
             self._keep(lease)
             return lease
@@ -96,9 +131,8 @@ class LeaseKeeper:
                 return
             lease.released = True
             try:
-                holder = self._read(lease.key)
-                if holder is not None and holder["token"] == lease.token:
-                    self._storage.delete_object(lease_key(lease.key))
+                if self._is_held(lease):
+                    self._objects.delete_object(lease_key(lease.key))
             except StorageError as exc:
                 logger.warning("the lease on %s is left to lapse: %s", lease.key, exc)
 
@@ -131,7 +165,7 @@ class LeaseKeeper:
             if lease.released:
                 return
             try:
-                if lease.expires_ns <= time.time_ns() and self._is_lost(lease):
+                if lease.expires_ns <= time.time_ns() and not self._is_held(lease):
                     logger.warning("the lease on %s lapsed and went to another holder", lease.key)
                     lease.released = True
                     with self._changed:
@@ -141,9 +175,8 @@ class LeaseKeeper:
             except Exception as exc:  # whatever it is, the other leases need this thread
                 logger.warning("the lease on %s could not be renewed: %s", lease.key, exc)
 
-    def _is_lost(self, lease: ObjectLease) -> bool:
-        holder = self._read(lease.key)
-        return holder is None or holder["token"] != lease.token
+    def _is_held(self, lease: ObjectLease) -> bool:
+        return self._read(lease.key)[0] == lease.token
 
     def _write(self, lease: ObjectLease, *, exclusive: bool) -> None:
         expires_ns = time.time_ns() + int(self._seconds * 1e9)
@@ -153,17 +186,15 @@ class LeaseKeeper:
             "expires_ns": expires_ns,
         }
         data = json.dumps(content).encode()
-        self._storage.put_object(lease_key(lease.key), data, exclusive=exclusive)
+        self._objects.put_object(lease_key(lease.key), data, exclusive=exclusive)
         lease.expires_ns = expires_ns
 
-    def _read(self, key: str) -> dict[str, Any] | None:
-        """Return what a lease says; one that cannot be read counts as lapsed."""
+    def _read(self, key: str) -> tuple[str | None, int]:
+        """Return a lease's token and end; one that cannot be read counts as lapsed."""
         try:
-            data = self._storage.read_object(lease_key(key))
+            content = json.loads(self._objects.get_object(lease_key(key)))
+            return str(content["token"]), int(content["expires_ns"])
         except FileMissingError:
-            return None
-        try:
-            content = json.loads(data)
-            return {"token": str(content["token"]), "expires_ns": int(content["expires_ns"])}
+            return None, 0
         except (ValueError, KeyError, TypeError):
-            return {"token": "", "expires_ns": 0}
+            return "", 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fluxforge.errors import StorageUnavailableError
-from fluxforge.storage.base import lease_key
+from fluxforge.storage.lease import lease_key
 from fluxforge.storage.memory import MemoryStorage
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def sharing(storage: MemoryStorage, seconds: float) -> MemoryStorage:
 
 
 def content(storage: MemoryStorage) -> dict[str, object]:
-    return dict(json.loads(storage.read_object(lease_key(KEY))))
+    return dict(json.loads(storage.get_object(lease_key(KEY))))
 
 
 def renewing_threads() -> int:
