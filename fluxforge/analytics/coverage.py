@@ -24,8 +24,8 @@ def unbroken_runs(sequences: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        ``conn, symbol, first_seq, last_seq, start, end``; `symbol` is null where the venue
-        numbers a whole connection. Times are those of capture, UTC.
+        ``conn, channel, symbol, first_seq, last_seq, start, end``; `channel` and `symbol` are
+        null where the venue numbers a whole connection. Times are those of capture, UTC.
     """
     return _run("runs", sequences=sequences)
 
@@ -47,14 +47,12 @@ def find_coverage(runs: pl.DataFrame, tables: Mapping[str, pl.LazyFrame]) -> pl.
 def _first_rows(name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
     """Return when each symbol was first seen on each connection; of a book, each snapshot."""
     book = name == "orderbook"
+    first = pl.col("ts_recv").filter("is_snapshot").unique() if book else pl.col("ts_recv").min()
+    seen = frame.group_by("symbol", "conn").agg(first.alias("first"), last=pl.col("ts_recv").max())
     if book:
-        frame = (
-            frame.filter(pl.col("is_snapshot")).select("symbol", "conn", first="ts_recv").unique()
-        )
-    else:
-        frame = frame.group_by("symbol", "conn").agg(pl.col("ts_recv").min().alias("first"))
-    return frame.select(
-        pl.lit(name).alias("table"), "symbol", "conn", "first", is_snapshot=pl.lit(book)
+        seen = seen.explode("first").drop_nulls("first")
+    return seen.select(
+        pl.lit(name).alias("table"), "symbol", "conn", "first", "last", is_snapshot=pl.lit(book)
     )
 
 

@@ -15,6 +15,7 @@ from fluxforge.analytics.bars import BarKind, make_bars
 from fluxforge.analytics.books import Book, book_at, book_features, book_snapshots, epochs
 from fluxforge.analytics.coverage import find_coverage, unbroken_runs
 from fluxforge.errors import UnknownTableError, UsageError
+from fluxforge.sources import get_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,10 +141,12 @@ def _epochs(
     if end is not None:
         rows = rows.filter(moment <= end)
     runs = unbroken_runs(scan(source, SEQUENCES).collect())
-    runs = runs.filter(pl.col("symbol").is_null() | (pl.col("symbol") == symbol))
+    own = (pl.col("symbol") == symbol) & (pl.col("channel") == BOOKS)
+    runs = runs.filter(pl.col("symbol").is_null() | own)
     if start is not None:
         rows = rows.filter(pl.col("ts_recv") >= _first_needed(rows, start))
-    return epochs(rows.collect(), runs)
+    rules = get_source(source).book
+    return epochs(rows.collect(), runs, cut=rules.cut, by_number=rules.by_number)
 
 
 def _first_needed(rows: pl.LazyFrame, start: datetime) -> datetime:

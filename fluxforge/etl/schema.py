@@ -27,7 +27,7 @@ def table_schemas(source: str) -> dict[str, pa.Schema]:
     Examples
     --------
     >>> table_schemas("coinbase")["trades"].names[:6]
-    ['symbol', 'ts_event', 'ts_recv', 'seq', 'conn', 'trade_id']
+    ['symbol', 'ts_event', 'ts_recv', 'seq', 'conn', 'instrument']
     """
     tables = get_source(source).tables
     with tempfile.TemporaryDirectory(prefix="fluxforge-") as name:

@@ -132,7 +132,7 @@ class SegmentRows:
 
     def _count_unknown_fields(self) -> None:
         for channel in self._tables.channels.values():
-            container, _, item = channel.rows.rpartition(".")
+            container, _, item = channel.places[0].rpartition(".")
             event = container.replace("[*]", "[0]") or "$"
             query = fill(
                 "unknown_fields",
@@ -277,12 +277,13 @@ def _places(tables: SourceTables) -> list[str]:
     """Return the JSON paths whose types tell whether a frame has its rows, for all channels."""
     places: dict[str, None] = {}
     for channel in tables.channels.values():
-        container, _, item = channel.rows.rpartition("[*]")
-        if container:
-            ends = ("", "[0]", "[1]", f"[0]{item}")
-            places |= dict.fromkeys(f"{container}{end}" for end in ends)
-        else:
-            places[channel.rows] = None
+        for place in channel.places:
+            container, _, item = place.rpartition("[*]")
+            if container:
+                ends = ("", "[0]", "[1]", f"[0]{item}")
+                places |= dict.fromkeys(f"{container}{end}" for end in ends)
+            else:
+                places[place] = None
     return list(places)
 
 
@@ -292,21 +293,23 @@ def _reason_sql(channel: Channel, places: list[str]) -> str:
     def kind_of(place: str) -> str:
         return f"types[{places.index(place) + 1}]"
 
-    container, _, item = channel.rows.rpartition("[*]")
-    if container:
+    def is_whole(place: str) -> str:
+        container, _, item = place.rpartition("[*]")
+        if not container:
+            return f"{kind_of(place)} IN ('ARRAY', 'OBJECT')"
         # Nearly every frame has one event, whose types are known from a single pass.
-        path, first = literal(channel.rows), f"{container}[0]"
-        whole = (
+        path, first = literal(place), f"{container}[0]"
+        return (
             f"{kind_of(container)} = 'ARRAY' AND CASE "
             f"WHEN {kind_of(first)} IS NULL THEN true "
             f"WHEN {kind_of(f'{container}[1]')} IS NULL THEN {kind_of(first + item)} = 'ARRAY' "
             f"ELSE len(list_filter(json_type(data, {path}), lambda t: t = 'ARRAY')) "
             f"= json_array_length(data, {literal(container)}) END"
         )
-    else:
-        whole = f"{kind_of(channel.rows)} = 'ARRAY'"
+
+    whole = " OR ".join(f"({is_whole(place)})" for place in channel.places)
     takes = ", ".join(literal(kind) for kind in channel.takes)
-    name = (item or channel.rows).rpartition(".")[2]
+    name = channel.places[0].rpartition(".")[2]
     return (
         f"        WHEN kind IN ({takes})\n"
         f"            THEN CASE WHEN ({whole}) IS NOT TRUE\n"

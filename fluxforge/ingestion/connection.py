@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -22,14 +22,18 @@ from websockets.exceptions import (
 from fluxforge.config import redacted_url
 from fluxforge.errors import ConnectionFailedError
 from fluxforge.ingestion.backoff import Backoff
-from fluxforge.ingestion.sequence import SequenceTracker
-from fluxforge.ingestion.venue import is_loopback, reason
+from fluxforge.ingestion.venue import http_get, is_loopback, reason
+from fluxforge.retry import RetryPolicy
 from fluxforge.segments import new_connection_id
+from fluxforge.sources.session import Fetch, Lost, Refused, Send
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
     from fluxforge.ingestion.intake import Intake
     from fluxforge.ingestion.venue import Venue
     from fluxforge.sources.base import Subscription
+    from fluxforge.sources.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +113,7 @@ class Connection:
         self._farewell: asyncio.Task[None] | None = None
         self._frames = 0
         self._opened_at = 0.0
+        self._replies: set[asyncio.Task[None]] = set()
 
     def start(self) -> asyncio.Task[None]:
         """Run in a task of its own, and return that."""
@@ -162,10 +167,12 @@ class Connection:
 
     async def _session(self) -> None:
         """Live through one socket, from its opening to the error that ends it."""
-        messages = self._venue.source.subscribe_frames(self._subscription)
+        source = self._venue.source
+        session = source.session(self._subscription)
+        messages = session.opening()
         await self._venue.admit(len(messages))
         async with connect(
-            self._venue.url,
+            source.address(self._venue.url, self._subscription),
             max_size=MAX_FRAME_BYTES,
             max_queue=QUEUED_FRAMES,
             open_timeout=OPEN_SECONDS,
@@ -177,18 +184,22 @@ class Connection:
             self._socket = socket
             self._opened_at = asyncio.get_running_loop().time()
             self._venue.opened()
-            subscribing = asyncio.create_task(self._subscribe(socket, messages))
+            self._replies = {asyncio.create_task(self._say(socket, messages))}
+            if source.limits.ping_seconds is not None:
+                self._replies.add(asyncio.create_task(self._keep_pinging(socket, session)))
             try:
-                await self._receive(socket)
+                await self._receive(socket, session)
             finally:
                 self._socket = None
                 self._venue.closed()
-                subscribing.cancel()
-                [failure] = await asyncio.gather(subscribing, return_exceptions=True)
-                if isinstance(failure, Exception):
-                    raise failure
+                for reply in self._replies:
+                    reply.cancel()
+                ends = await asyncio.gather(*self._replies, return_exceptions=True)
+                for failure in ends:
+                    if isinstance(failure, Exception):
+                        raise failure
 
-    async def _subscribe(self, socket: ClientConnection, messages: list[str]) -> None:
+    async def _say(self, socket: ClientConnection, messages: Iterable[str]) -> None:
         try:
             for message in messages:
                 await self._venue.send(socket, message)
@@ -198,16 +209,32 @@ class Connection:
             socket.transport.abort()  # a socket that is not subscribed would only stay silent
             raise
 
-    async def _receive(self, socket: ClientConnection) -> None:
-        limits = self._venue.source.limits
-        conn = new_connection_id()
-        sequence = SequenceTracker(limits.first_sequence)
-        logger.info(
-            "%s: connected to %s as %s",
-            self._venue.source.name,
-            redacted_url(self._venue.url),
-            conn,
-        )
+    async def _keep_pinging(self, socket: ClientConnection, session: Session) -> None:
+        while (message := session.ping()) is not None:
+            await asyncio.sleep(self._venue.source.limits.ping_seconds or 0)
+            await self._say(socket, [message])
+
+    async def _fetch(self, session: Session, request: Fetch, conn: str) -> None:
+        """Get what the venue gives over REST only; its answer is a frame of this connection."""
+        policy = RetryPolicy(first=1.0, cap=30.0)
+        for delay in policy.delays():
+            try:
+                answer = await asyncio.to_thread(http_get, request.url)
+                break
+            except OSError as error:
+                logger.warning(
+                    "%s: %s: %s", self._venue.source.name, redacted_url(request.url), reason(error)
+                )
+                await asyncio.sleep(delay)
+        frame = session.fetched(request, answer)
+        if await self._intake.put(frame, time.time_ns(), conn) and self._socket is not None:
+            self._examine(frame, session, self._socket, conn)
+
+    async def _receive(self, socket: ClientConnection, session: Session) -> None:
+        source, limits = self._venue.source, self._venue.source.limits
+        market = self._subscription.market
+        conn = new_connection_id() if market == "spot" else f"{market}-{new_connection_id()}"
+        logger.info("%s: connected to %s as %s", source.name, redacted_url(self._venue.url), conn)
         while True:
             try:
                 async with asyncio.timeout(limits.silence_seconds):
@@ -217,20 +244,30 @@ class Connection:
                 raise TimeoutError(f"not a single frame in {limits.silence_seconds:g} s") from None
             self._frames += 1
             if await self._intake.put(frame, time.time_ns(), conn):
-                self._examine(frame, sequence)
+                self._examine(frame, session, socket, conn)
 
-    def _examine(self, frame: bytes, sequence: SequenceTracker) -> None:
-        source = self._venue.source
-        summary = source.summarize(frame)
-        if missing := sequence.observe(summary.sequence):
-            self._venue.missed(missing)
-            logger.warning(
-                "%s: %d frames are missing before number %s", source.name, missing, summary.sequence
-            )
-        if summary.kind == "error":
-            if source.is_fatal(summary):
-                raise ConnectionFailedError(
-                    f"{source.name} refuses: {summary.message}. Check the products, the channels "
-                    f"and, where they are needed, the keys of ingestion.sources.{source.name}"
-                )
-            logger.warning("%s says: %s", source.name, summary.message)
+    def _examine(self, frame: bytes, session: Session, socket: ClientConnection, conn: str) -> None:
+        """Do what a frame asks for: count what is missing, answer, fetch, or give up."""
+        name = self._venue.source.name
+        for event in session.read(frame):
+            match event:
+                case Lost():
+                    self._venue.missed(event.frames)
+                    logger.warning("%s: %s", name, event)
+                case Refused(fatal=True):
+                    raise ConnectionFailedError(
+                        f"{name} refuses: {event.message}. Check the products, the channels "
+                        f"and, where they are needed, the keys of ingestion.sources.{name}"
+                    )
+                case Refused():
+                    about = f" {event.symbol}" if event.symbol else ""
+                    logger.warning("%s refuses%s: %s", name, about, event.message)
+                case Send():
+                    self._reply(self._say(socket, event.messages))
+                case Fetch():
+                    self._reply(self._fetch(session, event, conn))
+
+    def _reply(self, work: Coroutine[Any, Any, None]) -> None:
+        """Answer beside the receiving of frames, which never waits for it."""
+        done = {task for task in self._replies if task.done() and not task.exception()}
+        self._replies = (self._replies - done) | {asyncio.create_task(work)}

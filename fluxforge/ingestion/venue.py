@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from fluxforge.sources.base import Source
+
+HTTP_SECONDS = 10.0
+"""How long a REST call may take."""
 
 
 @dataclass
@@ -130,3 +134,18 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def http_get(url: str) -> bytes:
+    """Return what a REST call answers.
+
+    Raises
+    ------
+    OSError
+        If there is no answer, or a refusal.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ConnectionFailedError(f"{url} is not a web address")
+    with urllib.request.urlopen(url, timeout=HTTP_SECONDS) as answer:  # noqa: S310 -- checked
+        content: bytes = answer.read()
+        return content

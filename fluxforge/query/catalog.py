@@ -120,7 +120,7 @@ class Catalog:
         opened = TableVersion(
             source=source,
             name=name,
-            schema=declared[name] if snapshot is None else snapshot.schema(),
+            schema=_with_declared(snapshot, declared.get(name)),
             channel=get_source(source).tables.channels.get(name),
             table=table,
             snapshot=snapshot,
@@ -128,3 +128,13 @@ class Catalog:
         if version is None:
             self._newest[source, name] = opened
         return opened
+
+
+def _with_declared(snapshot: Snapshot | None, declared: pa.Schema | None) -> pa.Schema:
+    """Return a table's columns, and those that it was given since it was last written to."""
+    import pyarrow as pa
+
+    if snapshot is None or declared is None:
+        return declared if snapshot is None else snapshot.schema()
+    present = snapshot.schema()
+    return pa.schema([*present, *(field for field in declared if field.name not in present.names)])

@@ -9,6 +9,7 @@ A source is a folder (or a package with a ``fluxforge.sources`` entry point) tha
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from abc import ABC, abstractmethod
@@ -17,12 +18,15 @@ from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fluxforge.errors import TableError
+from fluxforge.errors import ConfigError, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluxforge.sources.session import Session
+
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
+_PATH = re.compile(r"'\$(?:[\w.\[\]*]*\.)?(\w+)(?:\[\*\])?'")
 _SHAPE = re.compile(r"from_json\(\s*\w+\s*,\s*'(.*?)'\s*\)", re.DOTALL)
 
 
@@ -39,15 +43,19 @@ class Channel:
     ``takes``
         the kinds of frame it reads, separated by commas;
     ``rows``
-        the JSON path of the lists its rows come from: a frame without one goes to quarantine;
+        the JSON path of what its rows come from, or several with ``|`` between them: a frame
+        that has none of them goes to quarantine;
     ``key``
-        optional: ``symbol, trade_id; first wins`` or ``…; last wins``.
+        optional: ``symbol, trade_id; first wins`` or ``…; last wins``;
+    ``unused``
+        optional: fields that the venue sends and no column needs.
     """
 
     name: str
     sql: str
     takes: tuple[str, ...]
     rows: str
+    unused: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
     keep: Literal["first", "last"] | None = None
 
@@ -79,14 +87,20 @@ class Channel:
             sql=sql,
             takes=_words(head["takes"]),
             rows=head["rows"].strip(),
+            unused=_words(head.get("unused", "")),
             key=_words(key),
             keep=keep,
         )
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The JSON paths of what the rows come from: a frame has one of them."""
+        return tuple(place.strip() for place in self.rows.split("|"))
+
     @cached_property
     def known_fields(self) -> frozenset[str]:
-        """Every field name in the shapes that the SQL reads with ``from_json``."""
-        names: set[str] = set()
+        """Every field name that the SQL reads, by a shape or by a path, or declares unused."""
+        names = {*self.unused, *_PATH.findall(self.sql)}
 
         def collect(shape: object) -> None:
             if isinstance(shape, dict):
@@ -127,6 +141,7 @@ class Subscription:
 
     products: tuple[str, ...]
     channels: tuple[str, ...]
+    market: str = "spot"
 
 
 @dataclass(frozen=True)
@@ -141,12 +156,36 @@ class VenueLimits:
         How long a healthy connection may be without a single frame.
     first_sequence
         The number of the first frame of a connection; None where frames are not numbered.
+    ping_seconds
+        How often to send the venue's own ping; None: it has none.
+    book_silence_seconds
+        How long a book may be without a change before a new snapshot is asked for; None: silence
+        is known otherwise.
     """
 
     connections_per_second: float
     messages_per_second: float
     silence_seconds: float
-    first_sequence: int | None
+    first_sequence: int | None = None
+    ping_seconds: float | None = None
+    book_silence_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class BookRules:
+    """How the rows of a venue's table ``orderbook`` make a book.
+
+    Attributes
+    ----------
+    cut
+        Whether a level that falls below the subscribed depth is gone without a removal.
+    by_number
+        Whether a snapshot takes its place among the changes by its number: it comes by another
+        way than they do, and may be older than changes that were received before it.
+    """
+
+    cut: bool = False
+    by_number: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +230,7 @@ class Source(ABC):
 
     name: ClassVar[str]
     limits: ClassVar[VenueLimits]
+    book: ClassVar[BookRules] = BookRules()
 
     @cached_property
     def tables(self) -> SourceTables:
@@ -208,13 +248,50 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def subscribe_frames(self, subscription: Subscription) -> list[str]:
-        """Return the messages to send on a new socket, in order, freshly signed if need be."""
+    def session(self, subscription: Subscription) -> Session:
+        """Return the conversation over a new connection."""
 
-    @abstractmethod
-    def summarize(self, frame: bytes) -> FrameSummary:
-        """Read a frame's kind and sequence number without parsing all of it."""
+    def address(self, url: str, subscription: Subscription) -> str:
+        """Return where to connect for a subscription; by default the configured address."""
+        return url
 
-    @abstractmethod
-    def is_fatal(self, summary: FrameSummary) -> bool:
-        """Tell whether an error frame means that trying again cannot help."""
+
+def check_channels(source: str, channels: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the channels, each once, if all of them are the venue's.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or one that the venue does not have; with the nearest right name.
+    """
+    if not channels:
+        raise ConfigError(f"{source}: no channels; there are: {', '.join(known)}")
+    for name in channels:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+            raise ConfigError(f"{source}: unknown channel {name!r}: {hint}")
+    return tuple(dict.fromkeys(channels))
+
+
+def check_products(
+    source: str, products: Sequence[str], form: re.Pattern[str], example: str
+) -> list[str]:
+    """Return the products, each once, if all of them are written as the venue writes them.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or one of another form.
+    """
+    if not products:
+        raise ConfigError(f"{source}: no products; name at least one, as {example}")
+    for name in products:
+        if not form.fullmatch(name):
+            raise ConfigError(f"{source}: {name!r} is not a product of this venue: as {example}")
+    return list(dict.fromkeys(products))
+
+
+def in_parts(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Divide items into parts of at most `size`."""
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]

@@ -111,7 +111,7 @@ def _sequences(storage: StorageBackend, layout: Layout, source: str) -> VerifyRe
     snapshot = table.snapshot()
     if snapshot is None:
         return VerifyReport()
-    runs = snapshot.read(["conn", "seq", "last_seq", "frames"])
+    runs = snapshot.read(["symbol", "conn", "seq", "last_seq", "frames"])
     twice = tuple(
         Finding("stored twice", table.path, f"frames {first} to {last} of connection {conn}")
         for conn, first, last in _query("stored_twice", runs)

@@ -393,9 +393,9 @@ class TestFailures:
     def test_of_several_failures_the_first_is_told_and_the_others_counted(
         self, lake: LakeFolder, frames: Frames
     ) -> None:
-        lake.table("ticker").ensure(
-            table_schemas("coinbase")["ticker"].set(5, pa.field("price", pa.string()))
-        )
+        schema = table_schemas("coinbase")["ticker"]
+        schema = schema.set(schema.get_field_index("price"), pa.field("price", pa.string()))
+        lake.table("ticker").ensure(schema)
         names = [lake.put(frames.ticker(), number) for number in (1, 2)]
         with pytest.raises(SegmentsFailedError, match=rf"{names[0]} \(and 1 more\)"):
             lake.etl()

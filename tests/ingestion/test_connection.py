@@ -31,6 +31,7 @@ from fluxforge.ingestion.connection import classify
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
+from fluxforge.sources.coinbase.protocol import CoinbaseSession
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -354,8 +355,7 @@ async def test_a_source_that_says_what_cannot_be_sent_is_not_tried_for_ever(
     async def serve(socket: ServerConnection) -> None:
         await socket.wait_closed()
 
-    source = type(get_source("coinbase"))
-    monkeypatch.setattr(source, "subscribe_frames", lambda *_: [object()])
+    monkeypatch.setattr(CoinbaseSession, "opening", lambda _: [object()])
     with pytest.raises(TypeError):
         await ingest(lake.config(await venue(serve)), "coinbase")
 

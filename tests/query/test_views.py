@@ -81,7 +81,7 @@ def test_pushdown_reaches_the_files(filled_lake: Lake) -> None:
     [
         ("SELECT 1 FROM coinbase.traeds", UnknownTableError, "trades"),
         ("SELECT 1 FROM trades", UnknownTableError, "coinbase.trades"),
-        ("SELECT 1 FROM kraken.trades", UnknownTableError, "trades"),
+        ("SELECT 1 FROM nasdaq.trades", UnknownTableError, "trades"),
         ("SELECT prise FROM coinbase.trades", UnknownTableError, "price"),
         ("SELEC 1", QueryError, "syntax error"),
         ("", QueryError, "no statement"),

@@ -2,22 +2,28 @@
 -- A segment's own runs continue each other where no number is missing between them.
 SELECT
     conn,
+    channel,
     symbol,
     min(seq)                AS first_seq,
     max(last_seq)           AS last_seq,
     min(ts_recv)            AS start,
     max(last_recv)          AS "end"
 FROM (
-    SELECT *, count(*) FILTER (seq > reached + 1) OVER (PARTITION BY conn, symbol ORDER BY seq, last_seq) AS run
+    SELECT *, count(*) FILTER (seq > reached + 1) OVER (
+        PARTITION BY conn, channel, symbol, epoch ORDER BY seq, last_seq
+    ) AS run
     FROM (
-        SELECT
-            *,
-            max(last_seq) OVER (
-                PARTITION BY conn, symbol ORDER BY seq, last_seq
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-            ) AS reached
-        FROM sequences
+        SELECT *, max(last_seq) OVER (
+            PARTITION BY conn, channel, symbol, epoch ORDER BY seq, last_seq
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS reached
+        FROM (
+            SELECT *, count(*) FILTER (is_restart) OVER (
+                PARTITION BY conn, channel, symbol ORDER BY ts_recv
+            ) AS epoch
+            FROM sequences
+        )
     )
 )
-GROUP BY conn, symbol, run
-ORDER BY conn, symbol, start
+GROUP BY conn, channel, symbol, epoch, run
+ORDER BY conn, start

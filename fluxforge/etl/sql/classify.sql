@@ -18,6 +18,11 @@ SELECT
     conn,
     kind,
     seq,
+    run_first,
+    run_last,
+    run_channel,
+    run_symbol,
+    restarts,
     ts_sent,
     data,
     CASE

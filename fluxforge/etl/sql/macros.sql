@@ -24,3 +24,21 @@ CREATE OR REPLACE TEMP MACRO epoch_time(text) AS
 -- Nanoseconds since 1970, UTC, cut to microseconds.
 CREATE OR REPLACE TEMP MACRO capture_time(ns) AS
     to_timestamp(0) + to_microseconds(ns // 1000);
+
+-- Milliseconds since 1970, UTC; 16 digits are microseconds.
+CREATE OR REPLACE TEMP MACRO epoch_ms_time(text) AS
+    CASE
+        WHEN whole_number(text) BETWEEN -62135596800000 AND 253402300799999
+            THEN to_timestamp(0) + to_milliseconds(whole_number(text))
+        WHEN whole_number(text) BETWEEN 253402300800000 AND 253402300799999999
+            THEN to_timestamp(0) + to_microseconds(whole_number(text))
+    END;
+
+-- BASE-QUOTE from a symbol without a separator; a derivative says what it is.
+CREATE OR REPLACE TEMP MACRO pair(symbol, market := 'spot') AS
+    regexp_replace(symbol, '^([A-Z0-9]+?)(USDT|USDC|FDUSD|TUSD|BUSD|DAI|USD|BTC|ETH|BNB|EUR|GBP|TRY|BRL|JPY)(-.*)?$', '\1-\2')
+    || CASE market WHEN 'spot' THEN '' ELSE '-PERP' END;
+
+-- The market that the name of a connection begins with, or ends with.
+CREATE OR REPLACE TEMP MACRO market_of(conn) AS
+    coalesce(nullif(regexp_extract(conn, '(spot|linear|inverse)'), ''), 'spot');

@@ -1,21 +1,41 @@
--- What was received, per connection: one row for each unbroken run of the venue's numbers.
--- Acknowledgements, heartbeats and quarantined frames count: the numbers run over all of them.
+-- What was received: one row per unbroken run of the venue's numbers. They run over a connection,
+-- or where symbol and channel are given, over the frames of that symbol and channel.
+-- Acknowledgements, heartbeats and quarantined frames count, where numbers run over all of them.
 SELECT
-    NULL::VARCHAR                           AS symbol,
-    arg_min(ts_sent, seq)                   AS ts_event,
+    run_symbol                              AS symbol,
+    arg_min(ts_sent, run_first)             AS ts_event,
     min(ts_recv)                            AS ts_recv,
-    min(seq)                                AS seq,
+    min(run_first)                          AS seq,
     conn,
-    max(seq)                                AS last_seq,
-    max(ts_recv)                            AS last_recv,
-    sum(frames)::BIGINT                     AS frames
+    run_channel                             AS channel,
+    max(run_last)                           AS last_seq,
+    max(last_recv)                          AS last_recv,
+    sum(frames)::BIGINT                     AS frames,
+    bool_or(restarts)                       AS is_restart
 FROM (
-    SELECT *, seq - row_number() OVER (PARTITION BY conn ORDER BY seq) AS run
+    SELECT *, count(*) FILTER (run_first > reached + 1) OVER (
+        PARTITION BY conn, run_channel, run_symbol, epoch ORDER BY run_first, run_last
+    ) AS run
     FROM (
-        SELECT conn, seq, min(ts_sent) AS ts_sent, min(ts_recv) AS ts_recv, count(*) AS frames
-        FROM classified
-        WHERE conn IS NOT NULL AND seq >= 0 AND ts_recv IS NOT NULL
-        GROUP BY conn, seq
+        SELECT *, max(run_last) OVER (
+            PARTITION BY conn, run_channel, run_symbol, epoch ORDER BY run_first, run_last
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS reached
+        FROM (
+            SELECT
+                conn, run_channel, run_symbol, epoch, run_first, run_last,
+                min(ts_sent) AS ts_sent, min(ts_recv) AS ts_recv, max(ts_recv) AS last_recv,
+                count(*) AS frames, bool_or(restarts) AS restarts
+            FROM (
+                -- A restart begins anew, whatever the number before it was.
+                SELECT *, count(*) FILTER (restarts) OVER (
+                    PARTITION BY conn, run_channel, run_symbol ORDER BY line_no
+                ) AS epoch
+                FROM classified
+                WHERE conn IS NOT NULL AND run_first >= 0 AND run_last >= run_first AND ts_recv IS NOT NULL
+            )
+            GROUP BY ALL
+        )
     )
 )
-GROUP BY conn, run
+GROUP BY conn, run_channel, run_symbol, epoch, run

@@ -1,9 +1,5 @@
 """Coinbase Advanced Trade."""
 
-from __future__ import annotations
-
-from fluxforge.sources.coinbase.protocol import Coinbase
+from fluxforge.sources.coinbase.protocol import SOURCE, Coinbase
 
 __all__ = ["SOURCE", "Coinbase"]
-
-SOURCE = Coinbase()

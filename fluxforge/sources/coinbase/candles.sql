@@ -1,4 +1,4 @@
--- One row a five-minute candle as it was when the frame was sent.
+-- One row per five-minute candle as it was when the frame was sent.
 -- takes: candles
 -- rows: $.events[*].candles
 -- key: symbol, start; last wins
@@ -12,6 +12,9 @@ SELECT
     ts_recv,
     seq,
     conn,
+    candle.product_id                       AS instrument,
+    'spot'                                  AS market,
+    '5m'                                    AS "interval",
     epoch_time(candle."start")              AS "start",
     number(candle.open)                     AS open,
     number(candle.high)                     AS high,

@@ -1,4 +1,4 @@
--- One row a price level: the whole book in a snapshot, then each level that changed.
+-- One row per price level: the whole book in a snapshot, then each level that changed.
 -- takes: l2_data
 -- rows: $.events[*].updates
 --
@@ -12,12 +12,16 @@ SELECT
     ts_recv,
     seq,
     conn,
+    event.product_id                        AS instrument,
+    'spot'                                  AS market,
     CASE level.side WHEN 'bid' THEN 'bid' WHEN 'offer' THEN 'ask' WHEN 'ask' THEN 'ask' END AS side,
     number(level.price_level)               AS price,
     number(level.new_quantity)              AS size,
-    event."type" = 'snapshot'               AS is_snapshot
+    event."type" = 'snapshot'               AS is_snapshot,
+    position::INTEGER                       AS position,
+    NULL::BIGINT                            AS checksum
 FROM (
-    SELECT *, unnest(event.updates) AS level
+    SELECT *, unnest(event.updates) AS level, generate_subscripts(event.updates, 1) - 1 AS position
     FROM (
         SELECT *, unnest(from_json(data, '{"events": [{
             "type": "VARCHAR", "product_id": "VARCHAR", "updates": [{

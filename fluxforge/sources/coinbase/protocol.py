@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fluxforge.errors import ConfigError
 from fluxforge.sources.base import FrameSummary, Source, Subscription, VenueLimits
 from fluxforge.sources.coinbase.signing import Signer
+from fluxforge.sources.session import Lost, Refused, Send, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from fluxforge.sources.session import Event
 
 _HEARTBEATS = "heartbeats"
 _BOOK = "level2"
@@ -39,8 +42,9 @@ class Coinbase(Source):
 
     Examples
     --------
-    >>> Coinbase().plan(["BTC-USD"], ["ticker"])
-    [Subscription(products=('BTC-USD',), channels=('heartbeats', 'ticker'))]
+    >>> [subscription] = Coinbase().plan(["BTC-USD"], ["ticker"])
+    >>> subscription.channels
+    ('heartbeats', 'ticker')
     """
 
     name: ClassVar[str] = "coinbase"
@@ -67,37 +71,9 @@ class Coinbase(Source):
             for start in range(0, len(names), size)
         ]
 
-    def subscribe_frames(self, subscription: Subscription) -> list[str]:
-        """Return one message a channel, heartbeats first.
-
-        They are signed if ``COINBASE_API_KEY_NAME`` and ``COINBASE_API_PRIVATE_KEY`` are in the
-        environment, each with a token of its own that is valid for two minutes.
-
-        Raises
-        ------
-        ConfigError
-            If the key in the environment is incomplete or unreadable.
-        MissingExtraError
-            If there is a key, but not the package that signs.
-
-        Examples
-        --------
-        >>> for message in Coinbase().subscribe_frames(Subscription(("BTC-USD",), ("level2",))):
-        ...     print(message)
-        {"type":"subscribe","product_ids":["BTC-USD"],"channel":"level2"}
-        """
-        signer = Signer.from_environment()
-        ordered = sorted(subscription.channels, key=lambda channel: channel != _HEARTBEATS)
-        messages = []
-        for channel in ordered:
-            message: dict[str, Any] = {"type": "subscribe"}
-            if channel != _HEARTBEATS:
-                message["product_ids"] = list(subscription.products)
-            message["channel"] = channel
-            if signer is not None:
-                message["jwt"] = signer.token()
-            messages.append(json.dumps(message, separators=(",", ":")))
-        return messages
+    def session(self, subscription: Subscription) -> CoinbaseSession:
+        """Return the conversation over a new connection."""
+        return CoinbaseSession(subscription)
 
     def summarize(self, frame: bytes) -> FrameSummary:
         r"""Read a frame's kind and sequence number.
@@ -125,13 +101,76 @@ class Coinbase(Source):
             return FrameSummary(None, None)
         return _summary_of(content)
 
-    def is_fatal(self, summary: FrameSummary) -> bool:
-        """Tell whether an error frame means that trying again cannot help.
 
-        The venue answers "authentication failure" to a refused token and to a channel that it does
-        not have; both stay wrong.
+class CoinbaseSession(Session):
+    """One connection to Coinbase: all its frames are numbered together, from 0, without a hole."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._expected = 0
+
+    def opening(self) -> list[str]:
+        """Return one message a channel, heartbeats first.
+
+        They are signed if ``COINBASE_API_KEY_NAME`` and ``COINBASE_API_PRIVATE_KEY`` are in the
+        environment, each with a token of its own that is valid for two minutes.
+
+        Raises
+        ------
+        ConfigError
+            If the key in the environment is incomplete or unreadable.
+        MissingExtraError
+            If there is a key, but not the package that signs.
+
+        Examples
+        --------
+        >>> session = Coinbase().session(Subscription(("BTC-USD",), ("level2",)))
+        >>> for message in session.opening():
+        ...     print(message)
+        {"type":"subscribe","product_ids":["BTC-USD"],"channel":"level2"}
         """
-        return summary.kind == "error" and "authentication" in (summary.message or "").lower()
+        ordered = sorted(self._subscription.channels, key=lambda channel: channel != _HEARTBEATS)
+        return self._requests(*(("subscribe", channel) for channel in ordered))
+
+    def read(self, frame: bytes) -> list[Event]:
+        """Check the number of a frame, and whether it is a refusal.
+
+        After a gap every book of the connection is in doubt: new snapshots are asked for. A number
+        below the expected one is late or repeated: it neither opens nor fills a gap.
+        """
+        summary = SOURCE.summarize(frame)
+        if summary.kind == "error":
+            # "authentication failure" is the answer to a refused token and to a channel that the
+            # venue does not have: both stay wrong.
+            message = summary.message or "an error without a message"
+            return [Refused(message, fatal="authentication" in message.lower())]
+        number, expected = summary.sequence, self._expected
+        if number is None:
+            return []
+        self._expected = max(expected, number + 1)
+        if number <= expected:
+            return []
+        lost: list[Event] = [Lost("number", first=expected, last=number - 1)]
+        return lost + self.renew_books()
+
+    def renew_books(self) -> list[Event]:
+        """Return what asks for new snapshots of all books."""
+        if _BOOK not in self._subscription.channels:
+            return []
+        return [Send(tuple(self._requests(("unsubscribe", _BOOK), ("subscribe", _BOOK))))]
+
+    def _requests(self, *wanted: tuple[str, str]) -> list[str]:
+        signer = Signer.from_environment()
+        messages = []
+        for kind, channel in wanted:
+            message: dict[str, Any] = {"type": kind}
+            if channel != _HEARTBEATS:
+                message["product_ids"] = list(self._subscription.products)
+            message["channel"] = channel
+            if signer is not None:
+                message["jwt"] = signer.token()
+            messages.append(json.dumps(message, separators=(",", ":")))
+        return messages
 
 
 def _summary_of(content: dict[str, Any]) -> FrameSummary:
@@ -170,3 +209,6 @@ def _checked_products(products: Iterable[str]) -> list[str]:
             hint = f"did you mean {right!r}?" if _PRODUCT.fullmatch(right) else "as BTC-USD"
             raise ConfigError(f"coinbase: {name!r} is not a product of this venue: {hint}")
     return names
+
+
+SOURCE = Coinbase()

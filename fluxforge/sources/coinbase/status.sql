@@ -8,6 +8,8 @@ SELECT
     ts_recv,
     seq,
     conn,
+    product.id                              AS instrument,
+    'spot'                                  AS market,
     product.product_type                    AS product_type,
     product.base_currency                   AS base_currency,
     product.quote_currency                  AS quote_currency,

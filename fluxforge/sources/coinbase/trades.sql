@@ -1,4 +1,4 @@
--- One row a trade.
+-- One row per trade.
 -- takes: market_trades
 -- rows: $.events[*].trades
 -- key: symbol, trade_id; first wins
@@ -12,6 +12,8 @@ SELECT
     ts_recv,
     seq,
     conn,
+    trade.product_id                        AS instrument,
+    'spot'                                  AS market,
     whole_number(trade.trade_id)            AS trade_id,
     number(trade.price)                     AS price,
     number(trade.size)                      AS size,

@@ -9,5 +9,6 @@ FROM (
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ), $first_sequence - 1) AS reached
     FROM sequences
+    WHERE symbol IS NULL
 )
 WHERE seq > reached + 1

@@ -8,6 +8,7 @@ FROM (
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS reached
     FROM sequences
+    WHERE symbol IS NULL
 )
 WHERE seq <= reached OR frames > last_seq - seq + 1
 ORDER BY conn, seq

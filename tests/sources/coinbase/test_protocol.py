@@ -13,6 +13,7 @@ from fluxforge.segments import read_segment
 from fluxforge.sources import get_source
 from fluxforge.sources.base import FrameSummary, Subscription
 from fluxforge.sources.coinbase import SOURCE, Coinbase
+from fluxforge.sources.session import Lost, Refused, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,7 @@ def test_one_message_a_channel_with_heartbeats_first(monkeypatch: pytest.MonkeyP
     for name in [name for name in os.environ if name.startswith("COINBASE_")]:
         monkeypatch.delenv(name)
     subscription = Subscription(("BTC-USD", "ETH-USD"), ("level2", "heartbeats", "market_trades"))
-    assert SOURCE.subscribe_frames(subscription) == [
+    assert SOURCE.session(subscription).opening() == [
         '{"type":"subscribe","channel":"heartbeats"}',
         '{"type":"subscribe","product_ids":["BTC-USD","ETH-USD"],"channel":"level2"}',
         '{"type":"subscribe","product_ids":["BTC-USD","ETH-USD"],"channel":"market_trades"}',
@@ -184,4 +185,24 @@ class TestSummarize:
     ],
 )
 def test_only_a_refusal_for_good_is_fatal(frame: bytes, fatal: bool) -> None:
-    assert SOURCE.is_fatal(SOURCE.summarize(frame)) is fatal
+    events = SOURCE.session(Subscription(("BTC-USD",), ("ticker",))).read(frame)
+    assert any(isinstance(event, Refused) and event.fatal for event in events) is fatal
+
+
+def frame_numbered(number: int) -> bytes:
+    return json.dumps({"channel": "ticker", "sequence_num": number, "events": []}).encode()
+
+
+def test_a_hole_in_the_numbers_is_a_loss_and_asks_for_new_books() -> None:
+    session = SOURCE.session(Subscription(("BTC-USD",), ("ticker", "level2")))
+    assert [session.read(frame_numbered(number)) for number in (0, 1, 1, 0)] == [[], [], [], []]
+    lost, send = session.read(frame_numbered(4))
+    assert lost == Lost("number", first=2, last=3)
+    assert isinstance(send, Send)
+    assert [json.loads(message)["type"] for message in send.messages] == [
+        "unsubscribe",
+        "subscribe",
+    ]
+    assert session.read(frame_numbered(5)) == []
+    without_books = SOURCE.session(Subscription(("BTC-USD",), ("ticker",)))
+    assert without_books.read(frame_numbered(3)) == [Lost("number", first=0, last=2)]

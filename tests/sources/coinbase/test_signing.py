@@ -46,6 +46,7 @@ ED_KEY = ed25519.Ed25519PrivateKey.generate()
         (pem(ED_KEY), ED_KEY, "EdDSA"),
         (raw_ed25519(ED_KEY), ED_KEY, "EdDSA"),
     ],
+    ids=["pem", "escaped-pem", "ed25519-pem", "ed25519-raw"],  # keys are new in each process
 )
 def test_each_message_has_a_fresh_token_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
@@ -58,7 +59,7 @@ def test_each_message_has_a_fresh_token_of_its_own(
     before = int(time.time())
     messages = [
         json.loads(text)
-        for text in SOURCE.subscribe_frames(Subscription(("BTC-USD",), ("heartbeats", "level2")))
+        for text in SOURCE.session(Subscription(("BTC-USD",), ("heartbeats", "level2"))).opening()
     ]
     after = int(time.time())
     assert [message["channel"] for message in messages] == ["heartbeats", "level2"]

@@ -1,0 +1,5 @@
+"""Binance, spot."""
+
+from fluxforge.sources.binance.protocol import SOURCE, Binance
+
+__all__ = ["SOURCE", "Binance"]

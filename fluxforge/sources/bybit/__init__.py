@@ -1,0 +1,5 @@
+"""Bybit v5, public: spot, linear and inverse."""
+
+from fluxforge.sources.bybit.protocol import SOURCE, Bybit
+
+__all__ = ["SOURCE", "Bybit"]

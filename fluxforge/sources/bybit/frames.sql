@@ -1,0 +1,20 @@
+-- How to read a frame of Bybit's v5 public streams.
+-- control: subscribe, unsubscribe, ping, pong, auth
+-- fields: topic, type, ts, cts, cs, data
+--
+-- Data is {"topic", "type", "ts", "data"}; the kind is the topic's first word. An answer has "op".
+-- The market is not in the frame: it is the first word of the connection's name.
+SELECT
+    * EXCLUDE (part),
+    coalesce(split_part(part[1], '.', 1), part[2])      AS kind,
+    whole_number(part[3])                               AS seq,
+    whole_number(part[3])                               AS run_first,
+    whole_number(part[3])                               AS run_last,
+    CASE WHEN part[3] IS NOT NULL THEN 'orderbook' END  AS run_channel,
+    part[6]                                             AS run_symbol,
+    part[5] = 'snapshot'                                AS restarts,
+    epoch_ms_time(part[4])                              AS ts_sent
+FROM (
+    SELECT *, json_extract_string(data, ['$.topic', '$.op', '$.data.u', '$.ts', '$.type', '$.data.s']) AS part
+    FROM lines
+)

@@ -1,0 +1,121 @@
+"""Recorded traffic of each venue through the ETL: rows, accounts, and the books at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from fluxforge import Lake
+from fluxforge.analytics.read import read_book, read_coverage
+from fluxforge.segments import open_segment
+from fluxforge.sources.kraken.book import ChecksumBook
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOLDEN = {
+    ("kraken", "btc-short"): {"lines": 377, "orderbook": 479},
+    ("kraken", "eth"): {"lines": 1170, "orderbook": 2243},
+    ("bybit", "btc-doge"): {
+        "lines": 1601, "orderbook": 11848, "trades": 150, "candles": 51, "ticker": 390,
+    },
+    ("binance", "nkn-lrc"): {
+        "lines": 254, "orderbook": 406 + 2785, "trades": 2, "candles": 2, "ticker": 83,
+    },
+}  # fmt: skip
+
+BOOKS = {
+    ("kraken", "btc-short", "BTC/USD"): (63004.9, 0.01661321, 63005.0, 0.74804549, 10, 10),
+    ("kraken", "eth", "ETH/USD"): (1877.43, 0.02367331, 1877.47, 1.74941086, 25, 25),
+    ("bybit", "btc-doge", "DOGEUSDT"): (0.07055, 192121.0, 0.07056, 4200.0, 200, 200),
+    ("binance", "nkn-lrc", "NKNUSDT"): (0.3527, 9602.0, 0.3531, 152.0, 614, 994),
+    ("binance", "nkn-lrc", "LRCBTC"): (0.00000637, 2500.0, 0.00000638, 2285.0, 176, 1000),
+}
+
+_lakes: dict[tuple[str, str], Lake] = {}
+
+
+@pytest.fixture
+def lake(
+    request: pytest.FixtureRequest, captures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Lake:
+    """Return a lake with one recording in its tables."""
+    source, name = request.param
+    if (source, name) not in _lakes:
+        folder = tmp_path_factory.mktemp(name)
+        made = Lake(overrides=[f"storage.base_dir={folder}"])
+        ready = folder / made.layout.ready(source)
+        ready.mkdir(parents=True)
+        with open_segment(captures / source / f"{name}.ndjson.zst") as file:
+            (ready / "segment_20260809T21_00001.ndjson").write_bytes(file.read())
+        made.etl(source)
+        _lakes[source, name] = made
+    return _lakes[source, name]
+
+
+@pytest.mark.parametrize(("lake", "golden"), [(key, key) for key in GOLDEN], indirect=["lake"])
+def test_every_line_is_accounted_for(lake: Lake, golden: tuple[str, str]) -> None:
+    source, _ = golden
+    wanted = dict(GOLDEN[golden])
+    [account] = lake.scan(source, "segments").collect().to_dicts()
+    assert account["lines_read"] == account["lines_taken"] == wanted.pop("lines")
+    assert account["unknown_fields"] == "{}"
+    rows = {name: lake.scan(source, name, raw=True).collect() for name in wanted}
+    assert {name: frame.height for name, frame in rows.items()} == wanted
+    for frame in rows.values():
+        assert frame.select("symbol", "instrument", "market", "ts_event").null_count().row(0)[
+            :3
+        ] == (0, 0, 0)
+    assert lake.gaps(source).is_empty()
+    assert not read_coverage(lake.scan, source).is_empty()
+
+
+@pytest.mark.parametrize(("lake", "golden"), [(key[:2], key) for key in BOOKS], indirect=["lake"])
+def test_the_book_at_the_end(lake: Lake, golden: tuple[str, str, str]) -> None:
+    source, _, symbol = golden
+    book = read_book(lake.scan, source, symbol, None, None)
+    bid, bid_size, ask, ask_size, bids, asks = BOOKS[golden]
+    assert book.bids.row(0) == (bid, bid_size)
+    assert book.asks.row(0) == (ask, ask_size)
+    assert (book.bids.height, book.asks.height) == (bids, asks)
+    assert book.complete
+
+
+@pytest.mark.parametrize(
+    ("lake", "depth", "decimals", "frames"),
+    [(("kraken", "btc-short"), 10, 1, 301), (("kraken", "eth"), 25, 2, 1129)],
+    indirect=["lake"],
+)
+def test_all_checksums_are_right_when_computed_from_the_table(
+    lake: Lake, depth: int, decimals: int, frames: int
+) -> None:
+    rows = lake.scan("kraken", "orderbook").collect().sort("ts_recv", "position")
+    checked, book = 0, ChecksumBook(depth)
+    for (_, checksum), frame in rows.group_by("ts_recv", "checksum", maintain_order=True):
+        if frame["is_snapshot"][0]:
+            book = ChecksumBook(depth)
+        levels = {
+            side: [
+                (f"{price:.{decimals}f}", f"{size:.8f}")
+                for price, size in frame.filter(pl.col("side") == side)
+                .select("price", "size")
+                .rows()
+            ]
+            for side in ("bid", "ask")
+        }
+        book.apply(levels["bid"], levels["ask"])
+        assert book.checksum() == checksum
+        checked += 1
+    assert checked == frames
+
+
+@pytest.mark.parametrize("lake", [("bybit", "btc-doge")], indirect=True)
+def test_markets_of_one_symbol_are_told_apart(lake: Lake) -> None:
+    found = lake.scan("bybit", "orderbook").select("symbol", "market", "instrument").unique()
+    assert sorted(found.collect().rows()) == [
+        ("BTCUSDT", "linear", "BTC-USDT-PERP"),
+        ("BTCUSDT", "spot", "BTC-USDT"),
+        ("DOGEUSDT", "linear", "DOGE-USDT-PERP"),
+    ]
