@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
+from filelock import FileLock
+from websockets.sync.client import connect
 
 from fluxforge import Lake
-from fluxforge.segments import read_segment
+from fluxforge.segments import Envelope, new_connection_id, read_segment
 from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from fluxforge.testing.s3_server import S3Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NAME = "recording.ndjson.zst"
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +40,23 @@ def captures() -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
+def s3_server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
     """Run a real S3 server, shared by all tests: each uses a prefix of its own."""
+    from fluxforge.testing.s3_server import S3Server
     from fluxforge.testing.s3_server import s3_server as run
 
-    with run() as server:
+    worker = getattr(request.config, "workerinput", {})
+    if "s3_server" in worker:  # one for all processes, with a bucket for each
+        import s3fs
+
+        server = S3Server(**worker["s3_server"], bucket=f"lake-{worker['workerid']}")
+        s3fs.S3FileSystem(
+            key=server.access_key, secret=server.secret_key, endpoint_url=server.endpoint_url
+        ).mkdir(server.bucket)
         yield server
+    else:
+        with run() as server:
+            yield server
 
 
 @dataclass(frozen=True)
@@ -88,47 +104,82 @@ def recorded() -> Callable[[Path], Recorded]:
 
 
 @pytest.fixture(scope="session")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Return 1,000 frames of the market model over two connections, compressed."""
-    import pyarrow as pa
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Return what fills a folder once, for all processes that run the tests. Only read it."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
 
-    folder = tmp_path_factory.mktemp("recording")
-    faults = "drop@500"
-    with local_exchange("coinbase", seed=11, rate=1000, faults=faults) as exchange:
-        lake = Lake(
-            overrides=[
-                f"storage.base_dir={folder}",
-                f"ingestion.sources.coinbase.url={exchange.url}",
-            ]
-        )
-        lake.ingest_sync("coinbase", frames=1000)
-    path = folder / "recording.ndjson.zst"
-    with pa.CompressedOutputStream(str(path), "zstd") as out:
-        for segment in sorted((folder / lake.layout.ready("coinbase")).iterdir()):
-            out.write(segment.read_bytes())
-    return Recorded(path)
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = base / name
+        with FileLock(base / f"{name}.lock"):
+            if not folder.exists():
+                begun = base / f"{name}.begun"
+                begun.mkdir()
+                fill(begun)
+                begun.rename(folder)
+        return folder
+
+    return make
+
+
+def record(path: Path, *products: str, seed: int, connections: int, frames: int) -> None:
+    """Record at least so many frames of the market model, of each connection, compressed.
+
+    A connection is recorded until the venue has acknowledged all of its subscriptions, so that
+    every recording holds every channel, however slow this machine is.
+    """
+    channels = ("heartbeats", "ticker", "level2", "market_trades", "candles")
+    with (
+        pa.CompressedOutputStream(str(path), "zstd") as out,
+        local_exchange("coinbase", seed=seed, rate=1000) as exchange,
+    ):
+        for _ in range(connections):
+            conn, received, acknowledged = new_connection_id(), 0, 0
+            with connect(exchange.url, max_size=None) as socket:
+                for channel in channels:
+                    message = {"type": "subscribe", "channel": channel, "product_ids": products}
+                    socket.send(json.dumps(message))
+                while received < frames or acknowledged < len(channels):
+                    frame = socket.recv(decode=False)
+                    acknowledged += b'"channel":"subscriptions"' in frame
+                    out.write(Envelope(time.time_ns(), conn, frame).line())
+                    received += 1
 
 
 @pytest.fixture(scope="session")
-def filled_lake(tmp_path_factory: pytest.TempPathFactory, recording: Recorded) -> Lake:
+def recording(once: Callable[[str, Callable[[Path], None]], Path]) -> Recorded:
+    """Return 1,000 frames of the market model over two connections, compressed."""
+
+    def fill(folder: Path) -> None:
+        products = ("BTC-USD", "ETH-USD")
+        record(folder / NAME, *products, seed=11, connections=2, frames=500)
+
+    return Recorded(once("recording", fill) / NAME)
+
+
+@pytest.fixture(scope="session")
+def filled_lake(once: Callable[[str, Callable[[Path], None]], Path], recording: Recorded) -> Lake:
     """Return a lake of the recording, twice, and of each product alone. Only read it."""
-    folder = tmp_path_factory.mktemp("filled")
 
-    def capture(url: str, frames: int, products: str = "BTC-USD,ETH-USD") -> None:
-        lake = Lake(
-            overrides=[
-                f"storage.base_dir={folder}",
-                f"ingestion.sources.coinbase.url={url}",
-                f"ingestion.sources.coinbase.products=[{products}]",
-            ]
-        )
-        lake.ingest_sync("coinbase", frames=frames)
-        lake.etl("coinbase")
+    def capture(folder: Path, recorded: Recorded, products: str) -> None:
+        with local_exchange("coinbase", replay=(recorded.path,), rate=0) as exchange:
+            lake = Lake(
+                overrides=[
+                    f"storage.base_dir={folder}",
+                    f"ingestion.sources.coinbase.url={exchange.url}",
+                    f"ingestion.sources.coinbase.products=[{products}]",
+                ]
+            )
+            lake.ingest_sync("coinbase", frames=recorded.count)
+            lake.etl("coinbase")
 
-    for _ in range(2):
-        with local_exchange("coinbase", replay=(recording.path,), rate=0) as exchange:
-            capture(exchange.url, recording.count)
-    with local_exchange("coinbase", seed=5, rate=1000) as exchange:
-        capture(exchange.url, 1500, "BTC-USD")
-        capture(exchange.url, 1500, "ETH-USD")
-    return Lake(overrides=[f"storage.base_dir={folder}"])
+    def fill(folder: Path) -> None:
+        for _ in range(2):
+            capture(folder, recording, "BTC-USD,ETH-USD")
+        for product in ("BTC-USD", "ETH-USD"):
+            path = folder.parent / f"{product}.ndjson.zst"
+            record(path, product, seed=5, connections=1, frames=1500)
+            capture(folder, Recorded(path), product)
+
+    return Lake(overrides=[f"storage.base_dir={once('filled', fill)}"])

@@ -36,7 +36,12 @@ except SystemExit as end:
 """
 
 WORK_LOCALLY = """
-import tempfile
+import sys, tempfile
+class WithoutPandas:  # which PyArrow loads where it is installed
+    def find_spec(self, name, path=None, target=None):
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, WithoutPandas())
 from fluxforge import Lake
 with tempfile.TemporaryDirectory() as folder:
     lake = Lake(overrides=[f"storage.base_dir={folder}"])

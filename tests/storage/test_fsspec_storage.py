@@ -34,7 +34,8 @@ class TestFsspecStorage(StorageConformance):
     @pytest.fixture
     def storage(self, s3_server: S3Server) -> FsspecStorage:
         self.server = s3_server
-        return FsspecStorage("s3", f"lake/tests/fsspec{next(_prefixes)}", **options(s3_server))
+        place = f"{s3_server.bucket}/fsspec{next(_prefixes)}"
+        return FsspecStorage("s3", place, **options(s3_server))
 
     def put_raw(self, storage: StorageBackend, key: str, data: bytes) -> None:
         storage.get_filesystem().pipe_file(f"{storage.base_path}/{key}", data)

@@ -125,22 +125,26 @@ class TestListings:
 
 
 class TestPrefixes:
-    def test_prefixes_do_not_see_each_other(self, make_s3: Callable[..., S3Storage]) -> None:
+    def test_prefixes_do_not_see_each_other(
+        self, make_s3: Callable[..., S3Storage], s3_server: S3Server
+    ) -> None:
         one, two = make_s3(prefix="tests/p/a"), make_s3(prefix="tests/p/ab")
         one.write_bytes("x", b"one")
         two.write_bytes("x", b"two")
         assert one.list_files() == ["x"]
         assert two.read_bytes("x") == b"two"
-        assert one.get_full_path("x") == "s3://lake/tests/p/a/x"
-        assert one.base_path == "lake/tests/p/a"
+        assert one.get_full_path("x") == f"s3://{s3_server.bucket}/tests/p/a/x"
+        assert one.base_path == f"{s3_server.bucket}/tests/p/a"
         outer = make_s3(prefix="tests/p")
         assert outer.list_files() == ["a/x", "ab/x"]
         assert outer.list_folders() == ["a", "ab"]
 
-    def test_the_bucket_itself_may_be_the_root(self, make_s3: Callable[..., S3Storage]) -> None:
+    def test_the_bucket_itself_may_be_the_root(
+        self, make_s3: Callable[..., S3Storage], s3_server: S3Server
+    ) -> None:
         storage = make_s3(prefix="")
         storage.write_bytes("at the root", b"x")
-        assert storage.get_full_path("at the root") == "s3://lake/at the root"
+        assert storage.get_full_path("at the root") == f"s3://{s3_server.bucket}/at the root"
         assert "at the root" in storage.list_files(recursive=False)
         assert storage.read_bytes("at the root") == b"x"
         storage.delete("at the root")
