@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluxforge.lake import Lake
+from fluxforge.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from fluxforge.etl.report import EtlReport
+    from fluxforge.ingestion.report import IngestReport
+    from fluxforge.verify import VerifyReport
 
 _SOURCE = "coinbase"
 _SEED = 7
@@ -21,14 +27,24 @@ FROM coinbase.trades GROUP BY symbol ORDER BY symbol
 """.strip()
 
 
+@dataclass(frozen=True, repr=False)
+class DemoReport(Report):
+    """What the demonstration came to; `ok` if every frame is in a table and every check passed."""
+
+    ok: bool
+    ingest: IngestReport
+    etl: EtlReport
+    verify: VerifyReport
+
+
 def run_demo(
     overlays: tuple[str, ...],
     config_dir: Path | None,
     overrides: tuple[str, ...],
     frames: int,
     show: Callable[[str], object],
-) -> bool:
-    """Run the demonstration; return whether every check passed.
+) -> DemoReport:
+    """Run the demonstration.
 
     Without any configuration of the caller's own, the lake is made in a temporary folder and
     removed at the end.
@@ -46,12 +62,12 @@ def run_demo(
     from fluxforge.simulator import local_exchange
 
     with ExitStack() as stack:
+        folder = None
         if not overlays and config_dir is None and not overrides:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluxforge-demo-"))
-            overrides = (f"storage.base_dir={folder}",)
         exchange = stack.enter_context(local_exchange(_SOURCE, seed=_SEED, rate=_FRAMES_PER_SECOND))
         url = f"ingestion.sources.{_SOURCE}.url={exchange.url}"
-        lake = Lake(*overlays, config_dir=config_dir, overrides=[*overrides, url])
+        lake = Lake(*overlays, config_dir=config_dir, overrides=[*overrides, url], path=folder)
         show(f"A local exchange speaks Coinbase's protocol on {exchange.url}")
         show(f"The lake: {lake!r}\n")
 
@@ -69,4 +85,5 @@ def run_demo(
         show(str(lake.sql(_QUERY).pl()))
         ticker = lake.scan(_SOURCE, "ticker", symbols=["BTC-USD"]).collect()
         show("\n" + terminal_chart(ticker, title="BTC-USD"))
-        return checked.ok and made.lines_taken + made.lines_quarantined == captured.frames
+        whole = made.lines_taken + made.lines_quarantined == captured.frames
+        return DemoReport(checked.ok and whole, captured, made, checked)

@@ -237,4 +237,5 @@ def redacted_url(url: str) -> str:
     'wss://host:8443/feed'
     """
     parts = urlsplit(url)
-    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    host = parts.netloc.rpartition("@")[2]
+    return printable(parts._replace(netloc=host, query="", fragment="").geturl())

@@ -43,12 +43,13 @@ class Lake:
     ----------
     *overlays
         Names of overlays in the configuration folder (``"hybrid"``), or paths of YAML files.
-    config_dir
-        The folder; by default ``conf`` beside the notebook, or the built-in defaults.
-    overrides
-        ``"storage.base_dir=/mnt/lake"`` and the like; they win over every file.
+    config_dir, overrides
+        As :func:`fluxforge.config.load_config` takes them. By default the configuration is
+        ``conf/`` in the working directory or the nearest of its parents that has one.
+    path
+        A folder of this machine: the whole lake lies there, whatever the configuration says.
     config
-        A configuration that is loaded already, in place of all of these.
+        A configuration that is loaded already, in place of overlays and overrides.
 
     Raises
     ------
@@ -58,7 +59,7 @@ class Lake:
     Examples
     --------
     >>> import tempfile
-    >>> lake = Lake(overrides=[f"storage.base_dir={tempfile.mkdtemp()}"])
+    >>> lake = Lake(path=tempfile.mkdtemp())
     >>> lake.layout.ready("coinbase")
     'raw/ready/coinbase'
     >>> lake.scan("coinbase", "ticker", symbols=["BTC-USD"]).collect().height
@@ -70,9 +71,11 @@ class Lake:
         *overlays: str | Path,
         config_dir: str | Path | None = None,
         overrides: Iterable[str] = (),
+        path: str | Path | None = None,
         config: FluxForgeConfig | None = None,
     ) -> None:
-        self.config = config or load_config(*overlays, config_dir=config_dir, overrides=overrides)
+        loaded = config or load_config(*overlays, config_dir=config_dir, overrides=overrides)
+        self.config = loaded if path is None else loaded.in_folder(path)
 
     # What is where
 
@@ -96,13 +99,13 @@ class Lake:
 
     @cached_property
     def _storages(self) -> dict[Role, StorageBackend]:
-        """One storage a role; roles with the same settings share it."""
-        base = storage_config(self.config)
-        storages = {}
-        for role in Role:
-            same = storage_config(self.config, role) == base
-            storages[role] = self.storage if same else create_storage_backend(self.config, role)
-        return storages
+        """One storage a role; roles with the settings of the top level share its storage."""
+        return {
+            role: self.storage
+            if storage_config(self.config, role) == self.config.storage
+            else create_storage_backend(self.config, role)
+            for role in Role
+        }
 
     @property
     def sources(self) -> list[str]:
@@ -170,7 +173,7 @@ class Lake:
     def etl(
         self, source: str | None = None, *, on_progress: Callable[[int, int], None] | None = None
     ) -> EtlReport:
-        """Take every waiting segment into the tables, exactly once.
+        """Commit every waiting segment to the tables, exactly once.
 
         Parameters
         ----------
@@ -199,7 +202,7 @@ class Lake:
         stop: threading.Event | None = None,
         on_report: Callable[[EtlReport], None] | None = None,
     ) -> EtlReport:
-        """Keep taking segments into the tables until `stop` is set or this is interrupted."""
+        """Keep committing segments to the tables until `stop` is set or this is interrupted."""
         from fluxforge.etl.watcher import watch_segments
 
         interval = self.config.etl.watch_interval_seconds
@@ -253,22 +256,12 @@ class Lake:
         keep: str | float | timedelta = "7d",
         dry_run: bool = False,
     ) -> dict[str, list[str]]:
-        """Delete files that no table version of the last `keep` refers to.
-
-        Parameters
-        ----------
-        source
-            Only this one; None: all.
-        keep
-            Versions of this length of time stay readable; at least an hour, since a running ETL
-            may be about to commit what it has written.
-        dry_run
-            Only tell what would go.
+        """Delete files that no table version of the last `keep` (at least an hour) refers to.
 
         Returns
         -------
         dict
-            Paths of deleted files, by ``source.table``.
+            Paths of deleted files, or with `dry_run` of those that would be, by ``source.table``.
 
         Raises
         ------
@@ -312,7 +305,7 @@ class Lake:
         -------
         polars.DataFrame
             ``source, channel, rows, files, bytes, first, last, version``; ``rows`` counts all
-            rows, repeats included; ``first`` and ``last`` are the bounds of ``ts_event``, UTC.
+            rows, duplicates included; ``first`` and ``last`` are the bounds of ``ts_event``, UTC.
         """
         from fluxforge.query.scan import table_summary
 
@@ -345,7 +338,7 @@ class Lake:
         version
             An earlier version of the table.
         raw
-            All rows, also those that repeat a key (trades and candles).
+            All rows, also duplicates of a key (trades and candles).
 
         Raises
         ------
@@ -360,7 +353,7 @@ class Lake:
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Run one SQL statement over views named ``source.table``.
 
-        Tables with a key show one row a key; all rows are in ``source.table_raw``.
+        Tables with a key show one row per key; all rows are in ``source.table_raw``.
 
         Raises
         ------
@@ -372,7 +365,7 @@ class Lake:
         Examples
         --------
         >>> import tempfile
-        >>> lake = Lake(overrides=[f"storage.base_dir={tempfile.mkdtemp()}"])
+        >>> lake = Lake(path=tempfile.mkdtemp())
         >>> lake.sql("SELECT count(*) FROM coinbase.trades").fetchall()
         [(0,)]
         """
@@ -387,14 +380,14 @@ class Lake:
         return connect(self.catalog)
 
     def gaps(self, source: str) -> pl.DataFrame:
-        """Return what the venue numbered and nobody received.
+        """Return the frames that the venue numbered and nobody received.
 
         Returns
         -------
         polars.DataFrame
             ``conn, first_missing, last_missing, missing`` in the venue's numbers, and
-            ``received_before, received_after``, the capture times around the gap (UTC). Empty
-            where nothing is missing. Segments that are not yet in tables are not looked at.
+            ``received_before, received_after``, the capture times around the gap (UTC). Segments
+            that are not yet in tables are not looked at.
         """
         from fluxforge.query.gaps import find_gaps
 
@@ -435,24 +428,20 @@ class Lake:
 
         Segments that wait, archived ones and quarantine go from one ETL input to the other,
         tables from one ETL output to the other. What is being written or processed stays. What
-        is there already is left alone, so that a sync that was cut short can be run again.
-
-        A table's copy shows one whole version after another, also while it is copied; versions
-        in between are copied as far as their files still exist. Run the ETL on one side only: a
-        table that both sides wrote to is refused.
+        is there already is left alone: a sync that was cut short can be run again. Run the ETL on
+        one side only: a table that both sides wrote to is refused.
 
         Parameters
         ----------
         other
             The destination.
         delete
-            Delete each segment and table here, once its copy was read back and its SHA-256 is
-            the same. A table that gets a new commit meanwhile is kept.
+            Delete each segment and table here, once its copy was read back and is the same.
         dry_run
             Only tell what would be done.
         on_progress
-            Called about twice a second with the number of files that are settled, of all files,
-            and of copied bytes.
+            Called about twice a second with the number of files done, of all files, and of copied
+            bytes.
 
         Returns
         -------
@@ -466,18 +455,6 @@ class Lake:
             If the other lake is this one.
         StorageError
             If a storage fails; nothing is lost, and running again carries on.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> here, there = (
-        ...     Lake(overrides=[f"storage.base_dir={tempfile.mkdtemp()}"]) for _ in range(2)
-        ... )
-        >>> here.storage.write_bytes("raw/ready/coinbase/segment_20251203T14_00001.ndjson", b"{}")
-        >>> here.sync(there)
-        <SyncReport: 1 file copied (0.0 MB), 0 skipped, 0 deleted, 0 problems>
-        >>> there.storage.list_files()
-        ['raw/ready/coinbase/segment_20251203T14_00001.ndjson']
         """
         from fluxforge.sync import Place, Route, sync_places
 
@@ -499,9 +476,9 @@ class Lake:
     def __repr__(self) -> str:
         written, read = self.storage_for(Role.INGESTION), self.storage_for(Role.ETL_INPUT)
         tables = self.storage_for(Role.ETL_OUTPUT)
-        if written is read is tables:
-            return f"<Lake {tables.get_full_path()}>"
-        return f"<Lake {written.get_full_path()} → {tables.get_full_path()}>"
+        places = [written] if written is read is tables else [written, tables]
+        files = "".join(f", {file}" for file in self.config.files).replace(",", ", from", 1)
+        return f"<Lake {' → '.join(place.get_full_path() for place in places)}{files}>"
 
     def _repr_html_(self) -> str:
         return f"<b>{escape(repr(self))}</b>{self.tables()._repr_html_()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import psutil
 import pytest
+import typer
+import yaml
 
 import fluxforge
 from fluxforge import Lake
+from fluxforge.cli import app
 from fluxforge.segments import read_segment
 from fluxforge.simulator import local_exchange
 
@@ -254,6 +258,97 @@ def test_output_to_a_full_disk(filled: Program) -> None:
     assert done.stderr == "fluxforge: the output cannot be written: No space left on device\n"
 
 
+# Every command takes the same arguments
+
+
+def every_command() -> Iterator[tuple[str, Any]]:
+    commands = typer.main.get_command(app).commands
+    for name, one in commands.items():
+        below = getattr(one, "commands", None)
+        yield from (
+            ((f"{name} {part}", two) for part, two in below.items()) if below else [(name, one)]
+        )
+
+
+@pytest.mark.parametrize(("name", "command"), list(every_command()))
+def test_every_command_takes_the_common_options(name: str, command: Any) -> None:
+    flags = {flag for parameter in command.params for flag in parameter.opts}
+    assert {"-c", "--config", "--config-dir", "--json", "-v", "--verbose", "settings"} <= flags
+    usage = typer.Context(command, info_name=f"fluxforge {name}").get_usage()
+    arguments = usage.partition(f"fluxforge {name} ")[2]
+    assert re.fullmatch(
+        r"(\[SOURCE\] |QUERY |OLD\.yaml )?\[KEY=VALUE\]\.\.\. \[OPTIONS\]", arguments
+    )
+
+
+def test_the_usage_of_a_command_begins_with_what_it_is_given(tmp_path: Path) -> None:
+    done = run_command("etl", "--help", cwd=tmp_path)
+    assert done.stdout.splitlines()[0].startswith("Usage: fluxforge etl [SOURCE] [KEY=VALUE]...")
+
+
+def test_help_tells_every_fault_with_examples(tmp_path: Path) -> None:
+    text = " ".join(run_command("exchange", "--help", cwd=tmp_path).stdout.split())
+    for words in ("drop@500 cuts the connection", "silence@N:SECONDS", "skip@N[:FRAMES]"):
+        assert words in text
+
+
+def test_arguments_may_come_in_any_order(program: Program) -> None:
+    words = ("etl.threads=1", "coinbase", "-v", "--json", "etl.memory_limit_mb=512")
+    done = run_command("etl", *words, *program.settings, cwd=program.folder)
+    assert (done.returncode, json.loads(done.stdout)["segments"]) == (0, 0)
+
+
+def test_a_capture_says_more_where_asked(program: Program) -> None:
+    with a_market() as served:
+        words = ("ingest", "coinbase", "--frames", "20", "--json", "-v")
+        done = program.with_exchange(served.url).run(*words)
+    assert "INFO fluxforge.ingestion" in done.stderr
+    assert f"connected to {served.url}" in done.stderr
+
+
+def test_a_number_is_a_duration_in_seconds(program: Program) -> None:
+    with a_market(rate=100) as served:
+        report = program.with_exchange(served.url).run("ingest", "--duration", "1", "--json")
+    assert json.loads(report.stdout)["frames"] > 0
+
+
+def test_the_configuration_is_shown_with_its_files_and_without_secrets(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    file = tmp_path / "conf" / "config.yaml"
+    file.write_text("storage: {s3: {endpoint_url: 'http://me:hidden@host', region: x}}\n")
+    secret = "storage.s3.aws_secret_access_key=hidden"
+    (tmp_path / "notebooks").mkdir()
+    done = run_command("config", "show", secret, cwd=tmp_path / "notebooks")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"# {file}\nstorage:\n")
+    shown = json.loads(run_command("config", "show", secret, "--json", cwd=tmp_path).stdout)
+    assert shown["files"] == [str(file)]
+    assert shown["storage"]["s3"]["endpoint_url"] == "http://host"
+    assert shown["storage"]["s3"]["aws_secret_access_key"] == "***"
+    assert "hidden" not in done.stdout
+
+
+def test_an_old_configuration_is_brought_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("ingestion: {output_dir: 'F://raw'}\n")
+    done = run_command("config", "migrate", "old.yaml", cwd=tmp_path)
+    assert yaml.safe_load(done.stdout)["storage"]["base_dir"] == "F:/"
+    as_json = run_command("config", "migrate", "old.yaml", "--json", cwd=tmp_path)
+    assert json.loads(as_json.stdout) == yaml.safe_load(done.stdout)
+
+
+def test_an_exchange_tells_machines_its_address(tmp_path: Path) -> None:
+    with exchange(tmp_path, "coinbase", "--json") as (line, _):
+        assert json.loads(line)["url"].startswith("ws://127.0.0.1:")
+
+
+def test_a_demo_for_machines(tmp_path: Path) -> None:
+    done = run_command("demo", "--frames", "500", "--json", cwd=tmp_path)
+    report = json.loads(done.stdout)
+    assert (report["ok"], report["ingest"]["frames"], report["etl"]["lines_read"]) == (
+        True, 500, 500,
+    )  # fmt: skip
+
+
 # What is wrong gets one line
 
 
@@ -276,6 +371,8 @@ def test_output_to_a_full_disk(filled: Program) -> None:
         (("exchange", "--faults", "dorp@3"), "did you mean 'drop'?"),
         (("exchange", "--port", "70000"), "--port"),
         (("talbes",), "tables"),
+        (("verify", "coinbase"), "unexpected argument 'coinbase'"),
+        (("exchange", "etl.threads=many"), "etl.threads"),
     ],
 )
 def test_wrong_use(tmp_path: Path, words: tuple[str, ...], answer: str) -> None:

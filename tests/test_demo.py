@@ -50,6 +50,8 @@ def test_the_demo_shows_the_whole_path_and_leaves_nothing(tmp_path: Path) -> Non
 
 def test_the_demo_keeps_a_lake_that_was_asked_for(tmp_path: Path) -> None:
     shown: list[str] = []
-    assert run_demo((), None, (f"storage.base_dir={tmp_path}",), 4000, shown.append)
+    report = run_demo((), None, (f"storage.base_dir={tmp_path}",), 4000, shown.append)
+    assert report.ok
+    assert report.to_dict()["ingest"]["frames"] == 4000
     assert (tmp_path / "processed" / "coinbase" / "orderbook").is_dir()
-    assert f"The lake: <Lake {tmp_path}>" in "\n".join(shown)
+    assert f"The lake: <Lake {tmp_path}" in "\n".join(shown)

@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 
 import fluxforge
 from fluxforge import Lake
+from fluxforge.config import Role
 from fluxforge.errors import ConfigError, UnknownSourceError, UsageError
 from fluxforge.segments import read_segment
 from fluxforge.simulator import local_exchange
@@ -209,16 +210,44 @@ def test_vacuum_ends_versions_that_are_old(copied: Lake) -> None:
 # How it looks
 
 
-def test_what_a_lake_shows(filled_lake: Lake, tmp_path: Path) -> None:
+def test_what_a_lake_shows(
+    filled_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = filled_lake.storage.get_full_path()
-    assert repr(filled_lake) == f"<Lake {folder}>"
+    assert repr(filled_lake).startswith(f"<Lake {folder}")
     html = filled_lake._repr_html_()
     assert "&lt;Lake" in html
     assert "orderbook" in html
+    monkeypatch.chdir(tmp_path)  # where nothing configures it
     two = lake_in(tmp_path / "here", f"etl.storage_output.base_dir={tmp_path / 'there'}")
     assert repr(two) == f"<Lake {tmp_path / 'here'} → {tmp_path / 'there'}>"
     assert two.storage_for("etl_output") is not two.storage
     assert two.storage_for("ingestion") is two.storage_for("etl_input") is two.storage
+
+
+def test_a_lake_names_its_configuration_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_configuration(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    file = tmp_path / "conf" / "config.yaml"
+    assert repr(Lake()) == f"<Lake {tmp_path / 'data'}, from {file}>"
+    other = tmp_path / "other.yaml"
+    other.write_text("etl: {threads: 1}")
+    assert repr(Lake(other)) == f"<Lake {tmp_path / 'data'}, from {file}, {other}>"
+
+
+def test_a_lake_may_be_opened_by_its_folder(
+    tmp_path: Path, filled_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = filled_lake.storage.get_full_path()
+    monkeypatch.chdir(tmp_path)
+    assert_frame_equal(Lake(path=folder).tables(), filled_lake.tables())
+    overrides = ["storage.backend=s3", "storage.base_dir=bucket", "ingestion.storage.base_dir=own"]
+    lake = Lake(path=Path(folder), overrides=overrides)
+    assert_frame_equal(lake.tables(), filled_lake.tables())
+    assert {lake.storage_for(role).get_full_path() for role in Role} == {folder}
 
 
 # The names that users' own scripts have

@@ -3,7 +3,7 @@
 from fluxforge.config.load import load_config
 from fluxforge.config.migrate import migrate_config, migrate_file
 from fluxforge.config.schema import FluxForgeConfig, Role, StorageConfig, storage_config
-from fluxforge.config.secrets import redacted_url, reveal
+from fluxforge.config.secrets import reveal
 
 __all__ = [
     "FluxForgeConfig",
@@ -12,7 +12,6 @@ __all__ = [
     "load_config",
     "migrate_config",
     "migrate_file",
-    "redacted_url",
     "reveal",
     "storage_config",
 ]

@@ -26,7 +26,7 @@ def parse_duration(value: str | float | timedelta) -> float:
     """
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) or value.strip().isdecimal():
         seconds = float(value)
     else:
         text = value.strip()

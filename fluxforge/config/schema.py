@@ -6,15 +6,15 @@ wrong type is refused. The defaults alone make a working lake under ``./data``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fluxforge.config.secrets import MASK, SECRET_KEYS, Secret, hide, redacted_url
-from fluxforge.errors import ConfigError
+from fluxforge.config.secrets import MASK, SECRET_KEYS, Secret, hide
+from fluxforge.errors import ConfigError, redacted_url
 
 
 class _Section:
@@ -210,6 +210,15 @@ class FluxForgeConfig(_Section):
         settings = self.to_dict()
         files = "".join(f"# {file}\n" for file in settings.pop("files"))
         return files + str(yaml.safe_dump(settings, sort_keys=False, default_flow_style=False))
+
+    def in_folder(self, path: str | Path) -> FluxForgeConfig:
+        """Return this configuration with the whole lake in a folder of this machine."""
+        return replace(
+            self,
+            storage=replace(self.storage, backend="local", base_dir=str(path)),
+            ingestion=replace(self.ingestion, storage=None),
+            etl=replace(self.etl, storage_input=None, storage_output=None),
+        )
 
 
 class Role(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -80,16 +79,3 @@ def reveal(settings: Any) -> Any:
     if isinstance(settings, list):
         return [reveal(value) for value in settings]
     return settings.reveal() if isinstance(settings, Secret) else settings
-
-
-def redacted_url(url: str) -> str:
-    """Return a URL without the parts that may hold secrets.
-
-    Examples
-    --------
-    >>> redacted_url("wss://user:pass@host:8443/feed?token=1")
-    'wss://host:8443/feed'
-    """
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="", fragment="").geturl()

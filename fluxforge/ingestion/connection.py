@@ -19,8 +19,7 @@ from websockets.exceptions import (
     WebSocketException,
 )
 
-from fluxforge.config import redacted_url
-from fluxforge.errors import ConnectionFailedError
+from fluxforge.errors import ConnectionFailedError, redacted_url
 from fluxforge.ingestion.backoff import Backoff
 from fluxforge.ingestion.venue import http_get, is_loopback, reason
 from fluxforge.retry import RetryPolicy

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from fluxforge.config import redacted_url
-from fluxforge.errors import ConnectionFailedError
+from fluxforge.errors import ConnectionFailedError, redacted_url
 from fluxforge.ingestion.backoff import Pacer
 
 if TYPE_CHECKING:

@@ -24,8 +24,7 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from fluxforge.config import redacted_url
-from fluxforge.errors import ConfigError, ConnectionFailedError
+from fluxforge.errors import ConfigError, ConnectionFailedError, redacted_url
 from fluxforge.ingestion import connection
 from fluxforge.ingestion.connection import classify
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest

@@ -1,0 +1,64 @@
+"""The command line: arguments to ``Lake`` calls, results to text or JSON.
+
+To read, bottom up: ``output`` (what is printed), ``request`` (the arguments that all commands
+share), ``commands``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from fluxforge import __version__
+from fluxforge.cli.commands import app
+from fluxforge.cli.output import say
+from fluxforge.errors import FluxForgeError, UsageError
+from fluxforge.signals import interrupting
+
+_INTERRUPTED = 130
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        say(f"fluxforge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    """Set up what every command shares."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 the work found problems, 2 wrong use or settings."""
+    try:
+        with interrupting():
+            code = app(prog_name="fluxforge", standalone_mode=False) or 0
+    except typer.TyperException as exc:  # arguments that fit no command
+        message = " ".join(exc.format_message().split())
+        if message:
+            say(f"fluxforge: {message}", err=True)
+        code = UsageError.exit_code
+    except FluxForgeError as exc:
+        say(f"fluxforge: {exc}", err=True)
+        code = exc.exit_code
+    except RuntimeError as exc:
+        if "interrupted" not in str(exc):  # so DuckDB calls Ctrl-C
+            raise
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        say("fluxforge: interrupted; nothing is lost, run it again to carry on", err=True)
+    sys.exit(code)

@@ -1,0 +1,73 @@
+"""What commands print: results as text or JSON, and how far the work is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fluxforge.errors import FluxForgeError
+from fluxforge.report import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def say(text: str, *, err: bool = False, newline: bool = True) -> None:
+    """Print; a reader of the pipe who has seen enough does not end the work."""
+    try:
+        typer.echo(text, err=err, nl=newline)
+    except OSError as exc:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is still buffered too
+        if not isinstance(exc, BrokenPipeError):
+            raise FluxForgeError(f"the output cannot be written: {exc.strerror}") from exc
+
+
+def say_json(result: Any) -> None:
+    """Print a report, a frame (a list of one object a row) or any plain value as JSON."""
+    if hasattr(result, "to_dicts"):
+        result = result.to_dicts()
+    say(to_json(result.to_dict() if hasattr(result, "to_dict") else result))
+
+
+def say_frame(frame: Any, *, thousands_separator: bool = True) -> None:
+    """Print all of a frame as a table."""
+    import polars as pl
+
+    with pl.Config(
+        tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True,
+        fmt_str_lengths=60, thousands_separator=thousands_separator, tbl_width_chars=200,
+    ):  # fmt: skip
+        say(str(frame))
+
+
+@contextmanager
+def progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int | None, str], None]]:
+    """Yield a function that shows how far the work is: a bar on a terminal, else lines."""
+    if quiet:
+        yield lambda done, total, note: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda done, total, note: say(f"{label}: {note}", err=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(label, total=None, note="")
+
+        def show(done: int, total: int | None, note: str) -> None:
+            bars.update(task, completed=done, total=total, note=note)
+
+        yield show
