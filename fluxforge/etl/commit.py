@@ -16,24 +16,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import CommitConflictError
-from fluxforge.etl.database import sql
 from fluxforge.etl.repeats import flag_repeats
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
 from fluxforge.tables import Table, table_names
+from fluxforge.transform.schema import LEDGER, SEQUENCES
+from fluxforge.transform.transform import make_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from fluxforge.etl.transform import Account, SegmentRows
     from fluxforge.sources.base import Channel
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables import DataFile
-
-LEDGER = "segments"
-SEQUENCES = "sequences"
-BOOKKEEPING = (SEQUENCES, LEDGER)
-"""Tables that are not a channel's: what was received, and what became of each segment."""
+    from fluxforge.transform.transform import Account, SegmentRows
 
 _TRIES = 50
 
@@ -162,9 +158,9 @@ def _stem(digest: str) -> str:
 
 def ledger_row(rows: SegmentRows, segment: str, account: Account) -> None:
     """Make the table ``rows_segments``: one row that says what became of the segment."""
-    rows.database.execute(
-        f"CREATE OR REPLACE TEMP TABLE rows_{LEDGER} AS "
-        f"SELECT *, CAST(ts_recv AS DATE) AS date FROM (\n{sql(LEDGER)}\n)",
+    make_bookkeeping(
+        rows.database,
+        LEDGER,
         {
             "segment": segment,
             "digest": rows.fingerprint.digest,

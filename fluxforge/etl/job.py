@@ -19,20 +19,20 @@ from fluxforge.etl.archive import archive_segment
 from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
 from fluxforge.etl.commit import SegmentCommit, is_committed, sweep
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
-from fluxforge.etl.transform import transform_segment
 from fluxforge.layout import join_key
 from fluxforge.segments import Fingerprint, quarantine_name
 from fluxforge.signals import deferred_interrupts
 from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated
+from fluxforge.transform.transform import transform_segment
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
     from fluxforge.etl.claims import Claim
-    from fluxforge.etl.transform import SegmentRows
     from fluxforge.storage.base import StorageBackend
+    from fluxforge.transform.transform import SegmentRows
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import CommitConflictError
-from fluxforge.etl.database import literal, open_database
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
 from fluxforge.signals import deferred_interrupts
 from fluxforge.tables import PARTITION
+from fluxforge.transform.database import literal, open_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluxforge.etl.database import identifier
 from fluxforge.table_errors import table_error
+from fluxforge.transform.database import identifier
 
 if TYPE_CHECKING:
     import duckdb

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import UnknownTableError
-from fluxforge.etl.schema import table_schemas
 from fluxforge.sources import get_source, source_names
 from fluxforge.tables import Table, table_names
+from fluxforge.transform.schema import table_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from fluxforge.etl.commit import SEQUENCES
 from fluxforge.query.views import connect
 from fluxforge.sources import get_source
+from fluxforge.transform.schema import SEQUENCES
 
 if TYPE_CHECKING:
     import polars as pl

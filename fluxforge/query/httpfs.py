@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fluxforge.etl.database import identifier, literal
+from fluxforge.transform.database import identifier, literal
 
 if TYPE_CHECKING:
     import duckdb

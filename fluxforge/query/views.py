@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from fluxforge.errors import QueryError, UnknownSourceError, UnknownTableError
-from fluxforge.etl.database import identifier, literal
 from fluxforge.query.httpfs import open_httpfs
 from fluxforge.tables import PARTITION
+from fluxforge.transform.database import identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

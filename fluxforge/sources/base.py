@@ -19,6 +19,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fluxforge.errors import ConfigError, TableError
+from fluxforge.sources.columns import LEADING, MARKET, TABLES, parse_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,13 +49,20 @@ class Channel:
     ``key``
         optional: ``symbol, trade_id; first wins`` or ``…; last wins``;
     ``unused``
-        optional: fields that the venue sends and no column needs.
+        optional: fields that the venue sends and no column needs;
+    ``columns``
+        optional for the tables of :mod:`fluxforge.sources.columns`: ``name TYPE, …`` of further
+        columns, or of those whose type is another here.
+
+    The SQL reads the view ``frames`` (``line_no, ts_recv, conn, kind, seq, ts_sent, data``) and
+    hands ``line_no`` on. Columns that it does not select are null.
     """
 
     name: str
     sql: str
     takes: tuple[str, ...]
     rows: str
+    columns: dict[str, str] = field(repr=False)
     unused: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
     keep: Literal["first", "last"] | None = None
@@ -66,12 +74,16 @@ class Channel:
         Raises
         ------
         TableError
-            If the head lacks ``takes`` or ``rows``, or the key names no winner.
+            If the head lacks ``takes``, ``rows`` or the columns of a table that no other venue
+            has, or if the key names no winner.
         """
         head = dict(_HEAD.findall(sql))
         missing = [word for word in ("takes", "rows") if not head.get(word)]
         if missing:
             raise TableError(f"{name}.sql lacks a line '-- {missing[0]}: …' at its head")
+        columns = TABLES.get(name, {}) | parse_columns(head.get("columns", ""))
+        if not columns:
+            raise TableError(f"{name}.sql lacks a line '-- columns: name TYPE, …' at its head")
         key, _, winner = head.get("key", "").partition(";")
         keep: Literal["first", "last"] | None = None
         if key:
@@ -88,6 +100,7 @@ class Channel:
             takes=_words(head["takes"]),
             rows=head["rows"].strip(),
             unused=_words(head.get("unused", "")),
+            columns={**LEADING, **MARKET, **columns},
             key=_words(key),
             keep=keep,
         )

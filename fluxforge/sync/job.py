@@ -15,7 +15,6 @@ from fluxforge.errors import (
     TableError,
     UsageError,
 )
-from fluxforge.etl.commit import BOOKKEEPING
 from fluxforge.sync.places import have_same_name, share_a_file
 from fluxforge.sync.removal import (
     close_table,
@@ -31,6 +30,7 @@ from fluxforge.sync.table_plan import TablePlanner
 from fluxforge.sync.tables import TableCopy
 from fluxforge.sync.transfer import Transfer
 from fluxforge.tables import Table, table_names
+from fluxforge.transform.schema import BOOKKEEPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

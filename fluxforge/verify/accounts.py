@@ -8,9 +8,9 @@ from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.etl.commit import BOOKKEEPING, LEDGER, SEQUENCES
 from fluxforge.sources import get_source, source_names
 from fluxforge.tables import Table, table_names
+from fluxforge.transform.schema import BOOKKEEPING, LEDGER, SEQUENCES
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded
 
 if TYPE_CHECKING:

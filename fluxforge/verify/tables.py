@@ -6,9 +6,9 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluxforge.etl.schema import table_schemas
 from fluxforge.sources import source_names
 from fluxforge.tables import PARTITION, Table
+from fluxforge.transform.schema import table_schemas
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from fluxforge.etl.database import literal, open_database
 from fluxforge.etl.job import ETLJob
 from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
 from fluxforge.storage.local import LocalStorage
+from fluxforge.transform.database import literal, open_database
 
 _ROUNDS = 3
 _READY = "raw/ready/coinbase"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fluxforge.etl.parts import sieve, split
-from fluxforge.etl.transform import transform_segment
 from fluxforge.sources import get_source
+from fluxforge.transform.parts import sieve, split
+from fluxforge.transform.transform import transform_segment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -407,7 +407,7 @@ LINES = st.lists(
 def test_any_mixture_adds_up_and_restores(
     tmp_path: Path, monkeypatch: Any, lines: list[bytes], end: bytes, part: int
 ) -> None:
-    monkeypatch.setattr("fluxforge.etl.transform._PART_BYTES", part)
+    monkeypatch.setattr("fluxforge.transform.transform._PART_BYTES", part)
     path = tmp_path / "segment.ndjson"
     path.write_bytes(b"".join(line + end for line in lines))
     counted = [line for line in lines if line.strip()]

@@ -23,12 +23,12 @@ from fluxforge.errors import (
 from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
 from fluxforge.etl.job import ETLJob
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
-from fluxforge.etl.schema import table_schemas
 from fluxforge.segments import open_segment
 from fluxforge.sources import get_source
 from fluxforge.sources.base import Channel
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
+from fluxforge.transform.schema import table_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -372,7 +372,9 @@ class TestFailures:
     ) -> None:
         """A reader that loses a line, as readers of this kind have done."""
         name = lake.put([frames.ticker() for _ in range(5)])
-        monkeypatch.setattr("fluxforge.etl.parts._batches", lambda lines, _: [list(lines)[:4]])
+        monkeypatch.setattr(
+            "fluxforge.transform.parts._batches", lambda lines, _: [list(lines)[:4]]
+        )
         with pytest.raises(SegmentsFailedError, match="5 lines in the file, but 4 taken"):
             lake.etl()
         assert lake.files("processing") == [name]
@@ -441,7 +443,7 @@ class TestGrowth:
         ticker = job._tables.channels["ticker"]
         sql = ticker.sql.replace("SELECT\n    line_no,", f"SELECT\n    line_no,\n    {text},", 1)
         assert sql != ticker.sql
-        grown = Channel.from_sql("ticker", sql)
+        grown = Channel.from_sql("ticker", f"-- columns: price_text VARCHAR\n{sql}")
         job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": grown})
 
     def test_a_new_column_is_added_to_the_table(self, lake: LakeFolder, frames: Frames) -> None:
@@ -462,7 +464,7 @@ class TestGrowth:
         lake.etl()
         job = lake.job()
         ticker = job._tables.channels["ticker"]
-        changed = Channel.from_sql("ticker", ticker.sql.replace("number(ticker.price)", "'x'"))
+        changed = Channel.from_sql("ticker", f"-- columns: price VARCHAR\n{ticker.sql}")
         job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": changed})
         name = lake.put(frames.ticker("2"), 2)
         with pytest.raises(SegmentsFailedError, match="'price' is double, not string"):

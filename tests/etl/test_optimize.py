@@ -81,7 +81,8 @@ def test_columns_that_came_later_are_kept(filled: LakeFolder, frames: Frames) ->
     job = filled.job()
     ticker = job._tables.channels["ticker"]
     sql = ticker.sql.replace("SELECT\n", "SELECT\n    ticker.price AS price_text,\n", 1)
-    channels = job._tables.channels | {"ticker": Channel.from_sql("ticker", sql)}
+    grown = Channel.from_sql("ticker", f"-- columns: price_text VARCHAR\n{sql}")
+    channels = job._tables.channels | {"ticker": grown}
     job._tables = replace(job._tables, channels=channels)
     filled.put(frames.ticker("99"), 9)
     job.process_all_segments()

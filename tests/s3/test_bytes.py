@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from fluxforge.etl.database import open_database
 from fluxforge.etl.writers import ParquetWriter
 from fluxforge.query.httpfs import open_httpfs
 from fluxforge.tables import Table
+from fluxforge.transform.database import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable

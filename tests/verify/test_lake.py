@@ -15,11 +15,11 @@ import pytest
 
 from fluxforge.errors import AccessDeniedError, StorageError
 from fluxforge.etl.optimize import optimize_table
-from fluxforge.etl.schema import table_schemas
 from fluxforge.etl.writers import ParquetWriter
 from fluxforge.layout import Layout
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
+from fluxforge.transform.schema import table_schemas
 from fluxforge.verify import Check, Finding, VerifyReport, verify_lake
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import uuid
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.etl.database import identifier, literal
 from fluxforge.tables import PARTITION, DataFile
+from fluxforge.transform.database import identifier, literal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,6 +3,7 @@
 -- rows: $.data
 -- unused: L, BT, RPI, seq
 -- key: market, symbol, trade_id; first wins
+-- columns: trade_id VARCHAR
 --
 -- s and S are different fields, which a DuckDB struct cannot tell apart: paths can.
 SELECT

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fluxforge.errors import StorageFullError
-from fluxforge.etl.database import open_database
 from fluxforge.etl.writers import ParquetWriter
 from fluxforge.storage.local import LocalStorage
 from fluxforge.storage.memory import MemoryStorage
+from fluxforge.transform.database import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

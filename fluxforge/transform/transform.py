@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import SegmentError
-from fluxforge.etl.database import fill, identifier, literal, literals, open_database, sql
-from fluxforge.etl.parts import sieve, split
 from fluxforge.segments import Fingerprint, Quarantined
 from fluxforge.storage.disk import translated
+from fluxforge.transform.database import fill, identifier, literal, literals, open_database, sql
+from fluxforge.transform.parts import sieve, split
+from fluxforge.transform.schema import (
+    SEQUENCES,
+    bookkeeping_columns,
+    channel_columns,
+    column_list,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,8 +25,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from fluxforge.etl.parts import Part
     from fluxforge.sources.base import Channel, SourceTables
+    from fluxforge.transform.parts import Part
 
 _LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
 _SLACK = 1024
@@ -81,7 +87,8 @@ class SegmentRows:
         database.execute("CREATE TEMP TABLE classified AS SELECT * EXCLUDE (data) FROM part")
         database.execute("CREATE TEMP VIEW frames AS SELECT * FROM part WHERE reason IS NULL")
         for channel in tables.channels.values():
-            _run(database, "CREATE TEMP TABLE {} AS {}", channel)
+            columns = {"line_no": "BIGINT", **channel_columns(channel)}
+            database.execute(f"CREATE TEMP TABLE {_rows_table(channel)} ({column_list(columns)})")
 
     def add(self, part: Part) -> None:
         """Make the rows of some more lines.
@@ -147,10 +154,7 @@ class SegmentRows:
         """Make what needs all lines: the runs of the venue's numbers."""
         for channel in self._tables.channels.values():
             self.database.execute(f"ALTER TABLE {identifier(f'rows_{channel.name}')} DROP line_no")
-        self.database.execute(
-            "CREATE TEMP TABLE rows_sequences AS "
-            f"SELECT *, CAST(ts_recv AS DATE) AS date FROM (\n{sql('sequences')}\n)"
-        )
+        make_bookkeeping(self.database, SEQUENCES)
 
     def account(self) -> Account:
         """Count what became of every line.
@@ -319,17 +323,31 @@ def _reason_sql(channel: Channel, places: list[str]) -> str:
 
 def make_rows(database: duckdb.DuckDBPyConnection, channel: Channel) -> None:
     """Run a channel's SQL over the view ``frames`` and add to the table ``rows_<channel>``."""
-    _run(database, "INSERT INTO {} {}", channel)
-
-
-def _run(database: duckdb.DuckDBPyConnection, statement: str, channel: Channel) -> None:
     import duckdb
 
     repeat = ", false AS is_repeat" if channel.keep == "first" else ""
     rows = f"SELECT *{repeat}, CAST(ts_recv AS DATE) AS date FROM (\n{channel.sql}\n)"
     try:
-        database.execute(statement.format(identifier(f"rows_{channel.name}"), rows))
+        database.execute(f"INSERT INTO {_rows_table(channel)} BY NAME {rows}")
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as exc:
         raise SegmentError(f"{channel.name}.sql: {str(exc).splitlines()[0]}") from exc
+
+
+def make_bookkeeping(
+    database: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, object] | None = None
+) -> None:
+    """Make the rows of a bookkeeping table from ``classified``."""
+    table = identifier(f"rows_{name}")
+    columns = column_list(bookkeeping_columns(name))
+    database.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({columns})")
+    database.execute(
+        f"INSERT INTO {table} BY NAME "
+        f"SELECT *, CAST(ts_recv AS DATE) AS date FROM (\n{sql(name)}\n)",
+        values or {},
+    )
+
+
+def _rows_table(channel: Channel) -> str:
+    return identifier(f"rows_{channel.name}")

@@ -1,6 +1,8 @@
 -- What was received: one row per unbroken run of the venue's numbers. They run over a connection,
 -- or where symbol and channel are given, over the frames of that symbol and channel.
 -- Acknowledgements, heartbeats and quarantined frames count, where numbers run over all of them.
+-- columns: channel VARCHAR, last_seq BIGINT, last_recv TIMESTAMPTZ, frames BIGINT
+-- columns: is_restart BOOLEAN
 SELECT
     run_symbol                              AS symbol,
     arg_min(ts_sent, run_first)             AS ts_event,

@@ -1,4 +1,7 @@
 -- One row a segment: what was read, and what became of it. lines_read = lines_taken + lines_quarantined.
+-- columns: last_recv TIMESTAMPTZ, segment VARCHAR, digest VARCHAR, bytes BIGINT
+-- columns: lines_read BIGINT, lines_taken BIGINT, lines_quarantined BIGINT, rows VARCHAR
+-- columns: frames VARCHAR, unknown_fields VARCHAR, processed_at TIMESTAMPTZ
 SELECT
     NULL::VARCHAR                           AS symbol,
     (SELECT min(ts_sent) FROM classified)   AS ts_event,

@@ -1,4 +1,4 @@
-"""The DuckDB connection that transforms one segment, and SQL text made safely."""
+"""A DuckDB connection that transforms segments, and SQL text made safely."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fluxforge.errors import FluxForgeError, SegmentError, StorageFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import duckdb
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 @cache
 def sql(name: str) -> str:
-    """Return the text of one of the ETL's own ``.sql`` files."""
-    return resources.files("fluxforge.etl.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    """Return the text of one of this layer's own ``.sql`` files."""
+    return (
+        resources.files("fluxforge.transform.sql")
+        .joinpath(f"{name}.sql")
+        .read_text(encoding="utf-8")
+    )
 
 
 def fill(name: str, **values: object) -> str:
@@ -39,7 +43,7 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def literals(values: tuple[str, ...] | list[str]) -> str:
+def literals(values: Iterable[str]) -> str:
     """Write a list of texts for SQL.
 
     Examples

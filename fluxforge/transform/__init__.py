@@ -1,0 +1,1 @@
+"""From the bytes of segments to typed rows, in DuckDB: what ETL, readers and checks share."""
