@@ -18,7 +18,6 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-__all__ = ["ExchangeOptions", "LocalExchange", "RunningExchange", "local_exchange", "run_exchange"]
+__all__ = ["ExchangeOptions", "LocalExchange", "local_exchange", "run_exchange"]
 
 _CLIENT_MESSAGE_BYTES = 64 * 1024
 _POLL_SECONDS = 0.01
@@ -75,6 +74,7 @@ class LocalExchange:
         self._venue = find_venue(source)(self.options)
         self._faults = FaultPlan(parse_faults(self.options.faults))
         self._done = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._failure: ExchangeError | None = None
         self._recordings: deque[Recording] = deque()
         self._left = 0  # recordings that nobody has taken to their end yet
@@ -91,6 +91,16 @@ class LocalExchange:
         await self._done.wait()
         if self._failure is not None:
             raise self._failure
+
+    async def stopped(self) -> None:
+        """Wait until :meth:`stop` or, with ``once``, until it has finished; raises as that does."""
+        await self._stopped.wait()
+        if self.options.once and self._done.is_set():
+            await self.finished()
+
+    def stop(self) -> None:
+        """Let whoever waits for the end go on."""
+        self._stopped.set()
 
     async def __aenter__(self) -> Self:
         options = self.options
@@ -212,17 +222,11 @@ class LocalExchange:
         self._done.set()
         if self.options.once:
             self._server.close()
-
-
-@dataclass(frozen=True)
-class RunningExchange:
-    """A local exchange that runs in a thread of its own; `url` is where clients connect to."""
-
-    url: str
+            self.stop()
 
 
 @contextmanager
-def local_exchange(source: str, **options: Any) -> Iterator[RunningExchange]:
+def local_exchange(source: str, **options: Any) -> Iterator[LocalExchange]:
     """Run a local exchange beside the caller, in a thread and an event loop of its own.
 
     It works where an event loop is running already, as in a notebook. When the block ends, the
@@ -248,34 +252,25 @@ def local_exchange(source: str, **options: Any) -> Iterator[RunningExchange]:
     ...     exchange.url.startswith("ws://127.0.0.1:")
     True
     """
-    settings = ExchangeOptions(**options)
-    started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        async with LocalExchange(source, settings) as exchange:
-            started.set_result((exchange.url, asyncio.get_running_loop(), stop))
-            await stop.wait()
+    exchange = LocalExchange(source, ExchangeOptions(**options))
+    started: Future[asyncio.AbstractEventLoop] = Future()
 
     def work() -> None:
-        try:
-            asyncio.run(run())
-        except BaseException as exc:
-            if started.done():
-                raise
-            started.set_exception(exc)
+        with asyncio.Runner() as runner:
+            started.set_result(runner.get_loop())
+            runner.get_loop().run_forever()
 
     thread = threading.Thread(target=work, name="local exchange", daemon=True)
     thread.start()
+    loop = started.result()
     try:
-        url, loop, stop = started.result()
-    except BaseException:
-        thread.join()
-        raise
-    try:
-        yield RunningExchange(url)
+        asyncio.run_coroutine_threadsafe(exchange.__aenter__(), loop).result()
+        try:
+            yield exchange
+        finally:
+            asyncio.run_coroutine_threadsafe(exchange.__aexit__(), loop).result()
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
 
@@ -287,19 +282,12 @@ def run_exchange(source: str, options: ExchangeOptions, on_start: Callable[[str]
     """
 
     async def run() -> None:
-        stop = asyncio.Event()
+        exchange = LocalExchange(source, options)
         loop = asyncio.get_running_loop()
-        with _on_stop_signal(lambda: loop.call_soon_threadsafe(stop.set)):
-            async with LocalExchange(source, options) as exchange:
+        with _on_stop_signal(lambda: loop.call_soon_threadsafe(exchange.stop)):
+            async with exchange:
                 on_start(exchange.url)
-                endings: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
-                if options.once:
-                    endings.append(asyncio.create_task(exchange.finished()))
-                ended, others = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-                for task in others:
-                    task.cancel()
-                for task in ended:
-                    task.result()
+                await exchange.stopped()
 
     asyncio.run(run())
 
