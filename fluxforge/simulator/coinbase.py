@@ -31,6 +31,8 @@ _OWN_USDC_BOOKS = ("USDT-USDC", "EURC-USDC")
 _CHANNEL_IN_FRAME = re.compile(rb'\{"channel":"([^"]+)"')
 _PRODUCT_IN_FRAME = re.compile(rb'"product_id":"([^"]+)"')
 _UPTIME_SECONDS = 40_000
+_CANDLE_SECONDS = 300
+_SNAPSHOT = 100
 
 
 class CoinbaseSession(Session):
@@ -112,7 +114,7 @@ class CoinbaseSession(Session):
                 event = _status(products, "update")
             case "candles":
                 market = self.idle_market(product)
-                event = _candles(market.instrument, "update", [market.candles[-1]])
+                event = _candles(market.instrument, "update", market.candles(_CANDLE_SECONDS)[-1:])
             case _:
                 market = self.idle_market(product)
                 event = _ticker(market.instrument, "update", market.quote(), top_of_book=False)
@@ -192,9 +194,9 @@ def _snapshot(channel: str, market: ProductMarket, now: int) -> str:
         case "level2":
             return _levels(item, "snapshot", now, market.bids.levels(), market.asks.levels())
         case "market_trades":
-            return _trades(item, "snapshot", market.trades)
+            return _trades(item, "snapshot", list(market.trades)[-_SNAPSHOT:])
         case "candles":
-            return _candles(item, "snapshot", market.candles)
+            return _candles(item, "snapshot", market.candles(_CANDLE_SECONDS)[-_SNAPSHOT:])
         case _:
             return _ticker(item, "snapshot", market.quote(), top_of_book=channel == "ticker")
 

@@ -22,20 +22,25 @@ from fluxforge.simulator.book import BookSide
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CANDLE_SECONDS = 300
 SIZE_DECIMALS = 8
 """Sizes are counted in units of 10**-8 of the base currency."""
 
 _UNITS = 10**SIZE_DECIMALS
+# Where a market starts in USD, to which decimals, and what it turns over in a day.
 _WELL_KNOWN = {
-    "BTC-USD": (65_083.67, 2, 2_867.5),
-    "ETH-USD": (1_919.41, 2, 19_976.0),
-    "SOL-USD": (151.27, 2, 310_000.0),
-    "XRP-USD": (2.1843, 4, 41_000_000.0),
-    "DOGE-USD": (0.17352, 5, 160_000_000.0),
+    "BTC": (65_083.67, 2, 2_867.5),
+    "ETH": (1_919.41, 2, 19_976.0),
+    "SOL": (151.27, 2, 310_000.0),
+    "XRP": (2.1843, 4, 41_000_000.0),
+    "DOGE": (0.17352, 5, 160_000_000.0),
 }
-_HISTORY = 100
+_DOLLARS = ("USD", "USDT", "USDC")
+_MINUTE_NS = 60_000_000_000
+_HISTORY_MINUTES = 1_500
+_HISTORY_TRADES = 100
+_MOST_TRADES = 100_000
 _STEP_VOLATILITY = 1e-5
+_STEP_REVERSION = 1e-4
 _TRADE_CHANCE = 0.12
 _TICKER_CHANCE = 0.15
 _MOST_PRINTS = 15
@@ -50,7 +55,7 @@ class SlowConsumerError(Exception):
 
 @dataclass(frozen=True)
 class Instrument:
-    """A product, where its market starts, and in what it is counted.
+    """A product, BASE-QUOTE, where its market starts, and in what it is counted.
 
     `price` is in ticks of ``10 ** -decimals``, `day_volume` in units of ``10 ** -SIZE_DECIMALS``.
     """
@@ -66,19 +71,25 @@ class Instrument:
 
         Examples
         --------
-        >>> Instrument.named("BTC-USD").price
-        6508367
+        >>> Instrument.named("BTC-USD").price, Instrument.named("BTC-USDT").price
+        (6508367, 6508367)
         >>> Instrument.named("NEW-USD") == Instrument.named("NEW-USD")
         True
         """
-        if product in _WELL_KNOWN:
-            price, decimals, volume = _WELL_KNOWN[product]
-        else:
-            rng = random.Random(product)  # noqa: S311
-            price = 10 ** rng.uniform(-1, 2.5)
+        base, _, quote = product.partition("-")
+        price, decimals, volume = _in_dollars(base)
+        if quote not in _DOLLARS:
+            price /= _in_dollars(quote)[0]
             decimals = max(2, 4 - math.floor(math.log10(price)))
-            volume = 10 ** rng.uniform(6, 7.5) / price
         return cls(product, round(price * 10**decimals), decimals, round(volume * _UNITS))
+
+
+def _in_dollars(currency: str) -> tuple[float, int, float]:
+    if currency in _WELL_KNOWN:
+        return _WELL_KNOWN[currency]
+    rng = random.Random(currency)  # noqa: S311
+    price = 10 ** rng.uniform(-1, 2.5)
+    return price, max(2, 4 - math.floor(math.log10(price))), 10 ** rng.uniform(6, 7.5) / price
 
 
 class MarketTrade(NamedTuple):
@@ -102,12 +113,12 @@ class PriceRange:
     close: int
     volume: int
 
-    def add(self, price: int, size: int) -> None:
-        """Take a trade in."""
-        self.high = max(self.high, price)
-        self.low = min(self.low, price)
-        self.close = price
-        self.volume += size
+    def add(self, other: PriceRange) -> None:
+        """Take in what happened later."""
+        self.high = max(self.high, other.high)
+        self.low = min(self.low, other.low)
+        self.close = other.close
+        self.volume += other.volume
 
 
 class Quote(NamedTuple):
@@ -201,8 +212,8 @@ class ProductMarket:
         self.bids, self.asks = BookSide(1), BookSide(-1)
         self._depths = {side: self._rng.randint(1_200, 2_400) for side in (self.bids, self.asks)}
         self._fill_book()
-        self.candles: deque[PriceRange] = deque(maxlen=_HISTORY)
-        self.trades: deque[MarketTrade] = deque(maxlen=_HISTORY)
+        self._minutes: deque[PriceRange] = deque(maxlen=2 * _HISTORY_MINUTES)
+        self.trades: deque[MarketTrade] = deque(maxlen=_MOST_TRADES)
         self._last_id = self._rng.randrange(10_000_000, 1_000_000_000)
         self._make_history()
 
@@ -250,6 +261,20 @@ class ProductMarket:
         sizes = self.bids.sizes[bid], self.asks.sizes[ask]
         return Quote(day.close, bid, sizes[0], ask, sizes[1], replace(day))
 
+    def candles(self, seconds: int) -> list[PriceRange]:
+        """Return candles of so many seconds, a multiple of 60, oldest first.
+
+        A span without a trade has none; the last one is still running.
+        """
+        spans: dict[int, PriceRange] = {}
+        for minute in self._minutes:
+            start = minute.start // seconds * seconds
+            if start in spans:
+                spans[start].add(minute)
+            else:
+                spans[start] = replace(minute, start=start)
+        return list(spans.values())
+
     def _price_limits(self) -> tuple[int, int]:
         """Return the highest price that may be bid and the lowest that may be asked."""
         bid = math.floor(self._fair - self._gap / 4)
@@ -260,7 +285,9 @@ class ProductMarket:
         chance = self._rng.random
         # Three dice stand for a normal distribution: as good here, and faster.
         move = 2.0 * (chance() + chance() + chance()) - 3.0
-        self._fair = max(100.0, self._fair * (1.0 + _STEP_VOLATILITY * move))
+        # What it is drawn back to keeps one instrument's prices alike at all venues.
+        pull = _STEP_REVERSION * (self.instrument.price - self._fair)
+        self._fair = max(100.0, self._fair * (1.0 + _STEP_VOLATILITY * move) + pull)
         self._limits = self._price_limits()
         self.bids.cancel_beyond(self._limits[0])
         self.asks.cancel_beyond(self._limits[1])
@@ -288,11 +315,12 @@ class ProductMarket:
         self._last_id += 1
         trade = MarketTrade(self._last_id, price, size, buys, now)
         self.trades.append(trade)
-        self._day.add(price, size)
-        start = now // (CANDLE_SECONDS * 1_000_000_000) * CANDLE_SECONDS
-        if self.candles[-1].start < start:
-            self.candles.append(PriceRange(start, price, price, price, price, 0))
-        self.candles[-1].add(price, size)
+        printed = PriceRange(now // _MINUTE_NS * 60, price, price, price, price, size)
+        self._day.add(printed)
+        if self._minutes[-1].start < printed.start:
+            self._minutes.append(printed)
+        else:
+            self._minutes[-1].add(printed)
         return trade
 
     def _requote(self, side: BookSide, limit: int, away: int) -> None:
@@ -338,24 +366,23 @@ class ProductMarket:
     def _make_history(self) -> None:
         """Invent the candles and trades that a subscriber is told of first."""
         rng, now = self._rng, self._clock()
-        start = now // (CANDLE_SECONDS * 1_000_000_000) * CANDLE_SECONDS
+        start = now // _MINUTE_NS * 60
         close = self.instrument.price
         day = self.instrument.day_volume
-        for _ in range(_HISTORY):
-            opened = max(1, round(close * (1.0 + rng.gauss(0.0, 8e-4))))
-            high = round(max(opened, close) * (1.0 + rng.expovariate(4_000.0)))
-            low = max(1, round(min(opened, close) * (1.0 - rng.expovariate(4_000.0))))
-            volume = max(1, round(day / 288 * rng.expovariate(1.0)))
-            self.candles.appendleft(PriceRange(start, opened, high, low, close, volume))
-            # A span without a trade has no candle.
-            start -= CANDLE_SECONDS * (rng.randint(2, 5) if rng.random() < 0.1 else 1)
+        for _ in range(_HISTORY_MINUTES):
+            opened = max(1, round(close * (1.0 + rng.gauss(0.0, 3e-4))))
+            high = round(max(opened, close) * (1.0 + rng.expovariate(8_000.0)))
+            low = max(1, round(min(opened, close) * (1.0 - rng.expovariate(8_000.0))))
+            volume = max(1, round(day / 1_440 * rng.expovariate(1.0)))
+            self._minutes.appendleft(PriceRange(start, opened, high, low, close, volume))
+            start -= 60 * (rng.randint(2, 15) if rng.random() < 0.02 else 1)
             close = opened
-        first = self.candles[0]
-        high = max(candle.high for candle in self.candles)
-        low = min(candle.low for candle in self.candles)
-        self._day = PriceRange(first.start, first.open, high, low, self.instrument.price, day)
+        first = self._minutes[0]
+        self._day = replace(first, volume=0)
+        for minute in self._minutes:
+            self._day.add(minute)
         bid, ask = self.bids.best, self.asks.best
-        for moment in sorted(now - int(rng.expovariate(1 / 20e9)) for _ in range(_HISTORY)):
+        for moment in sorted(now - int(rng.expovariate(1 / 20e9)) for _ in range(_HISTORY_TRADES)):
             buys = rng.random() < 0.5
             self._last_id += 1
             price = ask if buys else bid
