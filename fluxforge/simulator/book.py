@@ -1,12 +1,13 @@
-"""One side of an order book in whole ticks and units."""
+"""One side of an order book in whole ticks and units, and what a subscriber sees of its top."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class BookSide:
@@ -61,3 +62,36 @@ class BookSide:
         """Yield price and size of every level, best first."""
         for key in reversed(self._keys):
             yield self._sign * key, self.sizes[self._sign * key]
+
+    def copy(self) -> BookSide:
+        """Return a side of its own with the same levels."""
+        side = BookSide(self._sign)
+        side._keys, side.sizes = list(self._keys), dict(self.sizes)
+        return side
+
+
+class DepthView:
+    """The best levels of one side, as a subscriber to a limited depth sees them."""
+
+    def __init__(self, side: BookSide, depth: int) -> None:
+        self._side = side.copy()
+        self._depth = depth
+        self.levels = self._top()
+
+    def _top(self) -> dict[int, int]:
+        return dict(islice(self._side.levels(), self._depth))
+
+    def apply(self, changes: Iterable[tuple[int, int]]) -> dict[int, int]:
+        """Take in what changed, and return what that means for the view: new sizes by price.
+
+        A level that has left the view has size 0, whether it is gone or only too far from the top.
+        """
+        for price, size in changes:
+            self._side.put(price, size)
+        before, self.levels = self.levels, self._top()
+        changed = {price: 0 for price in before if price not in self.levels}
+        return changed | {p: size for p, size in self.levels.items() if before.get(p) != size}
+
+    def holds(self, price: int) -> bool:
+        """Tell whether the book has a level, in view or below."""
+        return price in self._side.sizes

@@ -12,8 +12,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fluxforge.simulator.market import SIZE_DECIMALS, Instrument
-from fluxforge.simulator.venue import SECOND, Session, Venue, decimal_text, utc_text
+from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text
+from fluxforge.simulator.venue import SECOND, Session, Venue, dumps, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,8 +40,8 @@ class CoinbaseSession(Session):
 
     streamed: ClassVar[tuple[str, ...]] = _STREAMED
 
-    def __init__(self, venue: Venue) -> None:
-        super().__init__(venue)
+    def __init__(self, venue: Venue, path: str = "") -> None:
+        super().__init__(venue, path)
         self._sequence = 0
 
     def receive(self, message: str | bytes) -> None:
@@ -51,8 +51,7 @@ class CoinbaseSession(Session):
             self.outbox.append(("", json.dumps({"type": "error", "message": refusal})))
             return
         listed = {name: self._subscribed_to(name) for name, _ in self.topics}
-        acknowledgement = json.dumps({"subscriptions": listed}, separators=(",", ":"))
-        self.outbox.append(("subscriptions", acknowledgement))
+        self.outbox.append(("subscriptions", dumps({"subscriptions": listed})))
 
     def _carry_out(self, message: str | bytes) -> str:
         """Do what a message asks for; return the venue's words where it is refused."""
@@ -159,9 +158,11 @@ class CoinbaseSession(Session):
 class CoinbaseVenue(Venue):
     """One running local Coinbase."""
 
-    def open_session(self) -> CoinbaseSession:
+    subscribe_seconds: ClassVar[float] = 5.0
+
+    def open_session(self, path: str = "") -> CoinbaseSession:
         """Return the venue's side of a new connection."""
-        return CoinbaseSession(self)
+        return CoinbaseSession(self, path)
 
 
 VENUE = CoinbaseVenue
@@ -286,7 +287,7 @@ def _ticker(item: Instrument, kind: str, quote: Quote, *, top_of_book: bool = Tr
         values["best_ask"] = _number(quote.ask, decimals)
         values["best_bid_quantity"] = _size(quote.bid_size)
         values["best_ask_quantity"] = _size(quote.ask_size)
-    return f'{{"type":"{kind}","tickers":[{_object(values)}]}}'
+    return f'{{"type":"{kind}","tickers":[{dumps(values)}]}}'
 
 
 def _candles(item: Instrument, kind: str, spans: Iterable[PriceRange]) -> str:
@@ -305,22 +306,17 @@ def _status(products: Sequence[str], kind: str) -> str:
     """Write the state of some products."""
     rows = []
     for item in map(Instrument.named, products):
-        base, quote = item.product.split("-", 1)
         values = {
             "product_type": "SPOT",
             "id": item.product,
-            "base_currency": base,
-            "quote_currency": quote,
+            "base_currency": item.base,
+            "quote_currency": item.quote,
             "base_increment": _size(1),
             "quote_increment": _number(1, item.decimals),
-            "display_name": f"{base}/{quote}",
+            "display_name": f"{item.base}/{item.quote}",
             "status": "online",
             "status_message": "",
             "min_market_funds": "1",
         }
-        rows.append(_object(values))
+        rows.append(dumps(values))
     return f'{{"type":"{kind}","products":[{",".join(rows)}]}}'
-
-
-def _object(values: dict[str, str]) -> str:
-    return json.dumps(values, separators=(",", ":"))

@@ -1,7 +1,8 @@
 """Faults that the local exchange can be asked for: what venues and networks do on a bad day.
 
 One fault is written ``KIND@FRAME`` or ``KIND@FRAME:AMOUNT``; several are separated by commas.
-``FRAME`` counts the frames of a connection from 0, the extra ones of faults not included.
+``FRAME`` counts the frames of a connection from 0, the extra ones of faults not included; for
+``refuse`` it counts requests: handshakes and REST calls.
 :data:`FAULTS_HELP` lists the kinds.
 
 Each fault happens once: on the first connection that gets to its frame, and not on those that
@@ -22,6 +23,7 @@ BINARY_FRAME = b"\x00\xff\xfe\x80 not text"
 
 # What follows the colon ("" for nothing), what it is if left out, and what happens.
 _KINDS: dict[str, tuple[str, float, str]] = {
+    "refuse": ("requests", 1, "answer handshake or REST call N (and those after it) with 503"),
     "drop": ("", 0, "cut the connection, without a closing handshake"),
     "skip": ("frames", 1, "never send frame N (and those after it): their numbers are missing"),
     "silence": ("seconds", 0, "send nothing for so long"),
@@ -43,7 +45,7 @@ def _usage(kind: str) -> str:
 
 FAULTS_HELP = "\n\n".join(
     (
-        "Faults, each before frame N of a connection, separated by commas:",
+        "Faults, separated by commas; N counts the frames of a connection from 0:",
         *(f"{_usage(kind)}: {what}" for kind, (_, _, what) in _KINDS.items()),
     )
 )
@@ -90,8 +92,8 @@ class Fault:
         if unit and not default and not match[3]:
             raise UsageError(f"fault {text!r} needs a number of {unit}: {kind}@{match[2]}:5")
         amount = float(match[3] or default)
-        if unit == "frames" and (amount < 1 or amount != int(amount)):
-            raise UsageError(f"fault {text!r}: the number of frames is a whole one above 0")
+        if unit in ("frames", "requests") and (amount < 1 or amount != int(amount)):
+            raise UsageError(f"fault {text!r}: the number of {unit} is a whole one above 0")
         return cls(kind, int(match[2]), amount)
 
 
@@ -115,7 +117,8 @@ class FaultPlan:
     """The faults that are still to happen, shared by all connections of an exchange."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
-        self._waiting = list(faults)
+        self._waiting = [fault for fault in faults if fault.kind != "refuse"]
+        self._refusals = [fault for fault in faults if fault.kind == "refuse"]
 
     def take(self, frame: int) -> list[Fault]:
         """Return what happens before this frame of a connection, and strike it off."""
@@ -123,3 +126,7 @@ class FaultPlan:
         for fault in due:
             self._waiting.remove(fault)
         return due
+
+    def refuses(self, request: int) -> bool:
+        """Tell whether a request, counted from 0, is turned away."""
+        return any(fault.frame <= request < fault.frame + fault.amount for fault in self._refusals)

@@ -18,23 +18,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluxforge.simulator.book import BookSide
+from fluxforge.simulator.instrument import WELL_KNOWN, Instrument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIZE_DECIMALS = 8
-"""Sizes are counted in units of 10**-8 of the base currency."""
-
-_UNITS = 10**SIZE_DECIMALS
-# Where a market starts in USD, to which decimals, and what it turns over in a day.
-_WELL_KNOWN = {
-    "BTC": (65_083.67, 2, 2_867.5),
-    "ETH": (1_919.41, 2, 19_976.0),
-    "SOL": (151.27, 2, 310_000.0),
-    "XRP": (2.1843, 4, 41_000_000.0),
-    "DOGE": (0.17352, 5, 160_000_000.0),
-}
-_DOLLARS = ("USD", "USDT", "USDC")
 _MINUTE_NS = 60_000_000_000
 _HISTORY_MINUTES = 1_500
 _HISTORY_TRADES = 100
@@ -51,45 +39,6 @@ _SLOWEST_SECONDS = 30.0
 
 class SlowConsumerError(Exception):
     """A reader fell so far behind the others that the steps it has not read are gone."""
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """A product, BASE-QUOTE, where its market starts, and in what it is counted.
-
-    `price` is in ticks of ``10 ** -decimals``, `day_volume` in units of ``10 ** -SIZE_DECIMALS``.
-    """
-
-    product: str
-    price: int
-    decimals: int
-    day_volume: int
-
-    @classmethod
-    def named(cls, product: str) -> Instrument:
-        """Return the instrument of any product: a name always means the same one.
-
-        Examples
-        --------
-        >>> Instrument.named("BTC-USD").price, Instrument.named("BTC-USDT").price
-        (6508367, 6508367)
-        >>> Instrument.named("NEW-USD") == Instrument.named("NEW-USD")
-        True
-        """
-        base, _, quote = product.partition("-")
-        price, decimals, volume = _in_dollars(base)
-        if quote not in _DOLLARS:
-            price /= _in_dollars(quote)[0]
-            decimals = max(2, 4 - math.floor(math.log10(price)))
-        return cls(product, round(price * 10**decimals), decimals, round(volume * _UNITS))
-
-
-def _in_dollars(currency: str) -> tuple[float, int, float]:
-    if currency in _WELL_KNOWN:
-        return _WELL_KNOWN[currency]
-    rng = random.Random(currency)  # noqa: S311
-    price = 10 ** rng.uniform(-1, 2.5)
-    return price, max(2, 4 - math.floor(math.log10(price))), 10 ** rng.uniform(6, 7.5) / price
 
 
 class MarketTrade(NamedTuple):
@@ -397,6 +346,14 @@ class Market:
         self.clock = clock
         self._seed = seed
         self._products: dict[str, ProductMarket] = {}
+
+    def products(self, *quotes: str, suffix: str = "") -> list[str]:
+        """Return the well-known products paid in these, and those that were asked for."""
+        known = {f"{base}-{quote}{suffix}" for base in WELL_KNOWN for quote in quotes}
+        alive = {
+            name for name in self._products if name.endswith(tuple(f"-{q}{suffix}" for q in quotes))
+        }
+        return sorted(known | alive)
 
     def product(self, name: str) -> ProductMarket:
         """Return the market of a product.

@@ -18,7 +18,10 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -34,6 +37,8 @@ from fluxforge.simulator.venue import ExchangeOptions, find_venue
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
+
+    from websockets.http11 import Request, Response
 
 __all__ = ["ExchangeOptions", "LocalExchange", "local_exchange", "run_exchange"]
 
@@ -78,6 +83,7 @@ class LocalExchange:
         self._failure: ExchangeError | None = None
         self._recordings: deque[Recording] = deque()
         self._left = 0  # recordings that nobody has taken to their end yet
+        self._requests = count()
         self._server: Server
 
     async def finished(self) -> None:
@@ -112,6 +118,7 @@ class LocalExchange:
                 self._handle,
                 options.host,
                 options.port,
+                process_request=self._answer,
                 compression=None,
                 max_size=_CLIENT_MESSAGE_BYTES,
                 # A client that is slow to read is slow to answer, too: it is not cut off for that.
@@ -124,7 +131,7 @@ class LocalExchange:
                 "choose another host or port; port 0 is a free one"
             ) from exc
         host, port = self._server.sockets[0].getsockname()[:2]
-        self.url = f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+        self.url = f"ws://{f'[{host}]' if ':' in host else host}:{port}{self._venue.path}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,10 +144,25 @@ class LocalExchange:
                 socket.transport.abort()
             await self._server.wait_closed()
 
+    def _answer(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Answer a REST call; None lets a WebSocket handshake go on."""
+        if self._faults.refuses(next(self._requests)):
+            return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "service unavailable\n")
+        if "Upgrade" in request.headers:
+            return None
+        called = urlsplit(request.path)
+        status, text = self._venue.answer(called.path, dict(parse_qsl(called.query)))
+        response = socket.respond(HTTPStatus(status), text)
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        return response
+
     async def _handle(self, socket: ServerConnection) -> None:
         """Serve one client, from its handshake to its end."""
-        session = self._venue.open_session()
+        session = self._venue.open_session(socket.request.path if socket.request else "")
         replay = bool(self.options.replay)
+        if not replay:
+            session.greet()
         connection = Connection(
             socket, session, self._faults, numbered=not replay, gather=not self.options.pace
         )

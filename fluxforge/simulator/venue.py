@@ -7,6 +7,7 @@ which steps a connection has still to read and what is due when is kept here.
 
 from __future__ import annotations
 
+import json
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -132,8 +133,9 @@ class Session(ABC):
     streamed: ClassVar[tuple[str, ...]]
     """The channels that are sent step by step, in the order in which a step makes frames."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: Venue, path: str = "") -> None:
         self.venue = venue
+        self.path = path
         self.clock = venue.market.clock
         self.topics: dict[tuple[str, str], Topic] = {}
         self.outbox: deque[Any] = deque()
@@ -141,6 +143,9 @@ class Session(ABC):
         self._flowing: list[_Stream] = []
         self._turn = 0
         self._due = _NEVER
+
+    def greet(self) -> None:  # noqa: B027
+        """Queue what the venue says first; the market model does, a replay does not."""
 
     @abstractmethod
     def receive(self, message: str | bytes) -> None:
@@ -263,7 +268,9 @@ class Session(ABC):
 class Venue(ABC):
     """The server side of a venue, for one running exchange: what all its connections share."""
 
-    subscribe_seconds: ClassVar[float] = 5.0
+    path: ClassVar[str] = ""
+    """Where clients connect to, after host and port."""
+    subscribe_seconds: ClassVar[float] = 60.0
     """How long a client may wait with its first subscription."""
 
     def __init__(self, options: ExchangeOptions) -> None:
@@ -271,22 +278,13 @@ class Venue(ABC):
         self.started_ns = options.clock()
 
     @abstractmethod
-    def open_session(self) -> Session:
-        """Return the venue's side of a new connection."""
+    def open_session(self, path: str) -> Session:
+        """Return the venue's side of a new connection to a path, its query included."""
 
-
-@lru_cache(maxsize=1 << 16)
-def decimal_text(value: int, decimals: int, *, trim: bool = False) -> str:
-    """Write a whole count of ticks or units as a decimal.
-
-    Examples
-    --------
-    >>> decimal_text(192000, 2), decimal_text(192000, 2, trim=True), decimal_text(583, 8)
-    ('1920.00', '1920', '0.00000583')
-    """
-    digits = str(value).rjust(decimals + 1, "0")
-    text = f"{digits[:-decimals]}.{digits[-decimals:]}"
-    return text.rstrip("0").rstrip(".") if trim else text
+    def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
+        """Return status and text of the venue's answer to a REST call."""
+        del query
+        return 404, dumps({"error": f"no such path: {path}"})
 
 
 @lru_cache(maxsize=4)
@@ -304,6 +302,11 @@ def utc_text(time_ns: int, digits: int = 9) -> str:
     """
     seconds, part = divmod(time_ns, SECOND)
     return f"{_second_text(seconds)}.{f'{part:09d}'[:digits]}"
+
+
+def dumps(content: Any) -> str:
+    """Write JSON as venues do, without spaces."""
+    return json.dumps(content, separators=(",", ":"))
 
 
 def find_venue(source: str) -> type[Venue]:

@@ -1,0 +1,283 @@
+"""Kraken's side of the socket, WebSocket v2.
+
+It follows docs.kraken.com, "Spot WebSocket v2", and recorded traffic: one acknowledgement a symbol,
+heartbeats each second in which nothing else is sent, numbers as JSON numbers of fixed decimals, and
+books of limited depth with the venue's checksum. A level that falls below the depth is not removed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fluxforge.simulator.book import DepthView
+from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text, is_known
+from fluxforge.simulator.venue import (
+    SECOND,
+    Session,
+    Venue,
+    dumps,
+    utc_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fluxforge.simulator.market import MarketTrade, PriceRange, Quote, Step
+    from fluxforge.simulator.venue import Topic
+
+_DEPTHS = (10, 25, 100, 500, 1000)
+_CHANNELS = ("book", "trade", "ticker", "ohlc", "instrument")
+_SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+")
+_HEAD = re.compile(rb'\{"channel":"([a-z]+)"')
+_SYMBOL_IN_FRAME = re.compile(rb'"symbol":"([^"]+)"')
+_INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
+_CHECKED = 10
+_SNAPSHOT_TRADES = 50
+_SNAPSHOT_CANDLES = 10
+_CONNECTION_ID = 7_204_881_492_680_171_915
+
+
+class KrakenSession(Session):
+    """The venue's side of one connection; its outbox holds whole frames."""
+
+    streamed: ClassVar[tuple[str, ...]] = ("trade", "book", "ticker", "ohlc")
+
+    def __init__(self, venue: Venue, path: str = "") -> None:
+        super().__init__(venue, path)
+        self._last_sent = 0
+
+    def greet(self) -> None:
+        """Queue the state of the venue."""
+        state = {"version": "2.0.10", "system": "online", "api_version": "v2"}
+        data = [state | {"connection_id": _CONNECTION_ID}]
+        self.outbox.append(dumps({"channel": "status", "type": "update", "data": data}))
+
+    def receive(self, message: str | bytes) -> None:
+        """Take a request; each of its symbols has an acknowledgement or a refusal of its own."""
+        received = self.clock()
+        try:
+            request = json.loads(message)
+            method, params = request["method"], request.get("params") or {}
+            symbols = params.get("symbol") or [""]
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return self._answer(received, error="Malformed request", success=False)
+        if method == "ping":
+            return self._answer(received, method="pong")
+        for symbol in symbols:
+            error = _objection(method, params, symbol)
+            if error:
+                named = {"symbol": symbol} if symbol else {}
+                self._answer(received, error=error, method=method, success=False, **named)
+                continue
+            result = {"channel": params["channel"], "depth": params.get("depth", 10)}
+            result = result if params["channel"] == "book" else {"channel": params["channel"]}
+            if method == "subscribe":
+                result["snapshot"] = params.get("snapshot", True)
+            result |= {"symbol": symbol} if symbol else {}
+            self._answer(received, method=method, result=result, success=True)
+            if method == "subscribe":
+                self._subscribe(params, symbol.replace("/", "-"))
+            else:
+                self.close_topic(params["channel"], symbol.replace("/", "-"))
+        return None
+
+    def _answer(self, received: int, **content: Any) -> None:
+        times = {"time_in": _moment(received), "time_out": _moment(self.clock())}
+        self.outbox.append(dumps(content | times))
+
+    def _subscribe(self, params: dict[str, Any], product: str) -> None:
+        channel = params["channel"]
+        self.open_topic("heartbeat", "", 1)
+        topic = self.open_topic(channel, product)
+        if channel == "instrument":
+            pairs = (_pair(Instrument.named(name)) for name in self.venue.market.products("USD"))
+            data = f'{{"assets":[],"pairs":[{",".join(pairs)}]}}'
+            self.outbox.append(f'{{"channel":"instrument","type":"snapshot","data":{data}}}')
+            return
+        market, now = self.market(product), self.clock()
+        item = market.instrument
+        match channel:
+            case "book":
+                depth = params.get("depth", 10)
+                topic.state = DepthView(market.bids, depth), DepthView(market.asks, depth)
+                self._book(topic, "snapshot", now, *(view.levels for view in topic.state))
+            case "trade" if params.get("snapshot"):
+                recent = list(market.trades)[-_SNAPSHOT_TRADES:]
+                self._data("trade", "snapshot", (_trade(item, trade) for trade in recent))
+            case "ticker":
+                self._data("ticker", "snapshot", [_ticker(item, market.quote(), now)])
+            case "ohlc":
+                topic.state = params.get("interval", 1)
+                spans = market.candles(60 * topic.state)[-_SNAPSHOT_CANDLES:]
+                rows = (_candle(item, span, topic.state) for span in spans)
+                self._data("ohlc", "snapshot", rows, now)
+
+    def _data(self, channel: str, kind: str, rows: Iterable[str], moment: int = 0) -> None:
+        stamp = f'"timestamp":"{_moment(moment)}",' if moment else ""
+        head = f'{{"channel":"{channel}","type":"{kind}",{stamp}'
+        self.outbox.append(f'{head}"data":[{",".join(rows)}]}}')
+
+    def _book(self, topic: Topic, kind: str, moment: int, *sides: dict[int, int]) -> None:
+        item = self.market(topic.product).instrument
+        bids, asks = (_levels(item, side) for side in sides)
+        row = (
+            f'{{"symbol":"{_symbol(item)}","bids":{bids},"asks":{asks},'
+            f'"checksum":{_checksum(*topic.state)},"timestamp":"{_moment(moment)}"}}'
+        )
+        self._data("book", kind, [row])
+
+    def on_step(self, topic: Topic, step: Step) -> None:
+        """Queue what changed within the depth, the trades, and what follows from them."""
+        market = self.market(topic.product)
+        item = market.instrument
+        match topic.channel:
+            case "book":
+                views = zip(topic.state, (step.bids, step.asks), strict=True)
+                # The venue does not tell of levels that have only fallen below the depth.
+                sides = [
+                    {p: s for p, s in view.apply(changes).items() if s or not view.holds(p)}
+                    for view, changes in views
+                ]
+                if any(sides):
+                    self._book(topic, "update", step.time_ns, *sides)
+            case "trade" if step.trades:
+                self._data("trade", "update", (_trade(item, trade) for trade in step.trades))
+            case "ticker" if step.trades and step.quote:
+                self._data("ticker", "update", [_ticker(item, step.quote, step.time_ns)])
+            case "ohlc" if step.trades:
+                row = _candle(item, market.candles(60 * topic.state)[-1], topic.state)
+                self._data("ohlc", "update", [row], step.time_ns)
+
+    def on_time(self, topic: Topic, due: int) -> None:
+        """Queue a heartbeat, if nothing else was sent for a second."""
+        if self.clock() - self._last_sent >= SECOND:
+            self.outbox.append('{"channel":"heartbeat"}')
+
+    def seal(self, item: Any, *, numbered: bool = True) -> str:
+        """Return the frame as it is: nothing is numbered."""
+        self._last_sent = self.clock()
+        return str(item)
+
+    def wants(self, frame: bytes) -> bool:
+        """Tell whether a recorded frame is one that the client subscribed to."""
+        found = _HEAD.match(frame)
+        if found is None or found[1] in (b"heartbeat", b"status"):
+            return True
+        symbols = (symbol.decode() for symbol in _SYMBOL_IN_FRAME.findall(frame))
+        return any((found[1].decode(), name.replace("/", "-")) in self.topics for name in symbols)
+
+    def odd_item(self, kind: str, amount: float) -> Any:
+        """Return a frame for a fault."""
+        if kind == "unknown":
+            return '{"channel":"weather","type":"update","data":[{"outlook":"changeable"}]}'
+        item = Instrument("LARGE-USD", 1, 2, 1)
+        half = int(amount * 1_000_000 / len('{"price":20000000.00,"qty":1.50000000},') / 2) + 1
+        ranks = range(1, half + 1)
+        bids = _levels(item, {2_000_000_000 - rank: 150_000_000 for rank in ranks})
+        asks = _levels(item, {2_000_000_000 + rank: 150_000_000 for rank in ranks})
+        data = f'{{"symbol":"LARGE/USD","bids":{bids},"asks":{asks},"checksum":0}}'
+        return f'{{"channel":"book","type":"snapshot","data":[{data}]}}'
+
+
+class KrakenVenue(Venue):
+    """One running local Kraken."""
+
+    path: ClassVar[str] = "/v2"
+
+    def open_session(self, path: str = "") -> KrakenSession:
+        """Return the venue's side of a new connection."""
+        return KrakenSession(self, path)
+
+
+VENUE = KrakenVenue
+
+
+def _objection(method: str, params: dict[str, Any], symbol: str) -> str:
+    """Return the venue's words against a request for one symbol, "" where it has none."""
+    channel = params.get("channel")
+    if method not in ("subscribe", "unsubscribe"):
+        return "Invalid method"
+    if channel not in _CHANNELS:
+        return f"Channel not supported {channel}"
+    if channel == "book" and params.get("depth", 10) not in _DEPTHS:
+        return "Depth not supported"
+    if channel == "ohlc" and params.get("interval", 1) not in _INTERVALS:
+        return "Interval not supported"
+    if channel == "instrument":
+        return ""
+    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or not is_known(symbol):
+        return f"Currency pair not supported {symbol}"
+    return ""
+
+
+def _moment(time_ns: int) -> str:
+    return f"{utc_text(time_ns, 6)}Z"
+
+
+def _symbol(item: Instrument) -> str:
+    return item.product.replace("-", "/")
+
+
+def _size(units: int) -> str:
+    return decimal_text(units, SIZE_DECIMALS)
+
+
+def _levels(item: Instrument, levels: dict[int, int]) -> str:
+    rows = (
+        f'{{"price":{decimal_text(price, item.decimals)},"qty":{_size(units)}}}'
+        for price, units in levels.items()
+    )
+    return f"[{','.join(rows)}]"
+
+
+def _checksum(bids: DepthView, asks: DepthView) -> int:
+    """Return the CRC32 over the digits of the ten best asks, then bids, leading zeros removed."""
+    best = [level for view in (asks, bids) for level in islice(view.levels.items(), _CHECKED)]
+    return zlib.crc32("".join(f"{price}{units}" for price, units in best).encode())
+
+
+def _trade(item: Instrument, trade: MarketTrade) -> str:
+    return (
+        f'{{"symbol":"{_symbol(item)}","side":"{"buy" if trade.buys else "sell"}",'
+        f'"price":{decimal_text(trade.price, item.decimals)},"qty":{_size(trade.size)},'
+        f'"ord_type":"market","trade_id":{trade.trade_id},"timestamp":"{_moment(trade.time_ns)}"}}'
+    )
+
+
+def _ticker(item: Instrument, quote: Quote, moment: int) -> str:
+    day, tick = quote.day, item.decimals
+    change = (quote.price - day.open) / day.open * 100
+    return (
+        f'{{"symbol":"{_symbol(item)}","bid":{decimal_text(quote.bid, tick)},'
+        f'"bid_qty":{_size(quote.bid_size)},"ask":{decimal_text(quote.ask, tick)},'
+        f'"ask_qty":{_size(quote.ask_size)},"last":{decimal_text(quote.price, tick)},'
+        f'"volume":{_size(day.volume)},"vwap":{decimal_text((day.low + day.high) // 2, tick)},'
+        f'"low":{decimal_text(day.low, tick)},"high":{decimal_text(day.high, tick)},'
+        f'"change":{(quote.price - day.open) / 10**tick:.{tick}f},"change_pct":{change:.2f},'
+        f'"timestamp":"{_moment(moment)}"}}'
+    )
+
+
+def _candle(item: Instrument, span: PriceRange, minutes: int) -> str:
+    tick, end = item.decimals, (span.start + 60 * minutes) * SECOND
+    return (
+        f'{{"symbol":"{_symbol(item)}","open":{decimal_text(span.open, tick)},'
+        f'"high":{decimal_text(span.high, tick)},"low":{decimal_text(span.low, tick)},'
+        f'"close":{decimal_text(span.close, tick)},"trades":{1 + span.volume % 50},'
+        f'"volume":{_size(span.volume)},"vwap":{decimal_text((span.low + span.high) // 2, tick)},'
+        f'"interval_begin":"{utc_text(span.start * SECOND)}Z","interval":{minutes},'
+        f'"timestamp":"{_moment(end)}"}}'
+    )
+
+
+def _pair(item: Instrument) -> str:
+    return (
+        f'{{"symbol":"{_symbol(item)}","base":"{item.base}","quote":"{item.quote}",'
+        f'"status":"online","qty_precision":{SIZE_DECIMALS},"qty_increment":{_size(1)},"qty_min":{_size(1)},'
+        f'"price_precision":{item.decimals},"price_increment":{decimal_text(1, item.decimals)},'
+        '"cost_precision":5,"cost_min":"0.5","marginable":false,"has_index":false}'
+    )
