@@ -9,6 +9,7 @@ silent; only REST refuses the symbol.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,6 +27,7 @@ _QUOTES = ("USDT", "USDC", "BTC")
 _FIRST_UPDATE = 90_000_000_000
 _DECIMALS = 8
 _MS = 1_000_000
+_RECORDED_BOOK = re.compile(rb'\{"depth": ?"([^"]+)", ?"response": ?')
 _INVALID_SYMBOL = 400, '{"code":-1121,"msg":"Invalid symbol."}'
 
 
@@ -173,8 +175,10 @@ class BinanceVenue(Venue):
                 {"symbols": [_listed(name) for name in self.market.products(*_QUOTES)]}
             )
         product = product_of(query.get("symbol", ""))
-        if product is None:
+        if product is None and path.startswith("/api/"):
             return _INVALID_SYMBOL
+        if product is None:
+            return super().answer(path, query)
         market, item = self.market.product(product), Instrument.named(product)
         limit = min(int(query.get("limit", 500)), 5_000 if call == "depth" else 1_000)
         begin, end = int(query.get("startTime", 0)), int(query.get("endTime", 1 << 62))
@@ -203,6 +207,15 @@ class BinanceVenue(Venue):
                 page_ = spans[:limit] if "startTime" in query else spans[-limit:]
                 return 200, dumps([_candle(item, span, seconds) for span in page_])
         return super().answer(path, query)
+
+    def recorded_answer(self, frame: bytes) -> tuple[str, str] | None:
+        """Return symbol and text of the answer with which a recorded book begins."""
+        found = _RECORDED_BOOK.match(frame)
+        return (found[1].decode(), frame[found.end() : -1].decode()) if found else None
+
+    def recorded_key(self, path: str, query: dict[str, str]) -> str:
+        """Return the symbol of a call."""
+        return query.get("symbol", path)
 
 
 VENUE = BinanceVenue

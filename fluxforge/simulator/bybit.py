@@ -28,6 +28,7 @@ _TOPIC = re.compile(r"(?:orderbook\.(\d+)|kline\.(\w+)|publicTrade|tickers)\.([A
 _TOPIC_IN_FRAME = re.compile(rb'"topic":"([^"]+)"')
 _SPOT_ARGS = 10
 _MS = 1_000_000
+_FIRST = 15_000_000
 # In what each market's products are paid.
 _MARKETS = {"spot": ("USDT", "USDC", "BTC"), "linear": ("USDT", "USDC"), "inverse": ("USD",)}
 
@@ -44,6 +45,10 @@ class BybitSession(Session):
         market = path.partition("?")[0].rpartition("/")[2]
         self._market = market if market in _MARKETS else "spot"
         self._id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{path}{self.clock()}"))
+
+    def fits(self, conn: str) -> bool:
+        """Tell whether a recorded connection is one to this market."""
+        return self._market in conn or not any(market in conn for market in _MARKETS)
 
     def receive(self, message: str | bytes) -> None:
         """Take a request, and queue its one answer, then snapshots."""

@@ -12,7 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text
+from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text, is_known
 from fluxforge.simulator.venue import SECOND, Session, Venue, dumps, utc_text
 
 if TYPE_CHECKING:
@@ -48,10 +48,13 @@ class CoinbaseSession(Session):
         """Take a request, and queue snapshots and acknowledgement, or a refusal."""
         refusal = self._carry_out(message)
         if refusal:
-            self.outbox.append(("", json.dumps({"type": "error", "message": refusal})))
+            self._refuse(refusal)
             return
         listed = {name: self._subscribed_to(name) for name, _ in self.topics}
         self.outbox.append(("subscriptions", dumps({"subscriptions": listed})))
+
+    def _refuse(self, message: str) -> None:
+        self.outbox.append(("", json.dumps({"type": "error", "message": message})))
 
     def _carry_out(self, message: str | bytes) -> str:
         """Do what a message asks for; return the venue's words where it is refused."""
@@ -70,7 +73,10 @@ class CoinbaseSession(Session):
         if products is None:
             return "failure to subscribe"
         if kind == "subscribe":
-            self._subscribe(channel, products)
+            known = [product for product in products if is_known(product)]
+            self._subscribe(channel, known)
+            if known != products:
+                self._refuse("failure to subscribe")
         else:
             for product in products or self._subscribed_to(channel):
                 self.close_topic(channel, product)

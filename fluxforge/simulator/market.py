@@ -349,7 +349,9 @@ class Market:
 
     def products(self, *quotes: str, suffix: str = "") -> list[str]:
         """Return the well-known products paid in these, and those that were asked for."""
-        known = {f"{base}-{quote}{suffix}" for base in WELL_KNOWN for quote in quotes}
+        known = {
+            f"{base}-{quote}{suffix}" for base in WELL_KNOWN for quote in quotes if base != quote
+        }
         alive = {
             name for name in self._products if name.endswith(tuple(f"-{q}{suffix}" for q in quotes))
         }

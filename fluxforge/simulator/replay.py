@@ -9,7 +9,7 @@ from fluxforge.errors import ExchangeError, SegmentError
 from fluxforge.segments import Envelope, read_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -39,10 +39,13 @@ class Recording:
                         return
 
 
-def index_recordings(paths: Sequence[Path]) -> list[Recording]:
+def index_recordings(
+    paths: Sequence[Path], inspect: Callable[[bytes], object] = len
+) -> list[Recording]:
     """Find the connections in some segments, in the order in which they first appear.
 
-    Every line is read once, so that a bad one is known before anything is served.
+    Every line is read once, so that a bad one is known before anything is served; `inspect` is
+    shown each frame.
 
     Raises
     ------
@@ -55,6 +58,7 @@ def index_recordings(paths: Sequence[Path]) -> list[Recording]:
         for envelope in _read(path):
             frames[envelope.conn] = frames.get(envelope.conn, 0) + 1
             files.setdefault(envelope.conn, {})[path] = None
+            inspect(envelope.frame)
     if not frames:
         names = ", ".join(str(path) for path in paths)
         raise ExchangeError(f"nothing to replay: no frame in {names}")

@@ -4,16 +4,16 @@ It serves a seeded market model, or replays recorded segments.
 
 - From the model, each connection gets its own stream out of one shared market: ``rate`` frames a
   second, or as fast as the client reads.
-- In a replay, each connection gets the next recorded connection, byte for byte, once its first
-  subscription has arrived; then the socket is closed. ``rate`` is a multiple of the recorded pace.
-  A recording that a client did not take to its end is served to the next one, from the start.
-  When all were served, further clients are turned away with close code 1001.
+- In a replay, each connection gets the next recorded connection to its address, byte for byte, once
+  its first subscription has arrived; then the socket is closed. ``rate`` is a multiple of the
+  recorded pace. A recording that a client did not take to its end is served to the next one, from
+  the start. When all were served, further clients are turned away with close code 1001. Recorded
+  answers to REST calls are given to REST calls, in turn, and not sent over the socket.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -28,6 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from fluxforge.errors import ExchangeError
+from fluxforge.signals import on_stop_signal
 from fluxforge.simulator.connection import Connection, ConnectionCutError
 from fluxforge.simulator.faults import FaultPlan, parse_faults
 from fluxforge.simulator.market import SlowConsumerError
@@ -84,6 +85,7 @@ class LocalExchange:
         self._recordings: deque[Recording] = deque()
         self._left = 0  # recordings that nobody has taken to their end yet
         self._requests = count()
+        self._answers: dict[str, deque[str]] = {}  # recorded answers to REST calls
         self._server: Server
 
     async def finished(self) -> None:
@@ -111,7 +113,8 @@ class LocalExchange:
     async def __aenter__(self) -> Self:
         options = self.options
         if options.replay:
-            self._recordings.extend(await asyncio.to_thread(index_recordings, options.replay))
+            found = await asyncio.to_thread(index_recordings, options.replay, self._keep_answer)
+            self._recordings.extend(found)
             self._left = len(self._recordings)
         try:
             self._server = await serve(
@@ -151,11 +154,23 @@ class LocalExchange:
         if "Upgrade" in request.headers:
             return None
         called = urlsplit(request.path)
-        status, text = self._venue.answer(called.path, dict(parse_qsl(called.query)))
+        query = dict(parse_qsl(called.query))
+        if self.options.replay:
+            recorded = self._answers.get(self._venue.recorded_key(called.path, query))
+            status, text = (200, recorded[0]) if recorded else (503, "nothing recorded")
+            if recorded:
+                recorded.rotate(-1)
+        else:
+            status, text = self._venue.answer(called.path, query)
         response = socket.respond(HTTPStatus(status), text)
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "application/json"
         return response
+
+    def _keep_answer(self, frame: bytes) -> None:
+        answer = self._venue.recorded_answer(frame)
+        if answer is not None:
+            self._answers.setdefault(answer[0], deque()).append(answer[1])
 
     async def _handle(self, socket: ServerConnection) -> None:
         """Serve one client, from its handshake to its end."""
@@ -204,10 +219,12 @@ class LocalExchange:
             self._finish()
 
     async def _serve_next_recording(self, connection: Connection) -> None:
-        if not self._recordings:
+        fitting = (one for one in self._recordings if connection.session.fits(one.conn))
+        recording = next(fitting, None)
+        if recording is None:
             await connection.close(CloseCode.GOING_AWAY, "no more recordings")
             return
-        recording = self._recordings.popleft()
+        self._recordings.remove(recording)
         complete = False
         try:
             if self.options.filter:
@@ -231,6 +248,8 @@ class LocalExchange:
         began = asyncio.get_running_loop().time()
         first_ns: int | None = None
         for envelope in recording.envelopes():
+            if self._venue.recorded_answer(envelope.frame):
+                continue
             await connection.before_frame()
             if self.options.filter and not connection.session.wants(envelope.frame):
                 continue
@@ -305,26 +324,9 @@ def run_exchange(source: str, options: ExchangeOptions, on_start: Callable[[str]
 
     async def run() -> None:
         exchange = LocalExchange(source, options)
-        loop = asyncio.get_running_loop()
-        with _on_stop_signal(lambda: loop.call_soon_threadsafe(exchange.stop)):
+        with on_stop_signal(exchange.stop):
             async with exchange:
                 on_start(exchange.url)
                 await exchange.stopped()
 
     asyncio.run(run())
-
-
-@contextmanager
-def _on_stop_signal(act: Callable[[], object]) -> Iterator[None]:
-    """Act on the signals that ask to stop; only the main thread can hear them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last one is Windows' Ctrl-Break
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, lambda *_: act()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -171,6 +171,10 @@ class Session(ABC):
     def odd_item(self, kind: str, amount: float) -> Any:
         """Return what no market caused: of a channel that nobody knows, or a large snapshot."""
 
+    def fits(self, conn: str) -> bool:
+        """Tell whether a recorded connection is one to this connection's address."""
+        return True
+
     @property
     def subscribed(self) -> bool:
         """Whether the client is subscribed to anything."""
@@ -286,6 +290,15 @@ class Venue(ABC):
         del query
         return 404, dumps({"error": f"no such path: {path}"})
 
+    def recorded_answer(self, frame: bytes) -> tuple[str, str] | None:
+        """Return what a recorded line is the REST answer to, and its text; None for a frame."""
+        return None
+
+    def recorded_key(self, path: str, query: dict[str, str]) -> str:
+        """Return what a REST call asks for, in the words of :meth:`recorded_answer`."""
+        del query
+        return path
+
 
 @lru_cache(maxsize=4)
 def _second_text(seconds: int) -> str:
@@ -317,15 +330,16 @@ def find_venue(source: str) -> type[Venue]:
     UnknownSourceError
         If there is no such source, or it has no server side; the message says which have.
     """
-    get_source(source)
-    venues = {
-        name: import_module(f"{__package__}.{name}").VENUE
-        for name in source_names()
-        if find_spec(f"{__package__}.{name}")
-    }
-    if source not in venues:
-        raise UnknownSourceError(
-            f"the local exchange does not speak for {source!r}; it does for: {', '.join(venues)}"
-        )
-    venue: type[Venue] = venues[source]
+    venue = _venue(source)
+    if venue is None:
+        get_source(source)  # where there is no such source either, that is the better message
+        spoken = ", ".join(name for name in source_names() if _venue(name))
+        raise UnknownSourceError(f"there is no local exchange for {source!r}, only for: {spoken}")
     return venue
+
+
+def _venue(source: str) -> type[Venue] | None:
+    module = f"{__package__}.{source}"
+    if not source.isidentifier() or not find_spec(module):
+        return None
+    return getattr(import_module(module), "VENUE", None)

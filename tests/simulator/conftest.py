@@ -78,3 +78,17 @@ def write_segment(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def shape() -> Callable[[object], object]:
+    """Reduce JSON to its keys and the types of their values, whatever their order."""
+
+    def reduce(value: object) -> object:
+        if isinstance(value, dict):
+            return tuple(sorted((key, reduce(inner)) for key, inner in value.items()))
+        if isinstance(value, list):
+            return ("list", *sorted({repr(reduce(inner)) for inner in value}))
+        return "number" if isinstance(value, int | float) else type(value).__name__
+
+    return reduce

@@ -334,6 +334,16 @@ def test_refusals_have_no_envelope_and_no_number(
     assert take(session, 1)[0]["sequence_num"] == 0
 
 
+def test_an_unknown_product_is_refused_and_the_others_go_on(subscribe: Callable[..., str]) -> None:
+    session = feed().open_session()
+    session.receive(subscribe("ticker", "NOPE-USD", "BTC-USD"))
+    frames = take(session, 3)
+    assert {"type": "error", "message": "failure to subscribe"} in frames
+    assert [f["events"] for f in frames if f.get("channel") == "subscriptions"] == [
+        [{"subscriptions": {"ticker": ["BTC-USD"]}}]
+    ]
+
+
 def test_books_against_usdc_are_those_against_usd(subscribe: Callable[..., str]) -> None:
     session = feed().open_session()
     session.receive(subscribe("ticker", "BTC-USDC", "USDT-USDC"))

@@ -33,13 +33,14 @@ def test_every_kind_is_read() -> None:
     ("text", "says"),
     [
         ("dorp@5", "did you mean 'drop'"),
-        ("explode@5", "there are: drop, skip"),
+        ("explode@5", "there are: refuse, drop, skip"),
         ("drop", "write it as drop@FRAME"),
         ("drop@-1", "write it as drop@FRAME"),
         ("drop@five", "write it as drop@FRAME"),
         ("drop@5:2", "takes no amount: drop@5"),
         ("silence@5", "needs a number of seconds: silence@5:5"),
         ("burst@5", "needs a number of frames: burst@5:5"),
+        ("refuse@5:0", "a whole one above 0"),
         ("burst@5:0", "a whole one above 0"),
         ("skip@5:1.5", "a whole one above 0"),
         ("drop@1,nonsense", "'nonsense'"),
@@ -57,6 +58,14 @@ def test_a_fault_happens_once_and_twice_if_written_twice() -> None:
     assert [fault.kind for fault in plan.take(3)] == ["drop", "nonjson"]
     assert [fault.kind for fault in plan.take(3)] == ["drop"]
     assert plan.take(3) == []
+
+
+def test_requests_are_refused_by_their_number() -> None:
+    plan = FaultPlan(parse_faults("refuse@1:2,refuse@5"))
+    assert [plan.refuses(number) for number in range(7)] == [
+        False, True, True, False, False, True, False,
+    ]  # fmt: skip
+    assert plan.take(1) == []
 
 
 def test_the_command_line_explains_every_kind() -> None:

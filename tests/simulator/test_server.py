@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from fluxforge.errors import ExchangeError, UsageError
+from fluxforge.errors import ExchangeError, UnknownSourceError, UsageError
 from fluxforge.segments import read_segment
 from fluxforge.simulator import ExchangeOptions, LocalExchange, local_exchange
 from fluxforge.simulator import market as market_module
@@ -347,6 +350,92 @@ class TestFaults:
         async with exchange(replay=(path,), rate=0.00001, faults=faults) as running:
             heard = await client(running.url, messages)
         assert numbers(heard) == list(range(40))
+
+
+class TestVenues:
+    """What a venue needs of the server beyond frames."""
+
+    @staticmethod
+    async def get(url: str, path: str) -> tuple[int, Any]:
+        def call() -> tuple[int, Any]:
+            host = url.split("/")[2]
+            try:
+                with urlopen(f"http://{host}{path}") as answer:
+                    return answer.status, json.load(answer)
+            except HTTPError as refused:
+                with refused:
+                    return refused.code, refused.read().decode()
+
+        return await asyncio.to_thread(call)
+
+    @pytest.mark.parametrize(
+        ("name", "path"),
+        [("coinbase", ""), ("kraken", "/v2"), ("binance", "/stream"), ("bybit", "/v5/public")],
+    )
+    def test_each_has_its_own_address(self, name: str, path: str) -> None:
+        with local_exchange(name) as running:
+            assert re.fullmatch(rf"ws://127\.0\.0\.1:\d+{path}", running.url)
+
+    def test_a_venue_without_a_server_side_is_named(self) -> None:
+        with pytest.raises(UnknownSourceError, match="did you mean 'coinbase'"):
+            LocalExchange("coinbsae")
+
+    async def test_rest_is_answered_on_the_same_port(self, client: Client) -> None:
+        subscribed = '{"method":"SUBSCRIBE","params":["btcusdt@depth@100ms"],"id":1}'
+        async with LocalExchange("binance", ExchangeOptions(rate=0)) as running:
+            heard = await client(running.url, [subscribed], frames=50)
+            path = "/api/v3/depth?symbol=BTCUSDT&limit=10"
+            status, book = await self.get(running.url, path)
+            assert status == 200
+            assert len(book["bids"]) == 10
+            assert book["lastUpdateId"] >= heard.messages[-1]["data"]["u"]  # type: ignore[index]
+            assert (await self.get(running.url, "/nowhere"))[0] == 404
+
+    async def test_requests_are_refused_as_asked(self, client: Client) -> None:
+        options = ExchangeOptions(rate=0, faults="refuse@0:2,refuse@3")
+        async with LocalExchange("binance", options) as running:
+            for _ in range(2):
+                with pytest.raises(InvalidStatus) as refused:
+                    await client(running.url, [], frames=1)
+                assert refused.value.response.status_code == 503
+            call = "/api/v3/klines?symbol=BTCUSDT&interval=1m"
+            assert (await self.get(running.url, call))[0] == 200
+            assert (await self.get(running.url, call))[0] == 503
+            assert (await self.get(running.url, call))[0] == 200
+
+    async def test_recorded_rest_answers_are_given_to_rest_calls(
+        self, write_segment: Callable[..., Path], client: Client
+    ) -> None:
+        path = write_segment(
+            "binance.ndjson",
+            ("A", b'{"stream":"btcusdt@trade","data":{"n":0}}'),
+            ("A", b'{"depth": "BTCUSDT", "response": {"lastUpdateId":1,"bids":[]}}'),
+            ("A", b'{"depth":"BTCUSDT","response":{"lastUpdateId":2,"bids":[]}}'),
+            ("A", b'{"stream":"btcusdt@trade","data":{"n":1}}'),
+        )
+        subscribed = '{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}'
+        options = ExchangeOptions(rate=0, replay=(path,))
+        async with LocalExchange("binance", options) as running:
+            call = "/api/v3/depth?symbol=BTCUSDT"
+            numbers = [(await self.get(running.url, call))[1]["lastUpdateId"] for _ in range(3)]
+            assert (await self.get(running.url, call.replace("BTC", "ETH")))[0] == 503
+            heard = await client(running.url, [subscribed])
+        assert numbers == [1, 2, 1]
+        assert [message["data"] for message in heard.messages] == [{"n": 0}, {"n": 1}]
+
+    async def test_an_address_gets_its_own_recording(
+        self, write_segment: Callable[..., Path], client: Client
+    ) -> None:
+        frames = [(f"x-{market}", b'{"topic":"tickers.X"}') for market in ("spot", "linear")]
+        path = write_segment("bybit.ndjson", *frames, ("x-linear", b"{}"))
+        subscribed = '{"op":"subscribe","args":["tickers.BTCUSDT"]}'
+        options = ExchangeOptions(rate=0, replay=(path,))
+        async with LocalExchange("bybit", options) as running:
+            linear = await client(running.url + "/linear", [subscribed])
+            again = await client(running.url + "/linear", [subscribed])
+            spot = await client(running.url + "/spot", [subscribed])
+        assert (len(linear.frames), len(again.frames), len(spot.frames)) == (2, 0, 1)
+        assert again.reason == "no more recordings"
 
 
 class TestStopping:
