@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import FluxForgeConfig, Role, load_config, storage_config
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
+from fluxforge.reading import Reader
 from fluxforge.storage.factory import create_layout, create_storage_backend
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ SHORTEST_KEEP_SECONDS = 3600.0
 """Vacuum spares younger files: a running ETL may be about to commit them."""
 
 
-class Lake:
+class Lake(Reader):
     """A market-data lake: capture, tables and queries over one configuration.
 
     Parameters
@@ -311,12 +312,19 @@ class Lake:
 
         return table_summary([self.catalog.open(*name) for name in self._written(None)])
 
+    def names_of(self, source: str | Sequence[str]) -> list[str]:
+        """Return the sources that a name, a list of names or ``"*"`` means."""
+        if source == "*":
+            return self.catalog.sources()
+        return [source] if isinstance(source, str) else list(source)
+
     def scan(
         self,
-        source: str,
-        channel: str,
+        source: str | Sequence[str],
+        table: str,
         *,
         symbols: Sequence[str] | None = None,
+        instruments: Sequence[str] | None = None,
         start: Moment | None = None,
         end: Moment | None = None,
         version: int | None = None,
@@ -329,10 +337,13 @@ class Lake:
 
         Parameters
         ----------
-        source, channel
-            Which table, for instance ``"coinbase", "trades"``.
-        symbols
-            Only these.
+        source
+            A source, a list of them, or ``"*"`` for all; of several, the frame has a column
+            ``source``, and ``trade_id`` is text.
+        table
+            For instance ``"trades"``.
+        symbols, instruments
+            Only these: the venue's own spelling, or the common one (``"BTC-USD"``).
         start, end
             Only ``start <= ts_event < end``; without a zone they are UTC.
         version
@@ -345,10 +356,15 @@ class Lake:
         UnknownSourceError, UnknownTableError
             If there is no such source, table or version.
         """
-        from fluxforge.query.scan import scan_table
+        from fluxforge.query.scan import scan_table, scan_tables
 
-        table = self.catalog.open(source, channel, version)
-        return scan_table(table, symbols=symbols, start=start, end=end, raw=raw)
+        options: dict[str, Any] = {
+            "symbols": symbols, "instruments": instruments, "start": start, "end": end, "raw": raw,
+        }  # fmt: skip
+        if isinstance(source, str) and source != "*":
+            return scan_table(self.catalog.open(source, table, version), **options)
+        found = [name for name in self.names_of(source) if table in self.catalog.names(name)]
+        return scan_tables([self.catalog.open(name, table) for name in found], **options)
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Run one SQL statement over views named ``source.table``.

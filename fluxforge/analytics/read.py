@@ -39,6 +39,7 @@ class Scan(Protocol):
         table: str,
         *,
         symbols: Sequence[str] | None = None,
+        instruments: Sequence[str] | None = None,
         start: datetime | None = None,
         end: datetime | None = None,
         raw: bool = False,
@@ -92,23 +93,25 @@ def read_bars(
     end: datetime | None,
     *,
     empty: bool,
+    instruments: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """Return bars of trades; see :meth:`fluxforge.Lake.bars`."""
     trades, spans = [], []
     for source in sources:
-        rows = scan(source, "trades", symbols=symbols, start=start, end=end).collect()
+        rows = scan(
+            source, "trades", symbols=symbols, instruments=instruments, start=start, end=end
+        ).collect()
         covered = read_coverage(scan, source, ["trades"])
         first = covered.group_by("symbol").agg(pl.col("start").min().alias("first"))
         # The first snapshot of a capture has trades from before it, with others missing between.
         rows = rows.join(first, on="symbol", how="left").filter(
             ~pl.col("is_snapshot") | (pl.col("ts_event") >= pl.col("first")).fill_null(value=True)
         )
-        instrument = pl.col("instrument" if "instrument" in rows.columns else "symbol")
         trades.append(
             rows.select(
                 pl.lit(source).alias("source"),
                 "symbol",
-                instrument.alias("instrument"),
+                "instrument",
                 *("ts_event", "ts_recv"),
                 pl.col("trade_id").cast(pl.String),
                 *("price", "size", "side"),

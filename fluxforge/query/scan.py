@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import QueryError
+from fluxforge.errors import QueryError, UnknownTableError
 from fluxforge.tables import PARTITION
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def scan_table(
     version: TableVersion,
     *,
     symbols: Sequence[str] | None = None,
+    instruments: Sequence[str] | None = None,
     start: Moment | None = None,
     end: Moment | None = None,
     raw: bool = False,
@@ -30,13 +31,16 @@ def scan_table(
     import polars as pl
 
     low, high = moment(start), moment(end)
-    wanted = [symbols] if isinstance(symbols, str) else symbols
+    chosen = {"symbol": _several(symbols), "instrument": _several(instruments)}
     empty = pl.from_arrow(version.schema.empty_table())
     files = [
         file
         for file in version.files()
         if file.may_hold("ts_event", low, high)
-        and (wanted is None or any(file.may_hold("symbol", one, one) for one in wanted))
+        and all(
+            names is None or any(file.may_hold(column, one, one) for one in names)
+            for column, names in chosen.items()
+        )
     ]
     if not files:
         return _one_row_a_key(version, empty.lazy(), raw=raw)  # type: ignore[union-attr]
@@ -53,15 +57,41 @@ def scan_table(
         storage_options=version.table.storage.get_storage_options() or None,
         credential_provider=None,
     ).select([*columns, PARTITION])
-    if wanted is not None:
-        # Equality is looked up in the statistics of row groups; being among several is not.
-        several = pl.col("symbol").is_in(list(wanted))
-        frame = frame.filter(pl.col("symbol") == wanted[0] if len(wanted) == 1 else several)
+    for column, names in chosen.items():
+        if names is not None:
+            # Equality is looked up in the statistics of row groups; being among several is not.
+            one = pl.col(column) == names[0] if len(names) == 1 else pl.col(column).is_in(names)
+            frame = frame.filter(one)
     if low is not None:
         frame = frame.filter(pl.col("ts_event") >= low)
     if high is not None:
         frame = frame.filter(pl.col("ts_event") < high)
     return _one_row_a_key(version, frame, raw=raw)
+
+
+def scan_tables(versions: Sequence[TableVersion], **options: Any) -> pl.LazyFrame:
+    """Return the tables of several sources as one frame, with a column ``source``.
+
+    Raises
+    ------
+    UnknownTableError
+        If there is none.
+    """
+    import polars as pl
+
+    if not versions:
+        raise UnknownTableError("no source has such a table")
+    frames = []
+    for version in versions:
+        frame = scan_table(version, **options)
+        if "trade_id" in version.schema.names:  # numbers at one venue, text at another
+            frame = frame.with_columns(pl.col("trade_id").cast(pl.String))
+        frames.append(frame.select(pl.lit(version.source).alias("source"), pl.all()))
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _several(names: Sequence[str] | None) -> list[str] | None:
+    return [names] if isinstance(names, str) else names if names is None else list(names)
 
 
 def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> pl.LazyFrame:
