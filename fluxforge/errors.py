@@ -15,7 +15,8 @@ the configuration did.
     │   ├── UnknownTableError      no such table or column
     │   ├── QueryError             SQL that DuckDB refuses
     │   ├── NoBookError            no order book is known at that moment
-    │   └── MissingExtraError      an optional package is not installed
+    │   ├── MissingExtraError      an optional package is not installed
+    │   └── RenamedError           a name of an earlier version
     ├── StorageError               the disk or the object store
     │   ├── FileMissingError
     │   ├── FileExistsAlreadyError
@@ -81,8 +82,12 @@ class NoBookError(UsageError):
 class MissingExtraError(UsageError):
     """A feature needs an optional package that is not installed."""
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an extra: pip install 'fluxforge[{extra}]'")
+    def __init__(self, feature: str, packages: str) -> None:
+        super().__init__(f"{feature} needs an optional package: pip install {packages}")
+
+
+class RenamedError(UsageError, ImportError):
+    """A name of an earlier version; the message has today's."""
 
 
 class StorageError(FluxForgeError):

@@ -7,11 +7,11 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.config import FluxForgeConfig, Role, load_config, storage_config
+from fluxforge.config import FluxForgeConfig, Role, load_config
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
 from fluxforge.reading import Reader
-from fluxforge.storage.factory import create_layout, create_storage_backend
+from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
 
 if TYPE_CHECKING:
     import threading
@@ -101,12 +101,7 @@ class Lake(Reader):
     @cached_property
     def _storages(self) -> dict[Role, StorageBackend]:
         """One storage a role; roles with the settings of the top level share its storage."""
-        return {
-            role: self.storage
-            if storage_config(self.config, role) == self.config.storage
-            else create_storage_backend(self.config, role)
-            for role in Role
-        }
+        return {role: storage_for(self.storage, role) for role in Role}
 
     @property
     def sources(self) -> list[str]:

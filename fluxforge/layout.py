@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from fluxforge.errors import InvalidKeyError
+from fluxforge.errors import InvalidKeyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,6 +158,8 @@ class Layout:
 
     def state(self, state: State, source: str) -> str:
         """Return the folder of a source's segments in one state."""
+        if state not in STATES:
+            raise UsageError(f"there is no state {state!r}: there are {', '.join(STATES)}")
         folder: str = getattr(self, f"{state}_subdir")
         return join_key(self.raw, folder, source)
 

@@ -419,6 +419,20 @@ def test_a_script_of_ones_own_captures_and_makes_tables(tmp_path: Path) -> None:
     assert lake.verify().ok
 
 
+def test_a_script_of_ones_own_runs_unchanged_where_tables_go_elsewhere(tmp_path: Path) -> None:
+    write_configuration(tmp_path)
+    file = tmp_path / "conf" / "config.yaml"
+    with file.open("a") as config:
+        config.write("etl: {storage_output: {base_dir: ./tables}}\n")
+    with local_exchange("coinbase", rate=0) as exchange:
+        url = f"ingestion.sources.coinbase.url={exchange.url}"
+        Lake(config_dir=tmp_path / "conf", overrides=[url]).ingest_sync("coinbase", frames=100)
+    assert output(script(tmp_path, ETL)) == ""
+    assert (tmp_path / "tables" / "curated" / "coinbase" / "ticker" / "_delta_log").is_dir()
+    assert not (tmp_path / "data" / "curated").exists()
+    assert Lake(config_dir=tmp_path / "conf").verify().ok
+
+
 def test_a_script_of_ones_own_writes_segments(tmp_path: Path) -> None:
     write_configuration(tmp_path)
     flushed, closed = output(script(tmp_path, WRITER)).splitlines()

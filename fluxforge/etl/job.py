@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fluxforge.config import Role
 from fluxforge.errors import (
     CommitConflictError,
     ConfigError,
@@ -24,6 +25,7 @@ from fluxforge.segments import Fingerprint, quarantine_name
 from fluxforge.signals import deferred_interrupts
 from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated
+from fluxforge.storage.factory import storage_for
 from fluxforge.transform.transform import transform_segment
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class ETLJob:
     Parameters
     ----------
     storage
-        Where segments and tables lie; or
+        Where segments and tables lie. Where it was made from a configuration in which the ETL
+        has storages of its own, those are meant; or
     storage_input, storage_output
         where segments lie, and where tables do.
     input_path
@@ -94,9 +97,12 @@ class ETLJob:
         threads: int = 0,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        read_from, write_to = storage_input or storage, storage_output or storage
-        if read_from is None or write_to is None:
+        if storage is not None:
+            storage_input = storage_input or storage_for(storage, Role.ETL_INPUT)
+            storage_output = storage_output or storage_for(storage, Role.ETL_OUTPUT)
+        if storage_input is None or storage_output is None:
             raise ConfigError("give storage=, or both storage_input= and storage_output=")
+        read_from, write_to = storage_input, storage_output
         self._input = read_from
         self._output = write_to
         self._folders = folders or SegmentFolders.beside(join_key(input_path), read_from.layout)

@@ -57,7 +57,7 @@ def price_chart(frame: pl.DataFrame | pl.LazyFrame, *, title: str = "") -> Any:
     try:
         import altair as alt
     except ImportError as exc:
-        raise MissingExtraError("a chart in a notebook", "notebook") from exc
+        raise MissingExtraError("a chart in a notebook", "altair") from exc
     data = frame.lazy().select("symbol", "ts_event", "price").drop_nulls().collect()
     data = data.gather_every(max(1, data.height // 4000))
     return (

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from fluxforge.config import FluxForgeConfig
+
 
 @dataclass(frozen=True, order=True)
 class StoredFile:
@@ -111,6 +113,9 @@ class StorageBackend(ABC):
 
     layout: Layout = Layout()
     """What its folders are called; the factory takes it from ``storage.paths``."""
+
+    config: FluxForgeConfig | None = None
+    """The configuration that it is the top-level storage of; roles may have others in it."""
 
     is_local: bool = False
     """Whether it is a disk of this machine or a mount, on which files grow and are renamed."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import Role, reveal, storage_config
+from fluxforge.errors import RenamedError
 from fluxforge.layout import Layout
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from fluxforge.config import FluxForgeConfig, StorageConfig
+    from fluxforge.layout import State
     from fluxforge.storage.base import StorageBackend
 
 
@@ -43,7 +43,19 @@ def create_storage_backend(
     """
     storage = _create(storage_config(config, role))
     storage.layout = create_layout(config, role)
+    storage.config = config if role is None else None
     return storage
+
+
+def storage_for(storage: StorageBackend, role: Role) -> StorageBackend:
+    """Return the storage of a role in the configuration that `storage` is the top level of.
+
+    A storage that was not made from a configuration, or for one role, is that of every role.
+    """
+    config = storage.config
+    if config is None or storage_config(config, role) == config.storage:
+        return storage
+    return create_storage_backend(config, role)
 
 
 def _create(settings: StorageConfig) -> StorageBackend:
@@ -90,10 +102,13 @@ def create_layout(config: FluxForgeConfig, role: Role | str | None = None) -> La
     )
 
 
-def get_ingestion_path(
-    config: FluxForgeConfig, source: str, state: Literal["active", "ready", "quarantine"] = "active"
-) -> str:
+def get_ingestion_path(config: FluxForgeConfig, source: str, state: State = "active") -> str:
     """Return the key of the folder where ingestion keeps a source's segments in one state.
+
+    Raises
+    ------
+    UsageError
+        If there is no such state; the message lists them.
 
     Examples
     --------
@@ -138,3 +153,9 @@ def get_processing_path(config: FluxForgeConfig, source: str) -> str:
     'raw/processing/coinbase'
     """
     return create_layout(config, Role.ETL_INPUT).processing(source)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "StorageFactory":
+        raise RenamedError("StorageFactory is the function create_storage_backend(config) now")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

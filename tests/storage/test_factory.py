@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fluxforge.config import load_config
-from fluxforge.errors import ConfigError
+from fluxforge.config import Role, load_config
+from fluxforge.errors import ConfigError, RenamedError, UsageError
 from fluxforge.storage.factory import (
     create_storage_backend,
     get_etl_input_path,
     get_etl_output_path,
     get_ingestion_path,
     get_processing_path,
+    storage_for,
 )
 
 
@@ -59,3 +60,26 @@ def test_paths_follow_the_names_of_each_role() -> None:
     assert get_etl_input_path(config, "coinbase") == "ingested/completed/coinbase"
     assert get_processing_path(config, "coinbase") == "ingested/processing/coinbase"
     assert get_etl_output_path(config, "coinbase") == "curated/coinbase"
+
+
+def test_a_storage_knows_those_of_the_roles_in_its_configuration(tmp_path: object) -> None:
+    config = load_config(
+        overrides=[f"storage.base_dir={tmp_path}/a", f"etl.storage_output.base_dir={tmp_path}/b"]
+    )
+    storage = create_storage_backend(config)
+    assert storage_for(storage, Role.ETL_INPUT) is storage
+    assert storage_for(storage, Role.ETL_OUTPUT).get_full_path() == f"{tmp_path}/b"
+    of_a_role = create_storage_backend(config, "etl_input")
+    assert storage_for(of_a_role, Role.ETL_OUTPUT) is of_a_role
+
+
+def test_an_unknown_state_lists_those_there_are() -> None:
+    with pytest.raises(UsageError, match="'raedy': there are active, ready, processing, archive"):
+        get_ingestion_path(load_config(), "coinbase", state="raedy")  # type: ignore[arg-type]
+
+
+def test_the_earlier_factory_answers_with_what_it_is_now() -> None:
+    with pytest.raises(RenamedError, match=r"create_storage_backend\(config\)"):
+        from fluxforge.storage.factory import StorageFactory  # noqa: F401
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        from fluxforge.storage.factory import Nothing  # noqa: F401

@@ -255,7 +255,7 @@ class TestSettings:
             "except MissingExtraError as exc: print(exc)"
         )
         done = run_python(code)
-        assert done.stdout.strip() == "S3 storage needs an extra: pip install 'fluxforge[s3]'"
+        assert done.stdout.strip() == "S3 storage needs an optional package: pip install s3fs"
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -62,4 +62,4 @@ def test_without_ipywidgets_the_message_says_what_to_install() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stderr == ""
-    assert "pip install 'fluxforge[notebook]'" in run.stdout
+    assert "pip install ipywidgets" in run.stdout

@@ -61,7 +61,7 @@ class Signer:
             import jwt  # noqa: F401
             from cryptography.hazmat.primitives.asymmetric import ec, ed25519
         except ImportError as exc:
-            raise MissingExtraError("signing in to Coinbase", "auth") from exc
+            raise MissingExtraError("signing in to Coinbase", "'pyjwt[crypto]'") from exc
         key = _load_key(secret)
         if isinstance(key, ed25519.Ed25519PrivateKey):
             return cls(name, "EdDSA", key)

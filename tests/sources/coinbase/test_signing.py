@@ -111,7 +111,7 @@ def test_half_a_setting_is_refused_and_none_is_fine() -> None:
 def test_the_extra_is_asked_for_only_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jwt", None)
     assert Signer.from_environment({}) is None
-    with pytest.raises(MissingExtraError, match=r"fluxforge\[auth\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'pyjwt\[crypto\]'"):
         Signer.from_environment({NAME_VARIABLE: NAME, KEY_VARIABLE: pem(EC_KEY)})
 
 
