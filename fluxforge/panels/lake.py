@@ -9,13 +9,13 @@ from fluxforge.panels.views import CandlePanel, LadderPanel, MonitorPanel
 from fluxforge.report import plain
 
 if TYPE_CHECKING:
-    from fluxforge.reading import Reader
+    from fluxforge.lake.analysis import Analysis
 
 
 class Panels:
     """Live views; each reads again until its button is pressed or the kernel ends."""
 
-    def __init__(self, lake: Reader) -> None:
+    def __init__(self, lake: Analysis) -> None:
         self._lake = lake
 
     def ladder(self, source: str, symbol: str, depth: int = 10) -> LadderPanel:

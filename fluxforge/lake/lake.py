@@ -1,25 +1,26 @@
-"""``Lake``: the whole of FluxForge behind one object. It only delegates."""
+"""``Lake``: capture, tables and care; it only delegates."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import cached_property
 from html import escape
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import FluxForgeConfig, Role, load_config
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
-from fluxforge.reading import Reader
+from fluxforge.lake.analysis import Analysis
+from fluxforge.lake.plots import Plots
 from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
     from pathlib import Path
 
-    import duckdb
     import polars as pl
 
     from fluxforge.etl.job import ETLJob
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from fluxforge.ingestion.report import IngestProgress, IngestReport
     from fluxforge.layout import Layout
     from fluxforge.query.catalog import Catalog
-    from fluxforge.query.scan import Moment
     from fluxforge.storage.base import StorageBackend
     from fluxforge.sync import SyncReport
     from fluxforge.verify import VerifyReport
@@ -37,7 +37,7 @@ SHORTEST_KEEP_SECONDS = 3600.0
 """Vacuum spares younger files: a running ETL may be about to commit them."""
 
 
-class Lake(Reader):
+class Lake(Analysis):
     """A market-data lake: capture, tables and queries over one configuration.
 
     Parameters
@@ -276,8 +276,6 @@ class Lake(Reader):
             for name, table in self._written(source)
         }
 
-    # Reading
-
     @cached_property
     def catalog(self) -> Catalog:
         """The tables and their versions, as readers see them."""
@@ -287,122 +285,16 @@ class Lake(Reader):
             self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT), self.sources
         )
 
-    def _written(self, source: str | None) -> list[tuple[str, str]]:
-        from fluxforge.sources import get_source
+    @cached_property
+    def plot(self) -> Plots:
+        """Charts: ``lake.plot.price("coinbase", "BTC-USD")`` and others."""
+        return Plots(self)
 
-        catalog = self.catalog
-        names = catalog.sources() if source is None else [get_source(source).name]
-        return [(name, table) for name in names for table in catalog.written(name)]
-
-    def tables(self) -> pl.DataFrame:
-        """Describe every table, from its log alone.
-
-        Returns
-        -------
-        polars.DataFrame
-            ``source, channel, rows, files, bytes, first, last, version``; ``rows`` counts all
-            rows, duplicates included; ``first`` and ``last`` are the bounds of ``ts_event``, UTC.
-        """
-        from fluxforge.query.scan import table_summary
-
-        return table_summary([self.catalog.open(*name) for name in self._written(None)])
-
-    def names_of(self, source: str | Sequence[str]) -> list[str]:
-        """Return the sources that a name, a list of names or ``"*"`` means."""
-        if source == "*":
-            return self.catalog.sources()
-        return [source] if isinstance(source, str) else list(source)
-
-    def scan(
-        self,
-        source: str | Sequence[str],
-        table: str,
-        *,
-        symbols: Sequence[str] | None = None,
-        instruments: Sequence[str] | None = None,
-        start: Moment | None = None,
-        end: Moment | None = None,
-        version: int | None = None,
-        raw: bool = False,
-    ) -> pl.LazyFrame:
-        """Return a table as a lazy Polars frame.
-
-        Symbols and times are looked up in the table's log, so that files without them are not
-        even opened; columns and further filters are pushed into the files by Polars.
-
-        Parameters
-        ----------
-        source
-            A source, a list of them, or ``"*"`` for all; of several, the frame has a column
-            ``source``, and ``trade_id`` is text.
-        table
-            For instance ``"trades"``.
-        symbols, instruments
-            Only these: the venue's own spelling, or the common one (``"BTC-USD"``).
-        start, end
-            Only ``start <= ts_event < end``; without a zone they are UTC.
-        version
-            An earlier version of the table.
-        raw
-            All rows, also duplicates of a key (trades and candles).
-
-        Raises
-        ------
-        UnknownSourceError, UnknownTableError
-            If there is no such source, table or version.
-        """
-        from fluxforge.query.scan import scan_table, scan_tables
-
-        options: dict[str, Any] = {
-            "symbols": symbols, "instruments": instruments, "start": start, "end": end, "raw": raw,
-        }  # fmt: skip
-        if isinstance(source, str) and source != "*":
-            return scan_table(self.catalog.open(source, table, version), **options)
-        found = [name for name in self.names_of(source) if table in self.catalog.names(name)]
-        return scan_tables([self.catalog.open(name, table) for name in found], **options)
-
-    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
-        """Run one SQL statement over views named ``source.table``.
-
-        Tables with a key show one row per key; all rows are in ``source.table_raw``.
-
-        Raises
-        ------
-        UnknownTableError
-            If the statement names a table or column that does not exist.
-        QueryError
-            If DuckDB refuses it otherwise.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> lake = Lake(path=tempfile.mkdtemp())
-        >>> lake.sql("SELECT count(*) FROM coinbase.trades").fetchall()
-        [(0,)]
-        """
-        from fluxforge.query.views import run
-
-        return run(self.catalog, query)
-
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """Return a DuckDB connection with a view for each table, as they are now."""
-        from fluxforge.query.views import connect
-
-        return connect(self.catalog)
-
-    def gaps(self, source: str) -> pl.DataFrame:
-        """Return the frames that the venue numbered and nobody received.
-
-        Returns
-        -------
-        polars.DataFrame
-            ``conn, first_missing, last_missing, missing`` in the venue's numbers, and
-            ``received_before, received_after``, the capture times around the gap (UTC). Segments
-            that are not yet in tables are not looked at.
-        """
-        from fluxforge.query.gaps import find_gaps
-
-        return find_gaps(self.catalog, source)
+    @cached_property
+    def panel(self) -> Any:
+        """Live panels for notebooks: ``lake.panel.ladder("coinbase", "BTC-USD")`` and others."""
+        # By name: panels stand above the lake, and need packages that only notebooks have.
+        return import_module("fluxforge.panels.lake").Panels(self)
 
     # Looking after it
 

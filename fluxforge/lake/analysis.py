@@ -1,0 +1,155 @@
+"""What a lake computes from its rows: books, bars, coverage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluxforge.lake.reading import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from fluxforge.analytics.bars import BarKind
+    from fluxforge.analytics.books import Book
+    from fluxforge.query.scan import Moment
+
+
+class Analysis(Reader):
+    """The part of :class:`~fluxforge.Lake` that computes on what :meth:`scan` returns."""
+
+    def bars(
+        self,
+        source: str | Sequence[str],
+        symbols: str | Sequence[str] | None = None,
+        every: str | float = "1m",
+        kind: BarKind = "time",
+        *,
+        instruments: Sequence[str] | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        empty: bool = False,
+    ) -> pl.DataFrame:
+        """Return bars of trades, each trade once.
+
+        Trades that a first snapshot brought from before the capture are left out.
+
+        Parameters
+        ----------
+        source
+            A source, or several.
+        symbols, instruments
+            Only these.
+        every
+            For bars of time a length as Polars writes it (``"1s"``, ``"5m"``); else a number of
+            trades (``"tick"``), of the base currency (``"volume"``) or the quote (``"dollar"``).
+        kind
+            ``"time"``, ``"tick"``, ``"volume"`` or ``"dollar"``, as in López de Prado, "Advances
+            in Financial Machine Learning" (2018), section 2.3.
+        start, end
+            Only trades with ``start <= ts_event < end``; without a zone they are UTC.
+        empty
+            Also the bars of time without a trade: volume 0, prices null.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``source, symbol, instrument, ts_start, ts_end, open, high, low, close, volume,
+            buy_volume, sell_volume, vwap, trades, complete``; `complete` where the bar has ended
+            and nothing of it is missing (see :meth:`coverage`).
+        """
+        from fluxforge.analytics.read import read_bars
+        from fluxforge.query.scan import moment
+
+        wanted = [symbols] if isinstance(symbols, str) else symbols
+        return read_bars(
+            self.scan, self.names_of(source), wanted, every, kind, moment(start), moment(end),
+            empty=empty, instruments=instruments,
+        )  # fmt: skip
+
+    def book(
+        self, source: str, symbol: str, at: Moment | None = None, depth: int | None = 10
+    ) -> Book:
+        """Return the order book of a symbol at a moment.
+
+        Parameters
+        ----------
+        at
+            The venue's time; frames up to and including it are applied whole. None: the end.
+        depth
+            Levels a side; None: all.
+
+        Raises
+        ------
+        NoBookError
+            If no snapshot came before, or frames are missing since.
+        """
+        from fluxforge.analytics.read import read_book
+        from fluxforge.query.scan import moment
+
+        return read_book(self.scan, source, symbol, moment(at), depth)
+
+    def books(
+        self,
+        source: str,
+        symbol: str,
+        every: str = "1s",
+        start: Moment | None = None,
+        end: Moment | None = None,
+        depth: int = 10,
+    ) -> pl.DataFrame:
+        """Return the order book at regular times.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``ts, complete, bid_price_1, bid_size_1 … ask_size_<depth>``, one row per time; null
+            where no book is known.
+        """
+        from fluxforge.analytics.read import read_books
+        from fluxforge.query.scan import moment
+
+        return read_books(self.scan, source, symbol, every, moment(start), moment(end), depth)
+
+    def book_features(
+        self,
+        source: str,
+        symbol: str,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        levels: int = 5,
+        size: float = 1.0,
+    ) -> pl.DataFrame:
+        """Return features of the order book after each of its frames.
+
+        Parameters
+        ----------
+        levels
+            How many levels a side `imbalance` and the average prices look at.
+        size
+            In the base currency: `buy_vwap` and `sell_vwap` are the average prices of taking it.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``ts_event, conn, bid, bid_size, ask, ask_size, spread, mid, microprice, imbalance,
+            order_flow_imbalance, buy_vwap, sell_vwap``.
+        """
+        from fluxforge.analytics.read import read_features
+        from fluxforge.query.scan import moment
+
+        return read_features(self.scan, source, symbol, moment(start), moment(end), levels, size)
+
+    def coverage(self, source: str) -> pl.DataFrame:
+        """Return the spans in which nothing is missing.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``table, symbol, conn, start, end``, one row per unbroken span; times are those of
+            capture, UTC. What lies outside of all spans was not captured, or frames are missing.
+        """
+        from fluxforge.analytics.read import read_coverage
+
+        return read_coverage(self.scan, source)

@@ -1,0 +1,187 @@
+"""What a lake answers with rows: tables, scans, SQL, gaps, exports."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+    import polars as pl
+
+    from fluxforge.query.catalog import Catalog
+    from fluxforge.query.scan import Moment
+
+
+class Reader(ABC):
+    """The part of :class:`~fluxforge.Lake` that reads its tables."""
+
+    @property
+    @abstractmethod
+    def catalog(self) -> Catalog:
+        """The tables and their versions, as readers see them."""
+
+    def _written(self, source: str | None) -> list[tuple[str, str]]:
+        from fluxforge.sources import get_source
+
+        catalog = self.catalog
+        names = catalog.sources() if source is None else [get_source(source).name]
+        return [(name, table) for name in names for table in catalog.written(name)]
+
+    def tables(self) -> pl.DataFrame:
+        """Describe every table, from its log alone.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``source, channel, rows, files, bytes, first, last, version``; ``rows`` counts all
+            rows, duplicates included; ``first`` and ``last`` are the bounds of ``ts_event``, UTC.
+        """
+        from fluxforge.query.scan import table_summary
+
+        return table_summary([self.catalog.open(*name) for name in self._written(None)])
+
+    def names_of(self, source: str | Sequence[str]) -> list[str]:
+        """Return the sources that a name, a list of names or ``"*"`` means."""
+        if source == "*":
+            return self.catalog.sources()
+        return [source] if isinstance(source, str) else list(source)
+
+    def scan(
+        self,
+        source: str | Sequence[str],
+        table: str,
+        *,
+        symbols: Sequence[str] | None = None,
+        instruments: Sequence[str] | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        version: int | None = None,
+        raw: bool = False,
+    ) -> pl.LazyFrame:
+        """Return a table as a lazy Polars frame.
+
+        Symbols and times are looked up in the table's log, so that files without them are not
+        even opened; columns and further filters are pushed into the files by Polars.
+
+        Parameters
+        ----------
+        source
+            A source, a list of them, or ``"*"`` for all; of several, the frame has a column
+            ``source``, and ``trade_id`` is text.
+        table
+            For instance ``"trades"``.
+        symbols, instruments
+            Only these: the venue's own spelling, or the common one (``"BTC-USD"``).
+        start, end
+            Only ``start <= ts_event < end``; without a zone they are UTC.
+        version
+            An earlier version of the table.
+        raw
+            All rows, also duplicates of a key (trades and candles).
+
+        Raises
+        ------
+        UnknownSourceError, UnknownTableError
+            If there is no such source, table or version.
+        """
+        from fluxforge.query.scan import scan_table, scan_tables
+
+        options: dict[str, Any] = {
+            "symbols": symbols, "instruments": instruments, "start": start, "end": end, "raw": raw,
+        }  # fmt: skip
+        if isinstance(source, str) and source != "*":
+            return scan_table(self.catalog.open(source, table, version), **options)
+        found = [name for name in self.names_of(source) if table in self.catalog.names(name)]
+        return scan_tables([self.catalog.open(name, table) for name in found], **options)
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Run one SQL statement over views named ``source.table``.
+
+        Tables with a key show one row per key; all rows are in ``source.table_raw``.
+
+        Raises
+        ------
+        UnknownTableError
+            If the statement names a table or column that does not exist.
+        QueryError
+            If DuckDB refuses it otherwise.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fluxforge import Lake
+        >>> lake = Lake(path=tempfile.mkdtemp())
+        >>> lake.sql("SELECT count(*) FROM coinbase.trades").fetchall()
+        [(0,)]
+        """
+        from fluxforge.query.views import run
+
+        return run(self.catalog, query)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with a view for each table, as they are now."""
+        from fluxforge.query.views import connect
+
+        return connect(self.catalog)
+
+    def gaps(self, source: str) -> pl.DataFrame:
+        """Return the frames that the venue numbered and nobody received.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``conn, first_missing, last_missing, missing`` in the venue's numbers, and
+            ``received_before, received_after``, the capture times around the gap (UTC). Segments
+            that are not yet in tables are not looked at.
+        """
+        from fluxforge.query.gaps import find_gaps
+
+        return find_gaps(self.catalog, source)
+
+    def tail(
+        self,
+        source: str | Sequence[str],
+        table: str,
+        n: int = 20,
+        *,
+        symbols: Sequence[str] | None = None,
+        instruments: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Return the last `n` rows of a table, in the order of ``ts_event``."""
+        rows = self.scan(source, table, symbols=symbols, instruments=instruments)
+        return rows.sort("ts_event", "ts_recv").tail(n).collect()
+
+    def export(
+        self, source: str | Sequence[str], table: str, path: str | Path, **scan: Any
+    ) -> Path:
+        """Write rows of a table to a file: ``.parquet``, ``.csv`` or ``.arrow``.
+
+        Parameters
+        ----------
+        path
+            Its ending says the form.
+        **scan
+            What to write, as :meth:`scan` takes it.
+
+        Raises
+        ------
+        UsageError
+            If the path ends otherwise.
+        """
+        target, rows = Path(path), self.scan(source, table, **scan)
+        match target.suffix.lower():
+            case ".parquet":
+                rows.sink_parquet(target)
+            case ".csv":
+                rows.sink_csv(target)
+            case ".arrow":
+                rows.sink_ipc(target)
+            case other:
+                raise UsageError(f"cannot export to {other!r}: choose .parquet, .csv or .arrow")
+        return target
