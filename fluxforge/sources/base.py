@@ -16,13 +16,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fluxforge.errors import ConfigError, TableError
 from fluxforge.sources.columns import LEADING, MARKET, TABLES, parse_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fluxforge.sources.session import Session
 
@@ -269,8 +270,15 @@ class Source(ABC):
         return url
 
 
-def check_channels(source: str, channels: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def check_channels(
+    source: str,
+    channels: Sequence[str],
+    known: Sequence[str],
+    other_names: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[str, ...]:
     """Return the channels, each once, if all of them are the venue's.
+
+    `other_names` are what a channel is called elsewhere, for the message.
 
     Raises
     ------
@@ -281,7 +289,8 @@ def check_channels(source: str, channels: Sequence[str], known: Sequence[str]) -
         raise ConfigError(f"{source}: no channels; there are: {', '.join(known)}")
     for name in channels:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = [other_names[name]] if name in other_names else []
+            near += difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
             raise ConfigError(f"{source}: unknown channel {name!r}: {hint}")
     return tuple(dict.fromkeys(channels))
@@ -295,13 +304,16 @@ def check_products(
     Raises
     ------
     ConfigError
-        If there is none, or one of another form.
+        If there is none, or one of another form; with the right one where it can be guessed.
     """
     if not products:
         raise ConfigError(f"{source}: no products; name at least one, as {example}")
+    separator = "".join(re.findall(r"[^A-Za-z0-9]", example))
     for name in products:
         if not form.fullmatch(name):
-            raise ConfigError(f"{source}: {name!r} is not a product of this venue: as {example}")
+            right = re.sub(r"[^A-Z0-9]+", separator, name.upper()).strip(separator)
+            hint = f"did you mean {right!r}?" if form.fullmatch(right) else f"as {example}"
+            raise ConfigError(f"{source}: {name!r} is not a product of this venue: {hint}")
     return list(dict.fromkeys(products))
 
 

@@ -6,12 +6,9 @@
 -- The venue sends the running candle again and again, and never says that it is final.
 -- A candle's event is its interval: ts_event is its start.
 SELECT
-    line_no,
+    line_no, ts_recv, seq, conn,
     candle.product_id                       AS symbol,
     epoch_time(candle."start")              AS ts_event,
-    ts_recv,
-    seq,
-    conn,
     candle.product_id                       AS instrument,
     'spot'                                  AS market,
     '5m'                                    AS "interval",

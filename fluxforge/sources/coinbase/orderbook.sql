@@ -6,20 +6,16 @@
 -- Levels of one book belong to one connection: after a reconnect begin again at its snapshot.
 -- An update names its product on the event, not on the level.
 SELECT
-    line_no,
+    line_no, ts_recv, seq, conn,
     event.product_id                        AS symbol,
     instant(level.event_time)               AS ts_event,
-    ts_recv,
-    seq,
-    conn,
     event.product_id                        AS instrument,
     'spot'                                  AS market,
     CASE level.side WHEN 'bid' THEN 'bid' WHEN 'offer' THEN 'ask' WHEN 'ask' THEN 'ask' END AS side,
     number(level.price_level)               AS price,
     number(level.new_quantity)              AS size,
     event."type" = 'snapshot'               AS is_snapshot,
-    position::INTEGER                       AS position,
-    NULL::BIGINT                            AS checksum
+    position::INTEGER                       AS position
 FROM (
     SELECT *, unnest(event.updates) AS level, generate_subscripts(event.updates, 1) - 1 AS position
     FROM (

@@ -2,12 +2,9 @@
 -- takes: status
 -- rows: $.events[*].products
 SELECT
-    line_no,
+    line_no, ts_recv, seq, conn,
     product.id                              AS symbol,
     ts_sent                                 AS ts_event,
-    ts_recv,
-    seq,
-    conn,
     product.id                              AS instrument,
     'spot'                                  AS market,
     product.product_type                    AS product_type,

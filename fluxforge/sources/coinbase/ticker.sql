@@ -5,12 +5,9 @@
 -- A ticker has no time of its own: ts_event is when the venue sent the frame.
 -- ticker_batch frames carry no quotes: those columns are null.
 SELECT
-    line_no,
+    line_no, ts_recv, seq, conn,
     ticker.product_id                       AS symbol,
     ts_sent                                 AS ts_event,
-    ts_recv,
-    seq,
-    conn,
     ticker.product_id                       AS instrument,
     'spot'                                  AS market,
     number(ticker.price)                    AS price,

@@ -6,12 +6,9 @@
 -- The venue prints the maker's side; the aggressor is the other one.
 -- After each subscribe a snapshot repeats the last hundred trades.
 SELECT
-    line_no,
+    line_no, ts_recv, seq, conn,
     trade.product_id                        AS symbol,
     instant(trade."time")                   AS ts_event,
-    ts_recv,
-    seq,
-    conn,
     trade.product_id                        AS instrument,
     'spot'                                  AS market,
     whole_number(trade.trade_id)            AS trade_id,

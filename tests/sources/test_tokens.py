@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from fluxforge.errors import ConfigError, MissingExtraError
 from fluxforge.sources.base import Subscription
 from fluxforge.sources.coinbase import SOURCE
-from fluxforge.sources.coinbase.signing import KEY_VARIABLE, NAME_VARIABLE, Signer
+from fluxforge.sources.tokens import Signer
 
+NAME_VARIABLE, KEY_VARIABLE = "COINBASE_API_KEY_NAME", "COINBASE_API_PRIVATE_KEY"
 NAME = "organizations/11/apiKeys/22"
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
@@ -32,6 +33,10 @@ def pem(key: Key) -> str:
 def raw_ed25519(key: ed25519.Ed25519PrivateKey) -> str:
     seed = key.private_bytes_raw()
     return base64.b64encode(seed + key.public_key().public_bytes_raw()).decode()
+
+
+def read(environ: dict[str, str]) -> Signer | None:
+    return Signer.from_environment("COINBASE_API", "cdp", environ)
 
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -79,14 +84,14 @@ def test_each_message_has_a_fresh_token_of_its_own(
 
 def test_the_key_shows_nowhere() -> None:
     secret = pem(EC_KEY)
-    signer = Signer.from_environment({NAME_VARIABLE: NAME, KEY_VARIABLE: secret})
+    signer = read({NAME_VARIABLE: NAME, KEY_VARIABLE: secret})
     middle = secret.splitlines()[1]
     assert signer is not None
     assert middle not in repr(signer)
     assert "PrivateKey" not in repr(signer)
     for broken in (secret[:60] + "?" + secret[61:], middle, middle + "é"):
         with pytest.raises(ConfigError) as error:
-            Signer.from_environment({NAME_VARIABLE: NAME, KEY_VARIABLE: broken})
+            read({NAME_VARIABLE: NAME, KEY_VARIABLE: broken})
         shown = "".join(traceback.format_exception(error.value))
         assert middle not in shown
         assert KEY_VARIABLE in str(error.value)
@@ -97,22 +102,22 @@ def test_the_key_shows_nowhere() -> None:
 )
 def test_other_kinds_of_key_are_refused(key: Key) -> None:
     with pytest.raises(ConfigError, match="EC P-256 or Ed25519"):
-        Signer.from_environment({NAME_VARIABLE: NAME, KEY_VARIABLE: pem(key)})
+        read({NAME_VARIABLE: NAME, KEY_VARIABLE: pem(key)})
 
 
 def test_half_a_setting_is_refused_and_none_is_fine() -> None:
-    assert Signer.from_environment({}) is None
+    assert read({}) is None
     with pytest.raises(ConfigError, match=f"{NAME_VARIABLE} is set but {KEY_VARIABLE} is not"):
-        Signer.from_environment({NAME_VARIABLE: NAME})
+        read({NAME_VARIABLE: NAME})
     with pytest.raises(ConfigError, match=f"{KEY_VARIABLE} is set but {NAME_VARIABLE} is not"):
-        Signer.from_environment({KEY_VARIABLE: "secret"})
+        read({KEY_VARIABLE: "secret"})
 
 
 def test_the_extra_is_asked_for_only_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jwt", None)
-    assert Signer.from_environment({}) is None
+    assert read({}) is None
     with pytest.raises(MissingExtraError, match=r"pip install 'pyjwt\[crypto\]'"):
-        Signer.from_environment({NAME_VARIABLE: NAME, KEY_VARIABLE: pem(EC_KEY)})
+        read({NAME_VARIABLE: NAME, KEY_VARIABLE: pem(EC_KEY)})
 
 
 def test_the_source_loads_neither_signing_nor_network_libraries() -> None:
