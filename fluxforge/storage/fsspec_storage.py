@@ -16,7 +16,6 @@ and the hooks of :class:`fluxforge.testing.StorageConformance` for access beside
 from __future__ import annotations
 
 import errno
-import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +36,7 @@ from fluxforge.errors import (
 from fluxforge.layout import join_key
 from fluxforge.storage.base import StoredFile
 from fluxforge.storage.lease import LEASE_SECONDS
-from fluxforge.storage.objects import ObjectStorage, Piece
+from fluxforge.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,13 +87,22 @@ class FsspecStorage(ObjectStorage):
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}" if key else self._root
 
-    def get_range(self, key: str, start: int, end: int, version: str = "") -> Piece:
+    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         path = self._path(key)
         with _translated(key):
-            total = int(self._filesystem.info(path)["size"])
-            end = min(end, total)
+            size = int(self._filesystem.info(path)["size"])
+            end = size if end is None else min(end, size)
             data = self._filesystem.cat_file(path, start=start, end=end) if start < end else b""
-        return Piece(bytes(data), total, version)
+        if len(data) != max(0, end - start):
+            raise StorageUnavailableError(f"{key}: read {len(data)} of {end - start} bytes")
+        return bytes(data)
+
+    def download(self, key: str, path: Path) -> None:
+        with _translated(key):
+            self._filesystem.get_file(self._path(key), str(path))
+            size = int(self._filesystem.info(self._path(key))["size"])
+        if path.stat().st_size != size:
+            raise StorageUnavailableError(f"{key}: read {path.stat().st_size} of {size} bytes")
 
     def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
         path, mode = self._path(key), "create" if exclusive else "overwrite"
@@ -104,15 +112,6 @@ class FsspecStorage(ObjectStorage):
             else:
                 self._filesystem.pipe_file(path, content, mode=mode)
         return True
-
-    def copy_object(self, source: str, destination: str) -> None:
-        # fsspec can copy within a store, but not without replacing what is there.
-        with tempfile.TemporaryDirectory(prefix="fluxforge-") as folder:
-            local = Path(folder) / "content"
-            with local.open("wb") as file:
-                for piece in self.read_pieces(source):
-                    file.write(piece)
-            self.put_object(destination, local, exclusive=True)
 
     def delete_object(self, key: str) -> None:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from fluxforge.errors import FileExistsAlreadyError, FileMissingError
 from fluxforge.layout import join_key
 from fluxforge.storage.base import StoredFile
 from fluxforge.storage.lease import LEASE_SECONDS
-from fluxforge.storage.objects import ObjectReplacedError, ObjectStorage, Piece
+from fluxforge.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,19 +27,18 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 class _Object:
     data: bytes
     modified: datetime
-    version: str
+
+
+_named: dict[str, dict[str, _Object]] = {}
 
 
 class MemoryStorage(ObjectStorage):
-    """Files that last as long as this object.
-
-    It behaves as an object store does, and shares everything above single objects with the others
-    (:class:`fluxforge.storage.objects.ObjectStorage`).
+    """Files that last as long as this process.
 
     Parameters
     ----------
     name
-        What to call it in paths.
+        Storages of one name hold the same files; one without a name has its own.
     lease_seconds
         How long a lease outlives a holder that died without releasing it.
 
@@ -54,41 +52,36 @@ class MemoryStorage(ObjectStorage):
 
     backend_type = "memory"
 
-    def __init__(self, name: str = "lake", *, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(self, name: str = "", *, lease_seconds: float = LEASE_SECONDS) -> None:
         super().__init__(lease_seconds)
-        self.base_path = join_key(name)
-        self._objects: dict[str, _Object] = {}
+        self.base_path = join_key(name) or "lake"
+        self._objects: dict[str, _Object] = _named.setdefault(name, {}) if name else {}
         self._lock = threading.Lock()
 
-    def get_range(self, key: str, start: int, end: int, version: str = "") -> Piece:
-        stored = self._get(key)
-        if version and version != stored.version:
-            raise ObjectReplacedError(f"{key} was replaced while it was read")
-        return Piece(stored.data[start:end], len(stored.data), stored.version)
+    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        try:
+            return self._objects[key].data[start:end]
+        except KeyError:
+            raise FileMissingError(f"there is no file {key}") from None
 
     def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
         data = content.read_bytes() if isinstance(content, Path) else bytes(content)
-        with self._lock:
-            if exclusive and key in self._objects:
-                raise FileExistsAlreadyError(f"{key} exists already")
-            self._objects[key] = _Object(data, datetime.now(UTC), uuid.uuid4().hex)
+        new = _Object(data, datetime.now(UTC))
+        if not exclusive:
+            self._objects[key] = new
+        elif self._objects.setdefault(key, new) is not new:  # one step: of several, one wins
+            raise FileExistsAlreadyError(f"{key} exists already")
         return True
 
-    def copy_object(self, source: str, destination: str) -> None:
-        self.put_object(destination, self._get(source).data, exclusive=True)
-
     def delete_object(self, key: str) -> None:
-        with self._lock:
-            self._objects.pop(key, None)
+        self._objects.pop(key, None)
 
     def scan(
         self, path: str, *, recursive: bool = True, name_prefix: str = ""
     ) -> Iterator[StoredFile]:
         folder = f"{path}/" if path else ""
-        with self._lock:
-            objects = list(self._objects.items())
         folders = set()
-        for key, stored in objects:
+        for key, stored in list(self._objects.items()):
             if key.startswith(folder + name_prefix):
                 first, slash, _ = key[len(folder) :].partition("/")
                 if recursive or not slash:
@@ -99,12 +92,6 @@ class MemoryStorage(ObjectStorage):
 
     def get_filesystem(self) -> Any:
         return MemoryView(self)
-
-    def _get(self, key: str) -> _Object:
-        try:
-            return self._objects[key]
-        except KeyError:
-            raise FileMissingError(f"there is no file {key}") from None
 
 
 class MemoryView(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type hints
@@ -118,23 +105,24 @@ class MemoryView(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         self._storage = storage
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        """List one folder, as fsspec wants it."""
+        """List one folder or one file, as fsspec wants it."""
         key = self._key(path)
+        entries = list(self._storage.scan(key, recursive=False))
+        if not entries and key:
+            parent, name = key.rpartition("/")[::2]
+            beside = self._storage.scan(parent, recursive=False, name_prefix=name)
+            entries = [file for file in beside if file.key == key]
+        if not entries:
+            raise FileNotFoundError(path)
         found = [
             {
                 "name": f"{self._storage.base_path}/{file.key}".rstrip("/"),
                 "size": file.size,
                 "type": "directory" if file.key.endswith("/") else "file",
             }
-            for file in self._storage.scan(key, recursive=False)
+            for file in entries
         ]
-        if not found:
-            if not self._storage.has_object(key):
-                raise FileNotFoundError(path)
-            name = f"{self._storage.base_path}/{key}"
-            size = len(self._storage.get_object(key))
-            found.append({"name": name, "size": size, "type": "file"})
-        return found if detail else sorted(str(entry["name"]) for entry in found)
+        return found if detail else sorted(str(item["name"]) for item in found)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:
         if mode != "rb":

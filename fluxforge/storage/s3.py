@@ -1,107 +1,53 @@
 """Storage in an S3 bucket, or in anything that speaks the same protocol.
 
 The server must honour ``If-None-Match: *`` on puts, on completed uploads and on copies: exclusive
-writes, journals and moves rest on it. AWS and SeaweedFS do. Before another server holds anything
-of value, let it pass :class:`fluxforge.testing.StorageConformance`.
+writes and moves rest on it. AWS and SeaweedFS do. Before another server holds anything of value,
+let it pass :class:`fluxforge.testing.StorageConformance`.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-from dataclasses import dataclass, field
+import io
+import uuid
 from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from fluxforge.errors import ConfigError, MissingExtraError
+from fluxforge.errors import (
+    ConfigError,
+    FileExistsAlreadyError,
+    FileMissingError,
+    FluxForgeError,
+    MissingExtraError,
+)
 from fluxforge.layout import join_key
+from fluxforge.retry import RetryPolicy
 from fluxforge.storage.base import StoredFile
+from fluxforge.storage.disk import translated
 from fluxforge.storage.lease import LEASE_SECONDS
-from fluxforge.storage.objects import ObjectStorage, Piece
+from fluxforge.storage.objects import ObjectStorage
 
 try:
-    import s3fs
-    from aiobotocore.httpsession import AIOHTTPSession
-    from aiobotocore.session import AioSession
-    from botocore.handlers import add_expect_header
-    from botocore.loaders import create_loader
     from fsspec.asyn import sync
 
-    from fluxforge.storage.s3_errors import ErrorTranslator
-    from fluxforge.storage.s3_requests import Patience, S3Requests
+    from fluxforge.storage.s3_access import S3Access
+    from fluxforge.storage.s3_errors import EmptyRangeError, SendAgainError, translate_s3
 except ImportError as exc:
     raise MissingExtraError("S3 storage", "s3fs") from exc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
 
-_DEFAULT_REGION = "us-east-1"
-_CONNECTIONS = 32
+PART_BYTES = 8 << 20
+"""A content of two such parts or more is uploaded in parts."""
+
+_CONCURRENT_PARTS = 4
+_CHUNK = 1 << 20
+_SLOWEST_BYTES_PER_SECOND = 128 << 10
+_WRITER = "fluxforge-writer"
 _NEVER = datetime.fromtimestamp(0, UTC)
-
-for _name in ("botocore.auth", "botocore.endpoint"):
-    # At DEBUG these log signed headers, session tokens among them.
-    if (_logger := logging.getLogger(_name)).level == logging.NOTSET:
-        _logger.setLevel(logging.INFO)
-
-
-class _SendOnceSession(AIOHTTPSession):  # type: ignore[misc]  # it has no type hints
-    """Sends each request once.
-
-    aiohttp repeats some by itself when a connection breaks, and then nobody knows that the first
-    may have been carried out. Where an aiohttp has no such switch, setting it does no harm.
-    """
-
-    async def _get_session(self, proxy_url: str | None) -> Any:
-        session = await super()._get_session(proxy_url)
-        session._retry_connection = False  # noqa: SLF001
-        return session
-
-
-@functools.cache
-def _service_models() -> Any:
-    """Return botocore's descriptions of S3: parsed once, they make each further client cheap."""
-    return create_loader()
-
-
-@dataclass(frozen=True)
-class S3Access:
-    """Where an S3 server is and who asks it; what is secret does not print."""
-
-    region: str | None
-    endpoint_url: str | None
-    access_key_id: str | None = field(repr=False)
-    secret_access_key: str | None = field(repr=False)
-    session_token: str | None = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if self.endpoint_url is not None:
-            parts = urlsplit(self.endpoint_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ConfigError("storage.s3.endpoint_url must be like https://host:port")
-            if parts.username or parts.password:
-                raise ConfigError(
-                    "storage.s3.endpoint_url must hold no user or password: set "
-                    "storage.s3.aws_access_key_id and aws_secret_access_key"
-                )
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            raise ConfigError(
-                "storage.s3.aws_access_key_id and aws_secret_access_key go together: set both or "
-                "neither"
-            )
-
-    @property
-    def server(self) -> str:
-        """The server as a person knows it."""
-        return self.endpoint_url or "AWS"
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What no text may hold."""
-        texts = (self.secret_access_key, self.session_token, self.access_key_id)
-        return tuple(text for text in texts if text)
 
 
 class S3Storage(ObjectStorage):
@@ -116,13 +62,16 @@ class S3Storage(ObjectStorage):
     region
         The bucket's region; None: what the environment says, or where AWS finds the bucket.
     endpoint_url
-        Another server than AWS, as ``https://host:port``.
+        Another server than AWS, as ``https://host:port``; None: ``AWS_ENDPOINT_URL_S3`` or
+        ``AWS_ENDPOINT_URL`` of the environment, where set.
     access_key_id, secret_access_key, session_token
         Who asks; None: the environment, the shared AWS files, or this machine's role.
     lease_seconds
         How long a lease outlives a holder that died without releasing it.
-    patience
-        How long an operation goes on against a server that is slow or fails.
+    attempts
+        How often a request that gets no answer, or "try again", is sent in all.
+    connect_timeout, read_timeout
+        How many seconds one attempt waits for a connection, and for any part of the answer.
 
     Raises
     ------
@@ -143,110 +92,159 @@ class S3Storage(ObjectStorage):
         secret_access_key: str | None = None,
         session_token: str | None = None,
         lease_seconds: float = LEASE_SECONDS,
-        patience: Patience | None = None,
+        attempts: int = 5,
+        connect_timeout: float = 5.0,
+        read_timeout: float = 20.0,
     ) -> None:
         super().__init__(lease_seconds)
         if not bucket:
             raise ConfigError("S3 needs a bucket: set storage.base_dir to bucket or bucket/prefix")
-        self._access = S3Access(
-            region or None,
-            endpoint_url or None,
-            access_key_id or None,
-            secret_access_key or None,
-            session_token or None,
-        )
         self.bucket = bucket
         self._prefix = join_key(prefix)
         self.base_path = join_key(bucket, self._prefix)
-        self._patience = patience or Patience()
-        self._filesystem = self._make_filesystem(attempts=1)  # retries are this module's own
-        errors = ErrorTranslator(bucket, self._access.server, self._access.secrets)
-        self._requests = S3Requests(self._filesystem.set_session, bucket, errors, self._patience)
-        self._shared: Any = None
-        self._found_region: str | None = None
-
-    def _make_filesystem(self, attempts: int) -> Any:
-        access = self._access
-        session = AioSession()
-        session.register_component("data_loader", _service_models())
-        # aiohttp would wait without limit for a "100 Continue" that some servers never send.
-        session.unregister("before-call.s3", add_expect_header)
-        return s3fs.S3FileSystem(
-            session=session,
-            key=access.access_key_id,
-            secret=access.secret_access_key,
-            token=access.session_token,
-            endpoint_url=access.endpoint_url,
-            client_kwargs={"region_name": access.region} if access.region else {},
-            config_kwargs={
-                "connect_timeout": self._patience.connect_seconds,
-                "read_timeout": self._patience.read_seconds,
-                "max_pool_connections": _CONNECTIONS,
-                "http_session_cls": _SendOnceSession,
-                "retries": {"mode": "standard", "total_max_attempts": attempts},
-                "s3": {"addressing_style": "path" if access.endpoint_url else "auto"},
-                # Other servers than AWS know no trailing checksums; uploads carry an MD5 instead.
-                "request_checksum_calculation": "when_required",
-                "response_checksum_validation": "when_required",
-            },
-            skip_instance_cache=True,
-            use_listings_cache=False,
+        self._access = S3Access(
+            region=region,
+            endpoint_url=endpoint_url,
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+            session_token=session_token,
+            attempts=attempts,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
         )
+        self._client = self._access.open()
+        self._client.retries = 1  # those of botocore are enough
 
-    # Names
+    # Requests
+
+    def _call(self, what: str, request: Callable[..., Any], *args: Any, **parameters: Any) -> Any:
+        """Make a request about `what`, with FluxForge's errors."""
+
+        def attempt() -> Any:
+            try:
+                return request(*args, **{"timeout": self._access.longest, **parameters})
+            except FluxForgeError:
+                raise
+            except Exception as exc:
+                raise translate_s3(exc, what, self.bucket, self._access) from exc
+
+        policy = RetryPolicy(first=0.5, cap=5, attempts=self._access.attempts, seconds=30)
+        return policy.call(attempt, retry_on=SendAgainError)
+
+    def _send(self, operation: str, key: str, **parameters: Any) -> Any:
+        """Send one of botocore's requests about an object."""
+        place = {"Bucket": self.bucket, "Key": self._object_key(key)}
+        return self._call(key, self._client.call_s3, operation, **place, **parameters)
 
     def _object_key(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key
 
+    def _limit(self, size: int) -> float:
+        return self._access.longest + size / _SLOWEST_BYTES_PER_SECOND
+
+    def _create(self, key: str, send: Callable[[dict[str, str]], object]) -> None:
+        """Make an object, by a request with the metadata that `send` is given.
+
+        Where an answer was lost, the same request is sent again and finds the first one's doing: a
+        taken key, or an upload that is gone. The metadata tell whose object it is.
+        """
+        writer = uuid.uuid4().hex
+        try:
+            send({_WRITER: writer})
+        except (FileExistsAlreadyError, FileMissingError):
+            try:
+                found = self._send("head_object", key)
+            except FileMissingError:
+                found = {}
+            if found.get("Metadata", {}).get(_WRITER) != writer:
+                raise
+
     # Objects
 
-    def _wait(
-        self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kw: Any
-    ) -> Any:
-        return sync(self._filesystem.loop, function, *args, **kw)
+    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        if end is not None and end <= start:
+            return b""
+        wanted = f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"
+        content = io.BytesIO()
+        try:
+            self._receive(key, content, wanted if start or end is not None else "")
+        except EmptyRangeError:
+            return b""
+        return content.getvalue()
 
-    def get_range(self, key: str, start: int, end: int, version: str = "") -> Piece:
-        piece: Piece = self._wait(
-            self._requests.get_range, self._object_key(key), start, end, version
-        )
-        return piece
+    def download(self, key: str, path: Path) -> None:
+        with translated(str(path)), path.open("wb") as file:
+            self._receive(key, file)
+
+    def _receive(self, key: str, sink: BinaryIO, byte_range: str = "") -> None:
+        """Write an object to `sink` from one answer: it is of one version, and whole."""
+        wanted = {"Bucket": self.bucket, "Key": self._object_key(key)}
+        if byte_range:
+            wanted["Range"] = byte_range
+
+        def receive(timeout: float) -> None:
+            sink.seek(0)
+            sink.truncate()
+            reply = self._client.call_s3("get_object", timeout=timeout, **wanted)
+            limit = self._limit(reply["ContentLength"])
+            sync(self._client.loop, _copy, reply["Body"], sink, timeout=limit)
+
+        self._call(key, receive)
 
     def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
-        return bool(
-            self._wait(self._requests.put, self._object_key(key), content, exclusive=exclusive)
-        )
+        path = f"{self.bucket}/{self._object_key(key)}"
+        if isinstance(content, Path):
+            size, send = content.stat().st_size, self._client.put_file
+            ends: tuple[object, object] = (str(content), path)
+        else:
+            size, send = len(content), self._client.pipe_file
+            ends = (path, content)
+        options: dict[str, Any] = {
+            "mode": "create" if exclusive else "overwrite",
+            "chunksize": max(PART_BYTES, size // 9_000),  # S3 takes 10,000 parts
+            "max_concurrency": _CONCURRENT_PARTS,
+            "timeout": self._limit(size),
+        }
+        self._create(key, lambda writer: self._call(key, send, *ends, Metadata=writer, **options))
+        return True
 
     def copy_object(self, source: str, destination: str) -> None:
-        self._wait(self._requests.copy, self._object_key(source), self._object_key(destination))
+        how = {
+            "CopySource": {"Bucket": self.bucket, "Key": self._object_key(source)},
+            "MetadataDirective": "REPLACE",
+            "IfNoneMatch": "*",
+        }
+        try:
+            self._create(
+                destination,
+                lambda writer: self._send("copy_object", destination, Metadata=writer, **how),
+            )
+        except FileMissingError as exc:
+            raise FileMissingError(f"there is no file {source}") from exc
 
     def delete_object(self, key: str) -> None:
-        self._wait(self._requests.delete, self._object_key(key))
+        self._send("delete_object", key)
 
     def scan(
         self, path: str, *, recursive: bool = True, name_prefix: str = ""
     ) -> Iterator[StoredFile]:
-        prefix = self._folder(path) + name_prefix
-        skip = len(self._folder(""))
-        for page in self._pages(prefix, "" if recursive else "/"):
+        skip = len(self._object_key(""))
+        wanted = {
+            "Bucket": self.bucket,
+            "Prefix": self._object_key(f"{path}/" if path else "") + name_prefix,
+            "Delimiter": "" if recursive else "/",
+        }
+        more = True
+        while more:
+            page = self._call(path, self._client.call_s3, "list_objects_v2", **wanted)
             for entry in page.get("Contents", []):
                 if not entry["Key"].endswith("/"):  # what consoles make to show a folder
                     modified = entry["LastModified"].astimezone(UTC)
                     yield StoredFile(entry["Key"][skip:], entry["Size"], modified)
             for entry in page.get("CommonPrefixes", []):
                 yield StoredFile(entry["Prefix"][skip:], 0, _NEVER)
-
-    def _folder(self, path: str) -> str:
-        folder = join_key(self._prefix, path)
-        return f"{folder}/" if folder else ""
-
-    def _pages(self, prefix: str, delimiter: str) -> Iterator[dict[str, Any]]:
-        token: dict[str, Any] = {}
-        while True:
-            page = self._wait(self._requests.page, prefix, delimiter, token)
-            yield page
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            more = page.get("IsTruncated", False)
+            wanted["ContinuationToken"] = page.get("NextContinuationToken", "")
 
     # For other libraries
 
@@ -256,50 +254,34 @@ class S3Storage(ObjectStorage):
         Credentials that the environment or a role supplies are looked up now; ask again before
         they expire.
         """
-        options = {
-            "AWS_REGION": self._wait(self._region),
-            "AWS_CONDITIONAL_PUT": "etag",
-            # Polars would wait for ever by itself; deltalake knows only the first of them.
-            "connect_timeout": f"{self._patience.connect_seconds:g}s",
-            "read_timeout": f"{self._patience.read_seconds:g}s",
-        }
-        if self._access.endpoint_url:
-            options["AWS_ENDPOINT_URL"] = self._access.endpoint_url
-            options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "false"
-            if self._access.endpoint_url.startswith("http://"):
-                options["AWS_ALLOW_HTTP"] = "true"
-        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-        for name, value in zip(names, self._wait(self._credentials), strict=True):
-            if value:
-                options[name] = value
-        return options
+        self._client.connect()
+        session, loop = self._client.session, self._client.loop
+        who: dict[str, str] = self._call("", sync, loop, self._access.credentials, session)
+        return self._access.options(self._region) | who
 
-    async def _region(self) -> str:
-        """Return the bucket's region: other libraries do not follow a redirection to it."""
+    @cached_property
+    def _region(self) -> str:
+        """The bucket's region: other libraries do not follow a redirection to it."""
         if self._access.region:
             return self._access.region
-        if self._found_region is None:
-            client = await self._filesystem.set_session()
-            found = "" if self._access.endpoint_url else await self._requests.bucket_region()
-            configured = str(client.meta.region_name or "")
-            known = configured if configured != "aws-global" else ""
-            self._found_region = found or known or _DEFAULT_REGION
-        return self._found_region
-
-    async def _credentials(self) -> tuple[str | None, str | None, str | None]:
-        """Return who asks, as of now."""
-        access = self._access
-        if access.access_key_id:
-            return access.access_key_id, access.secret_access_key, access.session_token
-        await self._filesystem.set_session()
-        credentials = await self._filesystem.session.get_credentials()
-        if credentials is None:
-            return None, None, None
-        frozen = await credentials.get_frozen_credentials()
-        return frozen.access_key, frozen.secret_key, frozen.token
+        found = ""
+        if not self._access.endpoint_url:
+            answer = self._call("", self._client.call_s3, "head_bucket", Bucket=self.bucket)
+            found = answer.get("BucketRegion", "")
+        configured = str(self._client.s3.meta.region_name or "").removeprefix("aws-global")
+        return found or configured or "us-east-1"
 
     def get_filesystem(self) -> Any:
         """Return an s3fs filesystem with this storage's access, which keeps no listings."""
-        if self._shared is None:
-            self._shared = self._make_filesystem(attempts=4)
         return self._shared
+
+    @cached_property
+    def _shared(self) -> Any:
+        return self._access.open()
+
+
+async def _copy(body: Any, sink: BinaryIO) -> None:
+    async with body:
+        async for chunk in body.iter_chunks(_CHUNK):
+            with translated(str(getattr(sink, "name", "memory"))):
+                sink.write(chunk)

@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partialmethod
 from pathlib import Path
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,7 @@ from fluxforge.ingestion.spool import relay
 from fluxforge.segments import Envelope
 from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
-from fluxforge.storage import s3
-from fluxforge.storage.s3_requests import Patience
+from fluxforge.storage.s3 import S3Storage
 from fluxforge.testing.fault_proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
@@ -50,8 +49,8 @@ FOLDERS = SegmentFolders.around("raw/active/coinbase", "raw/ready/coinbase")
 _prefixes = itertools.count(1)
 
 
-def impatient() -> Patience:
-    return Patience(delays=(0.05,), give_up_seconds=5, connect_seconds=1, read_seconds=0.5)
+def impatient() -> Any:
+    return partialmethod(S3Storage.__init__, attempts=2, connect_timeout=1, read_timeout=0.5)
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,10 @@ class S3Lake:
         return load_config(overrides=self.overrides(url, *more))
 
     @cached_property
-    def storage(self) -> s3.S3Storage:
+    def storage(self) -> S3Storage:
         """The store itself, past the proxy."""
         server = self.server
-        return s3.S3Storage(
+        return S3Storage(
             server.bucket,
             self.prefix,
             region=server.region,
@@ -130,7 +129,7 @@ class S3Lake:
 
 @pytest.fixture
 def lake(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Lake]:
-    monkeypatch.setattr(s3, "Patience", impatient)
+    monkeypatch.setattr(S3Storage, "__init__", impatient())
     monkeypatch.setattr(relay, "TAKEOVER_SECONDS", 0.3)
     monkeypatch.setattr(relay, "CLOSE_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(relay, "RETRY_SECONDS", 0.2)
@@ -281,11 +280,11 @@ COLLECTOR = textwrap.dedent("""
     from fluxforge.ingestion import collector
     from fluxforge.ingestion.orchestrators import IngestionPipeline
     from fluxforge.ingestion.spool import relay
-    from fluxforge.storage import s3
-    from fluxforge.storage.s3_requests import Patience
+    from functools import partialmethod
+    from fluxforge.storage.s3 import S3Storage
 
-    impatient = Patience(delays=(0.05,), give_up_seconds=5, connect_seconds=1, read_seconds=0.5)
-    s3.Patience = lambda: impatient
+    hasty = {'attempts': 2, 'connect_timeout': 1, 'read_timeout': 0.5}
+    S3Storage.__init__ = partialmethod(S3Storage.__init__, **hasty)
     relay.TAKEOVER_SECONDS, relay.CLOSE_PATIENCE_SECONDS, relay.RETRY_SECONDS = 0.3, 0.3, 0.2
     collector.PROGRESS_SECONDS = 0.02
     collector.RECOVERY_SECONDS = 0.5

@@ -10,25 +10,25 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 from omegaconf import OmegaConf
 
 import fluxforge
 from fluxforge import Lake
 from fluxforge.config import load_config
 from fluxforge.simulator import local_exchange
-from fluxforge.storage import s3
 from fluxforge.storage.factory import create_storage_backend
-from fluxforge.storage.s3_requests import Patience
+from fluxforge.storage.s3 import S3Storage
 from fluxforge.testing.fault_proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fluxforge.storage.s3 import S3Storage
     from fluxforge.testing.s3_server import S3Server
     from tests.conftest import Recorded
 
@@ -199,10 +199,9 @@ def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let storages of this process take a request for lost after a second, and ask again soon."""
-    patience = Patience(
-        delays=(0.05, 0.1, 0.2, 0.4) * 2, give_up_seconds=20, connect_seconds=2, read_seconds=1
-    )
-    monkeypatch.setattr(s3, "Patience", lambda: patience)
+    hasty: Any = partialmethod(S3Storage.__init__, attempts=9, connect_timeout=2, read_timeout=1)
+    monkeypatch.setattr(S3Storage, "__init__", hasty)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.1)
 
 
 @pytest.fixture

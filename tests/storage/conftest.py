@@ -6,9 +6,9 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 
 from fluxforge.storage.s3 import S3Storage
-from fluxforge.storage.s3_requests import Patience
 from fluxforge.testing.fault_proxy import FaultProxy
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def impatient() -> Patience:
-    """Return a patience for tests: many attempts, in quick succession."""
-    return Patience(delays=(0.02,) * 8, give_up_seconds=20, connect_seconds=2, read_seconds=1)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return settings for tests: many attempts, in quick succession."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
+    return {"attempts": 9, "connect_timeout": 2, "read_timeout": 1}

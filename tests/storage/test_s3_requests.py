@@ -14,7 +14,7 @@ from fluxforge.errors import (
     StorageUnavailableError,
 )
 from fluxforge.storage.object_journal import resolve_append
-from fluxforge.storage.s3_requests import PART_BYTES, Patience
+from fluxforge.storage.s3 import PART_BYTES
 from fluxforge.testing.fault_proxy import Fault
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ UNANSWERED = [
 
 
 @pytest.fixture
-def storage(make_s3: Callable[..., S3Storage], proxy: FaultProxy, impatient: Patience) -> S3Storage:
-    return make_s3(endpoint_url=proxy.url, patience=impatient)
+def storage(
+    make_s3: Callable[..., S3Storage], proxy: FaultProxy, impatient: dict[str, Any]
+) -> S3Storage:
+    return make_s3(endpoint_url=proxy.url, **impatient)
 
 
 def names(faults: list[Fault]) -> list[str]:
@@ -130,8 +132,9 @@ def test_answers_cut_short(
 
 
 def test_answers_that_are_always_cut_raise(
-    storage: S3Storage, proxy: FaultProxy, tmp_path: Path
+    make_s3: Callable[..., S3Storage], proxy: FaultProxy, tmp_path: Path
 ) -> None:
+    storage = make_s3(endpoint_url=proxy.url, attempts=3)
     storage.write_bytes("x", b"0123456789")
     proxy.inject(Fault("cut_response", after=5), method="GET")
     with pytest.raises(StorageUnavailableError):
@@ -178,8 +181,7 @@ class TestListings:
 def test_an_outage_raises_in_bounded_time_and_loses_nothing(
     make_s3: Callable[..., S3Storage], proxy: FaultProxy
 ) -> None:
-    patience = Patience(delays=(0.01, 0.01), connect_seconds=1, read_seconds=0.3)
-    storage = make_s3(endpoint_url=proxy.url, patience=patience)
+    storage = make_s3(endpoint_url=proxy.url, attempts=3, connect_timeout=1, read_timeout=0.3)
     journal = storage.create_journal(JOURNAL)
     journal.append(b"one\n")
     for fault in (Fault("refuse"), Fault("stall", seconds=5), Fault("drop_response")):
@@ -195,9 +197,9 @@ def test_an_outage_raises_in_bounded_time_and_loses_nothing(
 
 
 def test_an_append_that_comes_late_is_there_once(
-    make_s3: Callable[..., S3Storage], proxy: FaultProxy, impatient: Patience
+    make_s3: Callable[..., S3Storage], proxy: FaultProxy, impatient: dict[str, Any]
 ) -> None:
-    storage = make_s3(endpoint_url=proxy.url, patience=impatient)
+    storage = make_s3(endpoint_url=proxy.url, **impatient)
     journal = storage.create_journal(JOURNAL)
     rule = proxy.inject(Fault("late", seconds=0.5), method="PUT", path=".part", times=3)
     journal.append(b"one\n")
@@ -216,7 +218,7 @@ def test_an_append_that_comes_late_is_there_once(
 def test_a_lost_outcome_is_resolved_later(
     make_s3: Callable[..., S3Storage], proxy: FaultProxy, kind: Any
 ) -> None:
-    storage = make_s3(endpoint_url=proxy.url, patience=Patience(delays=(), read_seconds=1))
+    storage = make_s3(endpoint_url=proxy.url, attempts=1, read_timeout=1)
     journal: Any = storage.create_journal(JOURNAL)
     journal.append(b"one\n")
     number = journal.next_part
@@ -250,9 +252,9 @@ def test_an_upload_that_loses_leaves_nothing(storage: S3Storage, proxy: FaultPro
 
 
 def test_everything_comes_right_under_random_faults(
-    make_s3: Callable[..., S3Storage], proxy: FaultProxy, impatient: Patience, tmp_path: Path
+    make_s3: Callable[..., S3Storage], proxy: FaultProxy, impatient: dict[str, Any], tmp_path: Path
 ) -> None:
-    storage = make_s3(endpoint_url=proxy.url, patience=impatient)
+    storage = make_s3(endpoint_url=proxy.url, **impatient)
     faults = [
         Fault("status", status=503),
         Fault("status", status=500),
