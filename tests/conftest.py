@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from websockets.sync.client import connect
 
 from fluxforge import Lake
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fluxforge.testing.s3_server import S3Server
+
+# A busy machine is no fault: nothing here depends on how long an example takes.
+settings.register_profile("fluxforge", deadline=None)
+settings.load_profile("fluxforge")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAME = "recording.ndjson.zst"
