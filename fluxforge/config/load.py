@@ -52,16 +52,10 @@ def load_config(
     *overlays
         Names of files in the configuration folder (``"hybrid"`` is ``hybrid.yaml``), or paths.
     config_dir
-        The folder; by default ``FLUXFORGE_CONFIG_DIR``, or the first ``conf`` with a
-        ``config.yaml`` in the working directory and its parents, and where there is none, the
-        built-in defaults with the overlays that come with FluxForge.
+        The folder; by default ``FLUXFORGE_CONFIG_DIR``, or the nearest ``conf/config.yaml`` in
+        the working directory and its parents. Without one, overlays are FluxForge's own.
     overrides
         ``"storage.base_dir=/mnt/lake"`` and the like.
-
-    Returns
-    -------
-    FluxForgeConfig
-        Typed, resolved, and with secrets that print as ``***``.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The typed configuration: every key, its type and its default.
 
 OmegaConf merges files and overrides onto these classes, so that an unknown key or a value of the
-wrong type is refused. The defaults alone make a working lake under ``./data``.
+wrong type is refused. ``conf/config.yaml`` holds the same defaults and says what each key is for.
 """
 
 from __future__ import annotations
@@ -81,18 +81,7 @@ class S3Config(_Section):
 
 @dataclass(frozen=True, repr=False)
 class StorageConfig(_Section):
-    """One place: ``local``, ``s3``, or any other fsspec protocol.
-
-    Attributes
-    ----------
-    base_dir
-        A directory for ``local``, ``bucket[/prefix]`` for ``s3``.
-    lease_seconds
-        On an object store, how long the work of a worker that died stays reserved to it. A living
-        worker renews its claim four times as often. A local disk tells at once that a worker died.
-    options
-        What the filesystem of any other fsspec protocol takes. Texts in it are secrets.
-    """
+    """One place: ``local``, ``s3``, or any other fsspec protocol."""
 
     backend: str = "local"
     base_dir: str = "./data"
@@ -128,21 +117,7 @@ def _default_sources() -> dict[str, SourceConfig]:
 class IngestionConfig(_Section):
     """How frames become segments.
 
-    Attributes
-    ----------
-    storage
-        The top-level ``storage`` with what differs for captures; None: nothing differs.
-    flush_interval_seconds
-        What a crash may cost: frames are durable after at most this long.
-    segment_max_mb, segment_max_seconds
-        A segment closes at this size (megabytes of 10^6 bytes) or age, on the hour, and on stop.
-    spool_dir, spool_max_mb
-        Where captures to an object store lie first, and how many megabytes of them; None: a
-        folder of this lake's own in the user's state directory.
-    mirror_interval_seconds
-        How often what was flushed is sent on to the object store.
-    sources
-        What to capture, by source name.
+    ``storage`` is the top-level one with what differs for captures; None: nothing differs.
     """
 
     storage: StorageConfig | None = None
@@ -159,19 +134,8 @@ class IngestionConfig(_Section):
 class EtlConfig(_Section):
     """How segments become tables.
 
-    Attributes
-    ----------
-    storage_input, storage_output
-        The top-level ``storage`` with what differs where segments are read and where tables are
-        written; None: nothing differs.
-    delete_after_processing
-        False keeps each segment, compressed, in the archive.
-    memory_limit_mb
-        What the transformation of one segment may use before it spills to disk.
-    threads
-        Processors to use; 0: all.
-    watch_interval_seconds
-        How often a watcher looks for new segments.
+    ``storage_input`` and ``storage_output`` are the top-level ``storage`` with what differs where
+    segments are read and where tables are written; None: nothing differs.
     """
 
     storage_input: StorageConfig | None = None
@@ -184,13 +148,7 @@ class EtlConfig(_Section):
 
 @dataclass(frozen=True, repr=False)
 class FluxForgeConfig(_Section):
-    """The whole configuration; :func:`fluxforge.config.load_config` makes it.
-
-    Attributes
-    ----------
-    files
-        The files that it was read from, in order.
-    """
+    """The whole configuration; ``files`` are those that it was read from, in order."""
 
     storage: StorageConfig = field(default_factory=StorageConfig)
     ingestion: IngestionConfig = field(default_factory=IngestionConfig)
@@ -238,18 +196,6 @@ ROLE_KEYS = {
 
 def storage_config(config: FluxForgeConfig, role: Role | str | None = None) -> StorageConfig:
     """Return the storage settings of one role; without a role, the top-level ones.
-
-    Parameters
-    ----------
-    config
-        What :func:`fluxforge.config.load_config` returns.
-    role
-        ``"ingestion"``, ``"etl_input"``, ``"etl_output"`` or None.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such role.
 
     Examples
     --------
