@@ -1,6 +1,30 @@
 """FluxForge: a market-data lake for people who work in notebooks.
 
-Importing it is cheap: the heavy libraries load when they are first needed.
+:class:`Lake` is the whole of it. Importing it is cheap: the heavy libraries load when they are
+first needed. To read the package, begin at the bottom; each layer imports only those above it in
+this list:
+
+==========================  ======================================================================
+``errors``, ``html``        every error in one tree; how results look in a notebook
+``layout``                  pure: paths, names of segments, states
+``retry signals report``    retries with backoff; Ctrl-C and SIGTERM; what all results can do
+``config``                  the typed configuration, from files and overrides
+``storage``                 one contract for local disks, S3 and fsspec; leases
+``segments``                what a segment is, and its life from open to archived
+``tables``                  Delta tables: commit, snapshot, compact, vacuum
+``sources``                 one folder per venue: its protocol, without I/O, and one .sql per table
+``transform``               from the bytes of segments to typed rows, in DuckDB
+``etl``                     from waiting segments to tables, exactly once
+``ingestion``               from sockets to segments
+``simulator``               the local exchange: a real WebSocket server for demos and tests
+``query verify sync``       readers; checks; copies from lake to lake
+``analytics``, ``plot``     bars, books and coverage from frames; charts
+``lake``                    ``Lake``, a thin face over all of it
+``panels``, ``widgets``     live views and progress bars for notebooks
+``demo``, ``cli``           the demonstration; the command line
+==========================  ======================================================================
+
+``testing`` is for the authors of new storages: the conformance suite of the storage contract.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ FROM coinbase.trades GROUP BY symbol ORDER BY symbol
 
 @dataclass(frozen=True, repr=False)
 class DemoReport(Report):
-    """What the demonstration came to; `ok` if every frame is in a table and every check passed."""
+    """The outcome of the demonstration; `ok` if no frame is missing and every check passed."""
 
     ok: bool
     ingest: IngestReport

@@ -533,7 +533,7 @@ def test_a_query_can_be_interrupted(program: Program) -> None:
         process.send_signal(signal.SIGINT)
         code, out, err = ended(process)
     assert (code, out) == (130, "")
-    assert err == "fluxforge: interrupted; nothing is lost, run it again to carry on\n"
+    assert err == "fluxforge: interrupted; nothing is lost, run it again to continue\n"
 
 
 @posix_signals

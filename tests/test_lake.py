@@ -84,7 +84,7 @@ def test_durations_may_be_written_in_three_ways(tmp_path: Path) -> None:
         lake = lake_in(tmp_path, f"ingestion.sources.coinbase.url={exchange.url}")
         for duration in ("300ms", 0.3, timedelta(seconds=0.3)):
             assert lake.ingest_sync("coinbase", duration=duration).frames > 0
-    with pytest.raises(ConfigError, match="not a length of time"):
+    with pytest.raises(ConfigError, match="not a duration"):
         lake.ingest_sync("coinbase", duration="soon")
 
 

@@ -29,9 +29,12 @@ def _version(shown: bool) -> None:
 
 @app.callback()
 def options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more messages.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Set up what every command shares."""
@@ -60,5 +63,5 @@ def main() -> None:
             raise
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        say("fluxforge: interrupted; nothing is lost, run it again to carry on", err=True)
+        say("fluxforge: interrupted; nothing is lost, run it again to continue", err=True)
     sys.exit(code)

@@ -53,7 +53,7 @@ def ingest(
 @command(app, of_source=True)
 def etl(
     request: Request,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep going until stopped.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running until stopped.")] = False,
 ) -> None:
     """Commit waiting segments to the tables, exactly once."""
     from fluxforge.etl.report import SegmentsFailedError
@@ -136,8 +136,12 @@ def optimize(request: Request) -> None:
 @command(app, of_source=True)
 def vacuum(
     request: Request,
-    keep: Annotated[str, typer.Option(metavar="TIME", help="Spare versions of this long.")] = "7d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    keep: Annotated[
+        str, typer.Option(metavar="TIME", help="Keep the versions of this long.")
+    ] = "7d",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
+    ] = False,
 ) -> None:
     """Delete files that no recent table version refers to."""
     removed = request.lake().vacuum(request.source, keep=keep, dry_run=dry_run)
@@ -158,10 +162,13 @@ def sync(
         ),
     ],
     delete: Annotated[
-        bool, typer.Option("--delete", help="Move: delete what was compared, byte for byte.")
+        bool,
+        typer.Option(
+            "--delete", help="Move: delete each file once its copy was compared, byte for byte."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be done.")
+        bool, typer.Option("--dry-run", help="Only report what would be done.")
     ] = False,
 ) -> None:
     """Copy segments and tables to another place, or move them.
@@ -195,18 +202,25 @@ def exchange(
         typer.Option(metavar="FILE", help="A recorded segment to serve; repeatable."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Exit after the last recording.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 0,
     rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Frames a second, or a multiple of the recorded pace; 0: full."),
+        typer.Option(
+            min=0,
+            help="Frames per second, or in a replay a multiple of the recorded pace; 0 sends as "
+            "fast as the client reads.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the market model.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the market model.")] = 1,
     faults: Annotated[
         str,
         typer.Option(
             metavar="KIND@FRAME[:AMOUNT],…",
-            help="What goes wrong, and when: drop@500 cuts the connection before its frame 500, "
-            "skip@120:3,drop@900 also leaves out frames 120 to 122. The kinds are listed below.",
+            help="Faults to inject: drop@500 cuts the connection before its frame 500; "
+            "skip@120:3,drop@900 leaves out frames 120 to 122, then cuts it before frame 900. "
+            "All kinds are listed below.",
         ),
     ] = "",
     only_subscribed: Annotated[

@@ -21,19 +21,24 @@ if TYPE_CHECKING:
     from fluxforge.config import FluxForgeConfig
     from fluxforge.lake import Lake
 
-Source = Annotated[str | None, typer.Argument(metavar="SOURCE", help="An exchange.")]
+Source = Annotated[
+    str | None,
+    typer.Argument(metavar="SOURCE", help="The exchange; by default the configured one, or all."),
+]
 Settings = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to override.")
 ]
 Overlays = Annotated[
     list[str] | None,
-    typer.Option("-c", "--config", metavar="OVERLAY", help="An overlay's name or file."),
+    typer.Option(
+        "-c", "--config", metavar="OVERLAY", help="Name or file of an overlay; repeatable."
+    ),
 ]
 ConfigDir = Annotated[
-    Path | None, typer.Option("--config-dir", metavar="DIR", help="Where config.yaml is.")
+    Path | None, typer.Option("--config-dir", metavar="DIR", help="The folder of config.yaml.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more messages.")]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them."""
+"""Durations as people write them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import timedelta
 from fluxforge.errors import ConfigError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -17,23 +18,23 @@ def parse_duration(value: str | float | timedelta) -> float:
     Raises
     ------
     ConfigError
-        If the text is not of the form ``90s``, ``5m``, ``1h30m`` or ``7d``.
+        If the text is neither a number nor of the form ``90s``, ``5m``, ``1h30m`` or ``7d``.
 
     Examples
     --------
-    >>> parse_duration("1h30m"), parse_duration(90), parse_duration("0.5s")
-    (5400.0, 90.0, 0.5)
+    >>> parse_duration("1h30m"), parse_duration("0.5s"), parse_duration("2"), parse_duration(2)
+    (5400.0, 0.5, 2.0, 2.0)
     """
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, int | float) or value.strip().isdecimal():
+    text = str(value).strip()
+    if isinstance(value, int | float) or _NUMBER.fullmatch(text):
         seconds = float(value)
     else:
-        text = value.strip()
         parts = _PART.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
-            raise ConfigError(f"{value!r} is not a length of time: write 90s, 5m, 1h30m or 7d")
+            raise ConfigError(f"{value!r} is not a duration: write 90s, 5m, 1h30m or 7d")
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if seconds < 0:
-        raise ConfigError(f"{value!r} is a negative length of time")
+        raise ConfigError(f"{value!r} is a negative duration")
     return seconds

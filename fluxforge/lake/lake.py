@@ -174,9 +174,9 @@ class Lake(Analysis):
         Parameters
         ----------
         source
-            Only this one; None: all that are configured.
+            Only this source; None: all that are configured.
         on_progress
-            Called with the number of segments done and of those that were waiting.
+            Called with the number of segments that are done and of those that were waiting.
 
         Raises
         ------
@@ -341,7 +341,7 @@ class Lake(Analysis):
         delete
             Delete each segment and table here, once its copy was read back and is the same.
         dry_run
-            Only tell what would be done.
+            Only report what would be done.
         on_progress
             Called about twice a second with the number of files done, of all files, and of copied
             bytes.

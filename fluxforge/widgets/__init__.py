@@ -1,4 +1,4 @@
-"""What notebooks show while work goes on: ipywidgets over plain state objects."""
+"""Progress bars for notebooks: ipywidgets over plain state objects."""
 
 from fluxforge.widgets.progress import EtlProgressBar, IngestProgressBar
 from fluxforge.widgets.state import Progress

@@ -18,9 +18,9 @@ _COLOURS = {"running": "info", "done": "success", "failed": "danger"}
 
 
 class _ProgressBar:
-    """A bar below the running cell; it shows the last `state` it was given.
+    """A bar below the running cell, which shows the last `state` that it was given.
 
-    As a context manager it turns green at the end, or red if the block raised.
+    As a context manager it turns green at the end, or red if the block raised an error.
     """
 
     def __init__(self, label: str) -> None:
@@ -61,15 +61,15 @@ class _ProgressBar:
 
 
 class IngestProgressBar(_ProgressBar):
-    """Shows how far ``lake.ingest`` is; give it the bounds that the ingestion has.
+    """Shows the progress of ``lake.ingest``; give it the bounds of the capture.
 
     Parameters
     ----------
     frames, duration
-        As :meth:`fluxforge.Lake.ingest` takes them. Without either the bar only tells that frames
-        arrive.
+        As :meth:`fluxforge.Lake.ingest` takes them. Without either, the bar only shows that
+        frames arrive.
     label
-        What stands before the bar.
+        The text before the bar.
 
     Raises
     ------
@@ -96,19 +96,19 @@ class IngestProgressBar(_ProgressBar):
         super().__init__(label)
 
     def __call__(self, progress: IngestProgress) -> None:
-        """Show what the ingestion tells of itself."""
+        """Show the progress that the capture reports."""
         self.show(
             ingest_state(self.state.label, progress, frames=self._frames, seconds=self._seconds)
         )
 
 
 class EtlProgressBar(_ProgressBar):
-    """Shows how far ``lake.etl`` is, by its segments.
+    """Shows the progress of ``lake.etl``, by its segments.
 
     Parameters
     ----------
     label
-        What stands before the bar.
+        The text before the bar.
 
     Raises
     ------
@@ -127,5 +127,5 @@ class EtlProgressBar(_ProgressBar):
         super().__init__(label)
 
     def __call__(self, done: int, total: int) -> None:
-        """Show how many segments are done, of how many."""
+        """Show how many of the segments are done."""
         self.show(etl_state(self.state.label, done, total))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a piece of work is.
+    """The progress of a piece of work.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Progress:
     note
         What has been done so far, in words.
     stage
-        Whether it still goes on, and how it ended.
+        Whether it is still running, and how it ended.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class Progress:
     stage: Literal["running", "done", "failed"] = "running"
 
     def ended(self, *, well: bool) -> Progress:
-        """Return the state after the end; what failed stays where it was."""
+        """Return the state after the end; failed work keeps its share."""
         if well:
             return replace(self, share=1.0, stage="done")
         return replace(self, stage="failed")
@@ -45,7 +45,7 @@ class Progress:
 def ingest_state(
     label: str, progress: IngestProgress, *, frames: int | None, seconds: float | None
 ) -> Progress:
-    """Describe a running ingestion that ends at so many frames or seconds, if at all."""
+    """Describe a running capture that ends after `frames` or `seconds`, where they are given."""
     shares = []
     if frames:
         shares.append(progress.frames / frames)
