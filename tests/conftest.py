@@ -1,4 +1,8 @@
-"""Fixtures that every test folder may use."""
+"""Fixtures that every test folder may use.
+
+What tests import is in ``tests/support``: ``from tests.support.fault_proxy import FaultProxy``. The
+repository's root is on the path (``pythonpath`` in pyproject.toml), so that it works everywhere.
+"""
 
 from __future__ import annotations
 

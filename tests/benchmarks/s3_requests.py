@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from fluxforge import Lake
 from fluxforge.simulator import local_exchange
-from fluxforge.testing.fault_proxy import FaultProxy
 from fluxforge.testing.s3_server import s3_server
+from tests.support.fault_proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

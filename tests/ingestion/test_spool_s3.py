@@ -31,7 +31,7 @@ from fluxforge.segments import Envelope
 from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
 from fluxforge.storage.s3 import S3Storage
-from fluxforge.testing.fault_proxy import Fault, FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

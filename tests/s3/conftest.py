@@ -24,7 +24,7 @@ from fluxforge.config import load_config
 from fluxforge.simulator import local_exchange
 from fluxforge.storage.factory import create_storage_backend
 from fluxforge.storage.s3 import S3Storage
-from fluxforge.testing.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

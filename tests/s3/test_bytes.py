@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluxforge import Lake
-    from fluxforge.testing.fault_proxy import FaultProxy
     from tests.s3.conftest import Place
+    from tests.support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.s3
 

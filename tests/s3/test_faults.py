@@ -8,16 +8,16 @@ import pytest
 
 from fluxforge.errors import StorageUnavailableError
 from fluxforge.tables import Table
-from fluxforge.testing.fault_proxy import Fault
+from tests.support.fault_proxy import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     from fluxforge import Lake
-    from fluxforge.testing.fault_proxy import FaultProxy, Rule
     from tests.conftest import Recorded
     from tests.s3.conftest import Place
+    from tests.support.fault_proxy import FaultProxy, Rule
 
 pytestmark = [pytest.mark.s3, pytest.mark.usefixtures("impatient")]
 

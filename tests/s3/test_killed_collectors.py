@@ -14,7 +14,7 @@ import pytest
 
 from fluxforge.errors import FileMissingError
 from fluxforge.segments import Envelope
-from fluxforge.testing.fault_proxy import Fault
+from tests.support.fault_proxy import Fault
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fluxforge.storage.s3 import S3Storage
-    from fluxforge.testing.fault_proxy import FaultProxy
     from tests.conftest import Recorded
     from tests.s3.conftest import Place
+    from tests.support.fault_proxy import FaultProxy
 
 pytestmark = [
     pytest.mark.long,

@@ -16,15 +16,15 @@ from fluxforge.etl.job import ETLJob
 from fluxforge.ingestion.orchestrators import IngestionPipeline
 from fluxforge.ingestion.writers import LogWriter
 from fluxforge.tables import Table
-from fluxforge.testing.fault_proxy import Fault
+from tests.support.fault_proxy import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fluxforge import Lake
-    from fluxforge.testing.fault_proxy import FaultProxy
     from fluxforge.testing.s3_server import S3Server
     from tests.s3.conftest import Place
+    from tests.support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.s3
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fluxforge.testing.fault_proxy import Fault
+from tests.support.fault_proxy import Fault
 
 if TYPE_CHECKING:
     import subprocess
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fluxforge import Lake
-    from fluxforge.testing.fault_proxy import FaultProxy
     from tests.conftest import Recorded
     from tests.s3.conftest import Place
+    from tests.support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.s3
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.retries.standard import ExponentialBackoff
 
 from fluxforge.storage.s3 import S3Storage
-from fluxforge.testing.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

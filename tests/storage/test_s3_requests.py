@@ -15,14 +15,14 @@ from fluxforge.errors import (
 )
 from fluxforge.storage.object_journal import resolve_append
 from fluxforge.storage.s3 import PART_BYTES
-from fluxforge.testing.fault_proxy import Fault
+from tests.support.fault_proxy import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from fluxforge.storage.s3 import S3Storage
-    from fluxforge.testing.fault_proxy import FaultProxy
+    from tests.support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.s3
 

@@ -114,7 +114,7 @@ class FaultProxy:
         self.bytes_received = 0
         self._upstream = (host, port)
         self._rules: list[Rule] = []
-        self._random = random.Random(seed)  # noqa: S311
+        self._random = random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
