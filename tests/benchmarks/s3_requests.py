@@ -1,4 +1,4 @@
-"""Count the requests that FluxForge sends to S3: ``python tests/benchmarks/s3_requests.py``.
+"""Count the requests that FluxForge sends to S3: ``python -m tests.benchmarks.s3_requests``.
 
 Runs against a local S3 server, at the default settings, and prints requests by kind for a minute of
 capture, the ETL of one segment, an idle round of the watcher, and a query.
