@@ -22,8 +22,8 @@ the configuration did.
     │   ├── FileExistsAlreadyError
     │   ├── AccessDeniedError
     │   ├── StorageFullError
-    │   ├── StorageUnavailableError    worth trying again later
-    │   └── JournalFencedError     another process has taken this journal over
+    │   │   └── SpoolFullError     as much waits for the object store as may
+    │   └── StorageUnavailableError    worth trying again later
     ├── SegmentError               a segment that cannot be read as a whole
     ├── CommitConflictError        a table moved on between reading it and committing to it
     ├── TableError                 a table that cannot be read or written
@@ -114,8 +114,8 @@ class StorageUnavailableError(StorageError):
     """The storage does not answer, or asks to slow down; the same call may succeed later."""
 
 
-class JournalFencedError(StorageError):
-    """Another process took this journal over; what was appended before is safe with it."""
+class SpoolFullError(StorageFullError):
+    """As much waits on this disk for the object store as may: whoever brings more has to wait."""
 
 
 class SegmentError(FluxForgeError):

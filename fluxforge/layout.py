@@ -6,22 +6,21 @@ A storage turns a key into a real path (:meth:`StorageBackend.get_full_path`).
 
 from __future__ import annotations
 
+import hashlib
 import re
+import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fluxforge.errors import InvalidKeyError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 State = Literal["active", "ready", "processing", "archive", "quarantine"]
 """The states of a segment, in the order in which it passes through them."""
 
 STATES: tuple[State, ...] = ("active", "ready", "processing", "archive", "quarantine")
 
-_SEGMENT_NAME = re.compile(r"segment_(\d{8}T\d{2})_(\d{5,})\.ndjson")
+_SEGMENT_NAME = re.compile(r"segment_(\d{8}T\d{2})_(\d{5,})(?:_([0-9a-f]{8}))?\.ndjson")
 _WINDOWS_DEVICES = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE
 )
@@ -90,38 +89,53 @@ def check_key(key: str) -> str:
 
 @dataclass(frozen=True, order=True)
 class SegmentName:
-    """``segment_<YYYYMMDDTHH>_<NNNNN>.ndjson``: the UTC hour it was opened in, and a counter.
+    """``segment_<YYYYMMDDTHH>_<NNNNN>_<8 hex>.ndjson``; a name is for life, one for each content.
+
+    It holds the UTC hour in which the segment was opened, the writer's own counter and a random
+    part, so that nothing has to be listed to choose it. Names without the random part are read
+    just so.
 
     Examples
     --------
-    >>> str(SegmentName("20251203T14", 1))
-    'segment_20251203T14_00001.ndjson'
-    >>> SegmentName.parse("segment_20251203T14_00001.ndjson").next()
-    SegmentName(hour='20251203T14', counter=2)
+    >>> str(SegmentName("20251203T14", 1, "9f86d081"))
+    'segment_20251203T14_00001_9f86d081.ndjson'
+    >>> SegmentName.parse("raw/ready/coinbase/segment_20251203T14_00001.ndjson")
+    SegmentName(hour='20251203T14', counter=1, token='')
     """
 
     hour: str
     counter: int
+    token: str = ""
 
     @classmethod
     def parse(cls, text: str) -> SegmentName | None:
         """Read a name, with any folder or ``.zst`` around it; None where it is no segment's."""
         match = _SEGMENT_NAME.match(text.rsplit("/", 1)[-1])
-        return cls(match[1], int(match[2])) if match else None
+        return cls(match[1], int(match[2]), match[3] or "") if match else None
 
     @classmethod
-    def first_free(cls, at: datetime, taken: Iterable[str]) -> SegmentName:
-        """Name the next segment of the hour of `at`, above every counter in `taken`."""
-        hour = hour_of(at)
-        names = [name for text in taken if (name := cls.parse(text)) and name.hour == hour]
-        return cls(hour, max((name.counter for name in names), default=0) + 1)
+    def new(cls, at: datetime, counter: int) -> SegmentName:
+        """Return a name that nobody has, for a segment opened at `at`."""
+        return cls(hour_of(at), counter, secrets.token_hex(4))
+
+    def derive(self, reason: object) -> SegmentName:
+        """Return another name that follows from this one and `reason`, always the same.
+
+        Examples
+        --------
+        >>> str(SegmentName("20251203T14", 1, "9f86d081").derive(4096))
+        'segment_20251203T14_00001_af78663b.ndjson'
+        """
+        digest = hashlib.sha256(f"{self}:{reason}".encode()).hexdigest()
+        return replace(self, token=digest[:8])
 
     def next(self) -> SegmentName:
         """Return the name that follows in the same hour."""
         return replace(self, counter=self.counter + 1)
 
     def __str__(self) -> str:
-        return f"segment_{self.hour}_{self.counter:05d}.ndjson"
+        token = f"_{self.token}" if self.token else ""
+        return f"segment_{self.hour}_{self.counter:05d}{token}.ndjson"
 
 
 def hour_of(at: datetime) -> str:
@@ -155,6 +169,49 @@ class Layout:
     processing_subdir: str = "processing"
     archive_subdir: str = "archive"
     quarantine_subdir: str = "quarantine"
+
+    def around(self, ready: str, active: str | None = None) -> tuple[Layout, str]:
+        """Return the layout that has these folders, and the source that they are of.
+
+        It is this layout where they are among its folders. Else the states that are not given lie
+        beside `ready`, under their usual names.
+
+        Raises
+        ------
+        UsageError
+            If the two folders are not of one source: their last parts differ.
+
+        Examples
+        --------
+        >>> Layout(processing_subdir="work").around("raw/ready/coinbase")[0].processing("coinbase")
+        'raw/work/coinbase'
+        >>> layout, source = Layout().around("mine/new/coinbase")
+        >>> layout.processing(source)
+        'mine/processing/coinbase'
+        """
+        home, _, source = join_key(ready).rpartition("/")
+        if active is None:
+            active = self.active(source)
+            if self.ready(source) != join_key(ready):
+                active = join_key(home.rpartition("/")[0], "active", source)
+        active_home, _, active_source = join_key(active).rpartition("/")
+        if active_source != source:
+            raise UsageError(
+                f"{active!r} and {ready!r} are of different sources: their last parts must agree"
+            )
+        if (self.active(source), self.ready(source)) == (join_key(active), join_key(ready)):
+            return self, source
+        parent = home.rpartition("/")[0]
+        layout = Layout(
+            raw="",
+            processed=self.processed,
+            active_subdir=active_home,
+            ready_subdir=home,
+            processing_subdir=join_key(parent, "processing"),
+            archive_subdir=join_key(parent, "archive"),
+            quarantine_subdir=join_key(parent, "quarantine"),
+        )
+        return layout, source
 
     def state(self, state: State, source: str) -> str:
         """Return the folder of a source's segments in one state."""

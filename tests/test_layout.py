@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fluxforge.config import FluxForgeConfig, StorageConfig
 from fluxforge.config.schema import PathsConfig
-from fluxforge.errors import InvalidKeyError
+from fluxforge.errors import InvalidKeyError, UsageError
 from fluxforge.layout import STATES, Layout, SegmentName, check_key, hour_of, join_key
 from fluxforge.storage.factory import create_layout
 
@@ -96,31 +96,37 @@ MOMENTS = st.datetimes(
 )
 
 
-@given(MOMENTS, st.integers(1, 10**7))
-def test_a_segment_name_reads_back(at: datetime, counter: int) -> None:
-    name = SegmentName(hour_of(at), counter)
+@given(MOMENTS, st.integers(1, 10**7), st.sampled_from(["", "0123abcd"]))
+def test_a_segment_name_reads_back(at: datetime, counter: int, token: str) -> None:
+    name = SegmentName(hour_of(at), counter, token)
     assert SegmentName.parse(str(name)) == name
     assert SegmentName.parse(f"raw/ready/coinbase/{name}.zst") == name
+
+
+def test_no_two_new_names_are_the_same() -> None:
+    at = datetime(2025, 12, 3, 14, 59, tzinfo=UTC)
+    names = {SegmentName.new(at, 1) for _ in range(1_000)}
+    assert len(names) == 1_000
+    assert {(name.hour, name.counter) for name in names} == {("20251203T14", 1)}
+
+
+def test_a_derived_name_follows_from_the_first_and_the_reason() -> None:
+    name = SegmentName("20251203T14", 1, "0123abcd")
+    assert name.derive(7) == name.derive(7)
+    names = {name, name.derive(7), name.derive(8), SegmentName("20251203T14", 1).derive(7)}
+    assert len(names) == 4
+    assert all(SegmentName.parse(str(name)) == name for name in names)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "segment_.ndjson", "segment_20251203_00001.ndjson", "segment_20251203T14_0001.ndjson",
-     "segment_20251203T14_00001-9f86d081884c.ndjson", "xsegment_20251203T14_00001.ndjson",
+     "segment_20251203T14_00001-9f86d081884c.ndjson", "segment_20251203T14_00001_xyz.ndjson",
+     "segment_20251203T14_00001_0123ABCD.ndjson", "xsegment_20251203T14_00001.ndjson",
      ".segment_20251203T14_00001.ndjson.lease", "segment_20251203T14_00001.parquet"],
 )  # fmt: skip
 def test_what_is_no_segment_name_is_none(text: str) -> None:
     assert SegmentName.parse(text) is None
-
-
-@given(MOMENTS, st.lists(st.integers(1, 99_999), max_size=20))
-def test_the_first_free_name_is_above_all_that_are_taken(at: datetime, counters: list[int]) -> None:
-    hour = hour_of(at)
-    taken = [f"raw/ready/x/{SegmentName(hour, counter)}" for counter in counters]
-    others = [str(SegmentName("19700101T00", 10**6)), "README", "raw/quarantine/x"]
-    free = SegmentName.first_free(at, [*taken, *others])
-    assert free.hour == hour
-    assert free.counter == max(counters, default=0) + 1
 
 
 def test_names_sort_by_hour_and_counter_beyond_five_digits() -> None:
@@ -161,3 +167,16 @@ def test_every_folder_name_of_the_configuration_is_used() -> None:
 def test_a_source_cannot_name_a_place_outside() -> None:
     with pytest.raises(InvalidKeyError):
         Layout().ready("../../etc")
+
+
+def test_two_folders_tell_the_layout_and_the_source() -> None:
+    layout = Layout(raw="r", ready_subdir="in", processing_subdir="work")
+    assert layout.around("r/in/x/") == (layout, "x")
+    assert layout.around("r/in/x", "r/active/x") == (layout, "x")
+    other, source = layout.around("a/new/x", "b/open/x")
+    assert [other.state(state, source) for state in STATES] == [
+        "b/open/x", "a/new/x", "a/processing/x", "a/archive/x", "a/quarantine/x",
+    ]  # fmt: skip
+    assert layout.around("a/new/x")[0].active("x") == "a/active/x"
+    with pytest.raises(UsageError, match="different sources"):
+        layout.around("a/new/x", "a/open/y")

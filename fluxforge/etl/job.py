@@ -16,12 +16,9 @@ from fluxforge.errors import (
     SegmentError,
     TableError,
 )
-from fluxforge.etl.archive import archive_segment
-from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
 from fluxforge.etl.commit import SegmentCommit, is_committed, sweep
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
-from fluxforge.layout import join_key
-from fluxforge.segments import Fingerprint, quarantine_name
+from fluxforge.segments import Fingerprint, SegmentStore
 from fluxforge.signals import deferred_interrupts
 from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated
@@ -32,9 +29,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from fluxforge.etl.claims import Claim
+    from fluxforge.segments import Claim
     from fluxforge.storage.base import StorageBackend
-    from fluxforge.transform.transform import SegmentRows
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +52,6 @@ class ETLJob:
         The folder of the source's tables (:func:`~fluxforge.storage.factory.get_etl_output_path`).
     delete_after_processing
         False: keep each segment, compressed, in the archive.
-    folders
-        The folders of segments in all states; by default those of the storage's layout, or where
-        `input_path` is none of its, those beside it.
     memory_limit_mb, threads
         What the transformation of a segment may use; 0 threads: all processors.
     on_progress
@@ -92,7 +85,6 @@ class ETLJob:
         input_path: str,
         output_path: str,
         delete_after_processing: bool = True,
-        folders: SegmentFolders | None = None,
         memory_limit_mb: int = 1024,
         threads: int = 0,
         on_progress: Callable[[int, int], None] | None = None,
@@ -105,13 +97,13 @@ class ETLJob:
         read_from, write_to = storage_input, storage_output
         self._input = read_from
         self._output = write_to
-        self._folders = folders or SegmentFolders.beside(join_key(input_path), read_from.layout)
+        layout, self.source = read_from.layout.around(input_path)
+        self._segments = SegmentStore(read_from, layout, self.source)
         self._output_path = output_path
         self._delete = delete_after_processing
         self._memory_limit_mb = memory_limit_mb
         self._threads = threads
         self._on_progress = on_progress
-        self.source = join_key(input_path).rpartition("/")[2]
         self._tables = get_source(self.source).tables
 
     def process_all_segments(self, *, stop: threading.Event | None = None) -> EtlReport:
@@ -134,10 +126,10 @@ class ETLJob:
         started = time.monotonic()
         reports: list[SegmentReport] = []
         failures: dict[str, Exception] = {}
-        waiting = count_waiting(self._input, self._folders)
+        waiting = len(self._segments.waiting())
         # Closed at once if this raises: a claim that lived on in the traceback would lock the
         # segment for this process's next try.
-        with closing(claim_segments(self._input, self._folders)) as claims:
+        with closing(self._segments.claim()) as claims:
             for claim in claims:
                 try:
                     with deferred_interrupts():
@@ -171,10 +163,8 @@ class ETLJob:
                 sweep(self._output, self._output_path, fingerprint.digest)
             # Every line is in a table or in quarantine now, and only now may the segment go.
             if not self._delete:
-                archive_segment(
-                    self._input, path, self._folders.archive, claim.name, fingerprint.digest
-                )
-            self._input.delete(claim.key)
+                self._segments.archive(claim.name, path, fingerprint.digest)
+            self._segments.finish(claim)
         logger.info(
             "%s: %d lines, %d quarantined", claim.name, report.lines_read, report.lines_quarantined
         )
@@ -192,11 +182,12 @@ class ETLJob:
             threads=self._threads,
         ) as rows:
             account = rows.account()
-            self._quarantine(claim, rows, work_dir)
+            records = (line.record() for line in rows.quarantined())
+            self._segments.quarantine(claim.name, fingerprint.digest, records)
             commit = SegmentCommit(self._output, self._output_path, rows, claim.name, work_dir)
             committed = commit.run(account, self._tables.channels)
             if account.quarantined:
-                self._keep_one_quarantine(quarantine_name(claim.name, fingerprint.digest))
+                self._segments.keep_one_quarantine(claim.name, fingerprint.digest)
         return SegmentReport(
             segment=claim.name,
             lines_read=account.read,
@@ -206,30 +197,3 @@ class ETLJob:
             unknown_fields=account.unknown_fields,
             committed=committed,
         )
-
-    def _quarantine(self, claim: Claim, rows: SegmentRows, work_dir: Path) -> None:
-        name = quarantine_name(claim.name, rows.fingerprint.digest)
-        records = work_dir / name
-        with records.open("wb") as file:
-            file.writelines(line.record() for line in rows.quarantined())
-        if not records.stat().st_size:
-            return
-        # The same lines have the same name however often they are tried, so that no attempt adds
-        # to another's. A copy of the segment, under another name, finds them here too.
-        if self._quarantined_copies(name):
-            return
-        key = join_key(self._folders.quarantine, name)
-        self._input.write_file(records, key)
-        logger.warning("%s: lines that no table takes are in %s", claim.name, key)
-
-    def _quarantined_copies(self, name: str) -> list[str]:
-        """Return the quarantine files of a segment's content, under whatever name it came."""
-        return self._input.list_files(self._folders.quarantine, f"*-{name.rpartition('-')[2]}")
-
-    def _keep_one_quarantine(self, name: str) -> None:
-        """Delete what workers wrote twice who had copies of one segment at the same time.
-
-        They hold the same lines. All workers keep the first by name, so that one always stays.
-        """
-        for key in sorted(self._quarantined_copies(name))[1:]:
-            self._input.delete(key)

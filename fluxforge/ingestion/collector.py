@@ -13,20 +13,16 @@ from fluxforge.ingestion.connection import CLOSE_SECONDS, Connection
 from fluxforge.ingestion.detached import run_detached
 from fluxforge.ingestion.flushing import Flusher
 from fluxforge.ingestion.intake import Intake
-from fluxforge.ingestion.recovery import Recovered, recover_segments
 from fluxforge.ingestion.report import IngestProgress, IngestReport
 from fluxforge.ingestion.venue import Venue
-from fluxforge.ingestion.writers import LogWriter
-from fluxforge.layout import join_key
+from fluxforge.segments import RecoveryReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from fluxforge.ingestion.claims import SegmentFolders
-    from fluxforge.ingestion.spool.spool import Spool
+    from fluxforge.ingestion.log_writer import LogWriter
     from fluxforge.sources.base import Source, Subscription
-    from fluxforge.storage import StorageBackend
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +42,7 @@ class CollectorSettings:
         The venue's address.
     subscriptions
         One for each socket.
-    flush_interval_seconds, segment_max_mb, segment_max_seconds
+    flush_interval_seconds
         As configured.
     frames
         Stop after exactly this many; None: no such bound.
@@ -59,8 +55,6 @@ class CollectorSettings:
     url: str
     subscriptions: tuple[Subscription, ...]
     flush_interval_seconds: float
-    segment_max_mb: float
-    segment_max_seconds: float
     frames: int | None
     write_patience_seconds: float
     connect_patience_seconds: float
@@ -71,39 +65,23 @@ class Collector:
 
     Collectors of one source may run side by side on one lake.
 
-    With a spool, an object store that stops answering while this runs does not end it: frames
-    wait in the spool, and once that is full, the sockets wait. A store that does not answer at
-    the start is an error, since nothing has been captured yet; what waits in the spool from
-    before stays there.
+    An object store that stops answering while this runs does not end it: frames wait in the spool,
+    and once that is full, the sockets wait. A store that does not answer at the start is an error,
+    since nothing has been captured yet; what waits in the spool from before stays there.
     """
 
     def __init__(
         self,
         source: Source,
         settings: CollectorSettings,
-        storage: StorageBackend,
-        folders: SegmentFolders,
+        writer: LogWriter,
         on_progress: Callable[[IngestProgress], object] | None = None,
-        spool: Spool | None = None,
     ) -> None:
         check_url(source.name, settings.url)
         self.source = source
         self._settings = settings
-        self._storage = storage
-        self._folders = folders
-        self._spool = spool
         self._on_progress = on_progress
-        self._writer = LogWriter(
-            storage=storage,
-            active_path=folders.active,
-            ready_path=folders.ready,
-            source_name=source.name,
-            quarantine_path=folders.quarantine,
-            segment_max_mb=settings.segment_max_mb,
-            segment_max_seconds=settings.segment_max_seconds,
-            other_paths=folders.others,
-            spool=spool,
-        )
+        self._writer = writer
         self._intake = Intake(self._writer, settings.frames)
         self._flusher = Flusher(self._writer, self._intake, settings.flush_interval_seconds)
         self._venue = Venue(source, settings.url, settings.connect_patience_seconds)
@@ -111,7 +89,7 @@ class Collector:
         self._sockets: list[asyncio.Task[None]] = []
         self._helpers: list[asyncio.Task[None]] = []
         self._flushing: asyncio.Task[None] | None = None
-        self._recovered = Recovered()
+        self._recovered = RecoveryReport()
         self._started = 0.0
         self._ended: float | None = None
 
@@ -123,7 +101,7 @@ class Collector:
         StorageError
             If the storage, or the disk of the spool, cannot be written to.
         """
-        self._recovered = await run_detached(self._prepare)
+        self._recovered = await run_detached(self._writer.prepare)
         self._started = asyncio.get_running_loop().time()
         self._venue.begin()
         self._flushing = self._spawn(self._flusher.run(self._settings.write_patience_seconds))
@@ -202,7 +180,7 @@ class Collector:
             gaps=tally.gaps,
             missing=tally.missing,
             seconds=self._seconds(),
-            spooled_bytes=self._spool.size if self._spool else 0,
+            spooled_bytes=self._writer.spooled_bytes,
         )
 
     def report(self) -> IngestReport:
@@ -229,28 +207,11 @@ class Collector:
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return asyncio.create_task(work, name=f"{self.source.name} collector")
 
-    def _prepare(self) -> Recovered:
-        """Fail now, and not at the first flush, where nothing can be written."""
-        self._storage.mkdir(self._folders.active)
-        self._storage.mkdir(self._folders.ready)
-        lease = self._storage.acquire_lease(join_key(self._folders.active, "collector"))
-        if lease is not None:
-            lease.release()
-        recovered = recover_segments(self._storage, self._folders)
-        if self._spool is not None:
-            self._spool.prepare()
-        return recovered
-
-    def _recover(self) -> Recovered:
-        if self._spool is not None:
-            self._spool.recover()
-        return recover_segments(self._storage, self._folders)
-
     async def _recover_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(RECOVERY_SECONDS)
             try:
-                self._recovered += await run_detached(self._recover)
+                self._recovered += await run_detached(self._writer.recover)
             except StorageError as exc:
                 logger.warning("%s: recovery has to wait: %s", self.source.name, exc)
 

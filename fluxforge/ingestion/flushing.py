@@ -7,13 +7,12 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fluxforge.errors import StorageError
+from fluxforge.errors import SpoolFullError, StorageError
 from fluxforge.ingestion.backoff import Backoff
-from fluxforge.ingestion.spool.spool import SpoolFullError
 
 if TYPE_CHECKING:
     from fluxforge.ingestion.intake import Intake
-    from fluxforge.ingestion.writers import LogWriter
+    from fluxforge.ingestion.log_writer import LogWriter
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fluxforge.ingestion.writers import LogWriter
+    from fluxforge.ingestion.log_writer import LogWriter
 
 BUFFER_BYTES = 16_000_000
 """What may wait for the writer; one frame more for each socket."""

@@ -207,7 +207,6 @@ class Lake(Analysis):
     def _jobs(
         self, source: str | None, on_progress: Callable[[int, int], None] | None = None
     ) -> list[ETLJob]:
-        from fluxforge.etl.claims import SegmentFolders
         from fluxforge.etl.job import ETLJob
 
         raw, processed = self.layout_for(Role.ETL_INPUT), self.layout_for(Role.ETL_OUTPUT)
@@ -217,12 +216,6 @@ class Lake(Analysis):
                 storage_output=self.storage_for(Role.ETL_OUTPUT),
                 input_path=raw.ready(name),
                 output_path=processed.tables(name),
-                folders=SegmentFolders(
-                    ready=raw.ready(name),
-                    processing=raw.processing(name),
-                    quarantine=raw.quarantine(name),
-                    archive=raw.archive(name),
-                ),
                 delete_after_processing=self.config.etl.delete_after_processing,
                 memory_limit_mb=self.config.etl.memory_limit_mb,
                 threads=self.config.etl.threads,

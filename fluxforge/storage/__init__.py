@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.storage.base import Journal, StorageBackend, StoredFile
+from fluxforge.storage.base import StorageBackend, StoredFile
 from fluxforge.storage.lease import Lease
 from fluxforge.storage.local import LocalStorage
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fluxforge.storage.s3 import S3Storage
 
 __all__ = [
-    "Journal",
     "Lease",
     "LocalStorage",
     "MemoryStorage",

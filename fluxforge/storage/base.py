@@ -42,56 +42,6 @@ class StoredFile:
         return self.key.rsplit("/", 1)[-1]
 
 
-class Journal(ABC):
-    """A file that grows by whole appends and is then sealed into its final place.
-
-    On a disk it is a file that is appended to and synced. On an object store, where nothing can
-    be appended, each append is an object of its own beside the key, and sealing assembles them.
-    A journal belongs to one writer at a time; it is held by a lease while that writer lives.
-    """
-
-    key: str
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Bytes that are durable."""
-
-    @abstractmethod
-    def append(self, data: bytes) -> None:
-        """Add `data`: durable when this returns, absent when it raises.
-
-        After an error the same data may be appended again; it will be there once.
-
-        Raises
-        ------
-        JournalFencedError
-            If another process has taken the journal over. What was appended before is kept.
-        """
-
-    @abstractmethod
-    def torn_tail(self) -> bytes:
-        """Return what follows the last newline: the rest of an append that a crash cut short."""
-
-    @abstractmethod
-    def drop_torn_tail(self) -> None:
-        """Remove what :meth:`torn_tail` returns."""
-
-    @abstractmethod
-    def seal(self, destination: str) -> None:
-        """Move the whole content to `destination`, at once, and end the journal.
-
-        Raises
-        ------
-        FileExistsAlreadyError
-            If another file has that name; the journal stays open, to be sealed under another.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the journal without sealing it: the next recovery will find it."""
-
-
 class StorageBackend(ABC):
     """A root, local or remote, that holds files under relative keys.
 
@@ -116,6 +66,9 @@ class StorageBackend(ABC):
 
     config: FluxForgeConfig | None = None
     """The configuration that it is the top-level storage of; roles may have others in it."""
+
+    server: str = ""
+    """The address of the server, where :attr:`base_path` alone does not say which lake it is."""
 
     is_local: bool = False
     """Whether it is a disk of this machine or a mount, on which files grow and are renamed."""
@@ -320,26 +273,6 @@ class StorageBackend(ABC):
     def acquire_lease(self, key: str) -> Lease | None:
         """Claim `key`; None while another living holder has it."""
         return self._leases.acquire(own_key(key))
-
-    # Journals
-
-    @abstractmethod
-    def create_journal(self, key: str) -> Journal:
-        """Start a journal under a name that nobody has.
-
-        Raises
-        ------
-        FileExistsAlreadyError
-            If a file or journal of that name exists, or another writer is about to make it.
-        """
-
-    @abstractmethod
-    def list_journals(self, path: str) -> list[str]:
-        """Return the keys of all journals below `path`, living or abandoned, sorted."""
-
-    @abstractmethod
-    def take_over_journal(self, key: str) -> Journal | None:
-        """Open an abandoned journal to seal it; None where its writer lives or it is gone."""
 
     # For other libraries
 

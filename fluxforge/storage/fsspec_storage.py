@@ -34,9 +34,8 @@ from fluxforge.errors import (
     StorageUnavailableError,
 )
 from fluxforge.layout import join_key
-from fluxforge.storage.base import StoredFile
+from fluxforge.storage.base import StorageBackend, StoredFile
 from fluxforge.storage.lease import LEASE_SECONDS
-from fluxforge.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +44,7 @@ _MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "created")
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
-class FsspecStorage(ObjectStorage):
+class FsspecStorage(StorageBackend):
     """Files below one path of an fsspec filesystem.
 
     Parameters

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fluxforge.errors import (
-    FileExistsAlreadyError,
     FileMissingError,
-    StorageError,
     StorageUnavailableError,
 )
 from fluxforge.layout import check_key
-from fluxforge.storage.base import Journal, StorageBackend, StoredFile, own_key
+from fluxforge.storage.base import StorageBackend, StoredFile, own_key
 from fluxforge.storage.disk import (
     LockFile,
     rename_exclusively,
@@ -29,9 +27,7 @@ from fluxforge.storage.lease import Lease, lease_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import FileIO
 
-_TAIL_CHUNK = 1 << 16
 _COPY_CHUNK = 1 << 20
 
 
@@ -158,7 +154,7 @@ class LocalStorage(StorageBackend):
         with translated(path or self.base_path):
             self._path(path).mkdir(parents=True, exist_ok=True)
 
-    # Growing files and claims
+    # Claims
 
     def acquire_lease(self, key: str) -> Lease | None:
         path = self._path(lease_key(own_key(key)))
@@ -166,41 +162,6 @@ class LocalStorage(StorageBackend):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = LockFile.acquire(path)
         return LocalLease(key, lock) if lock else None
-
-    def create_journal(self, key: str) -> Journal:
-        lease = self.acquire_lease(key)
-        if lease is None:
-            raise FileExistsAlreadyError(f"{key} is being written by another collector")
-        try:
-            with translated(key):
-                file = self._path(key).open("x+b", buffering=0)
-                sync_directory(self._path(key).parent)
-        except BaseException:
-            lease.release()
-            raise
-        return LocalJournal(self, key, file, lease)
-
-    def list_journals(self, path: str) -> list[str]:
-        return self.list_files(path, recursive=False)
-
-    def take_over_journal(self, key: str) -> Journal | None:
-        lease = self.acquire_lease(key)
-        if lease is None:
-            return None
-        try:
-            with translated(key):
-                file = self.open_for_append(key)
-        except FileMissingError:
-            lease.release()
-            return None
-        except BaseException:
-            lease.release()
-            raise
-        return LocalJournal(self, key, file, lease)
-
-    def open_for_append(self, key: str) -> FileIO:
-        """Open an existing file, without a buffer of its own."""
-        return self._path(key).open("r+b", buffering=0)
 
     # For other libraries
 
@@ -229,66 +190,3 @@ class LocalLease(Lease):
 
     def release(self) -> None:
         self._lock.release()
-
-
-class LocalJournal(Journal):
-    """A file that is appended to and synced, under a lock of its writer."""
-
-    def __init__(self, storage: LocalStorage, key: str, file: FileIO, lease: Lease) -> None:
-        self.key = key
-        self._storage = storage
-        self._file = file  # unbuffered: what a failed write left must not follow later
-        self._lease = lease
-        self._size = file.seek(0, os.SEEK_END)
-
-    @property
-    def size(self) -> int:
-        return self._size
-
-    def append(self, data: bytes) -> None:
-        if self._file.closed:
-            raise StorageError(f"journal {self.key} is closed")
-        with translated(self.key):
-            self._file.truncate(self._size)  # what a failed append left
-            self._file.seek(self._size)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            sync_file(self._file)
-        self._size += len(data)
-
-    def torn_tail(self) -> bytes:
-        tail = b""
-        position = self._size
-        with translated(self.key):
-            while position > 0 and b"\n" not in tail:
-                start = max(0, position - _TAIL_CHUNK)
-                self._file.seek(start)
-                tail = self._file.read(position - start) + tail
-                position = start
-        return tail[tail.rfind(b"\n") + 1 :]
-
-    def drop_torn_tail(self) -> None:
-        size = self._size - len(self.torn_tail())
-        with translated(self.key):
-            self._file.truncate(size)
-            sync_file(self._file)
-        self._size = size
-
-    def seal(self, destination: str) -> None:
-        if self._file.closed:
-            raise StorageError(f"{self.key} is sealed already")
-        with translated(self.key):
-            sync_file(self._file)
-        self._file.close()  # Windows renames no open file
-        try:
-            self._storage.move(self.key, destination)
-        except BaseException:
-            with translated(self.key):
-                self._file = self._storage.open_for_append(self.key)
-            raise
-        self._lease.release()
-
-    def close(self) -> None:
-        self._file.close()
-        self._lease.release()

@@ -13,9 +13,8 @@ from fsspec import AbstractFileSystem
 
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError
 from fluxforge.layout import join_key
-from fluxforge.storage.base import StoredFile
+from fluxforge.storage.base import StorageBackend, StoredFile
 from fluxforge.storage.lease import LEASE_SECONDS
-from fluxforge.storage.objects import ObjectStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +31,7 @@ class _Object:
 _named: dict[str, dict[str, _Object]] = {}
 
 
-class MemoryStorage(ObjectStorage):
+class MemoryStorage(StorageBackend):
     """Files that last as long as this process.
 
     Parameters

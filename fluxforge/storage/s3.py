@@ -23,10 +23,9 @@ from fluxforge.errors import (
 )
 from fluxforge.layout import join_key
 from fluxforge.retry import RetryPolicy
-from fluxforge.storage.base import StoredFile
+from fluxforge.storage.base import StorageBackend, StoredFile
 from fluxforge.storage.disk import translated
 from fluxforge.storage.lease import LEASE_SECONDS
-from fluxforge.storage.objects import ObjectStorage
 
 try:
     from fsspec.asyn import sync
@@ -50,7 +49,7 @@ _WRITER = "fluxforge-writer"
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
-class S3Storage(ObjectStorage):
+class S3Storage(StorageBackend):
     """Files in a bucket, below an optional prefix.
 
     Parameters
@@ -102,6 +101,7 @@ class S3Storage(ObjectStorage):
         self.bucket = bucket
         self._prefix = join_key(prefix)
         self.base_path = join_key(bucket, self._prefix)
+        self.server = endpoint_url or ""
         self._access = S3Access(
             region=region,
             endpoint_url=endpoint_url,

@@ -17,7 +17,6 @@ from fluxforge.errors import (
     FileExistsAlreadyError,
     FileMissingError,
     InvalidKeyError,
-    StorageError,
 )
 
 if TYPE_CHECKING:
@@ -165,8 +164,7 @@ class StorageConformance(ABC):
             lambda: storage.delete(key),
             lambda: storage.stat(key),
             lambda: storage.acquire_lease(key),
-            lambda: storage.create_journal(key),
-            lambda: storage.take_over_journal(key),
+            lambda: storage.stat(key),
         ]
         for call in calls:
             with pytest.raises(InvalidKeyError):
@@ -179,7 +177,6 @@ class StorageConformance(ABC):
             lambda: storage.list_files(key),
             lambda: storage.list_entries(key),
             lambda: storage.list_folders(key),
-            lambda: storage.list_journals(key),
             lambda: storage.exists(key),
             lambda: storage.mkdir(key),
             lambda: storage.get_full_path(key),
@@ -365,7 +362,6 @@ class StorageConformance(ABC):
         for path in ("raw/a", "raw/abc", "nowhere", "raw/ab/x/y"):
             assert storage.list_entries(path) == []
             assert storage.list_folders(path) == []
-            assert storage.list_journals(path) == []
 
     def test_folders(self, storage: StorageBackend) -> None:
         for key in ("raw/ready/b/x", "raw/ready/a/x", "raw/ready/file", "raw/active/c/d/x", "top"):
@@ -390,190 +386,6 @@ class StorageConformance(ABC):
         assert not storage.exists("raw")
         storage.write_bytes(FILE, b"x")
         assert storage.list_files("raw/ready") == [FILE]
-
-    # Journals
-
-    def test_a_journal_is_sealed_whole(self, storage: StorageBackend) -> None:
-        journal = storage.create_journal(JOURNAL)
-        assert journal.key == JOURNAL
-        assert journal.size == 0
-        journal.append(b"one\n")
-        journal.append(b"two\nthree\n")
-        journal.append(b"")
-        assert journal.size == 14
-        assert storage.list_files("raw/ready") == []
-        journal.seal(SEALED)
-        assert self.get_raw(storage, SEALED) == b"one\ntwo\nthree\n"
-        assert self.list_raw(storage) == [SEALED]
-        assert storage.list_journals("raw/active/coinbase") == []
-
-    def test_a_long_journal(self, storage: StorageBackend) -> None:
-        batches = [b"%06d\n" % number * (1 + number % 7) for number in range(60)]
-        journal = storage.create_journal(JOURNAL)
-        for batch in batches:
-            journal.append(batch)
-        journal.seal(SEALED)
-        assert storage.read_bytes(SEALED) == b"".join(batches)
-        assert self.list_raw(storage) == [SEALED]
-
-    def test_each_append_is_durable_at_once(self, storage: StorageBackend) -> None:
-        journal = storage.create_journal(JOURNAL)
-        for line in (b"one\n", b"two\n"):
-            journal.append(line)
-            kept = b"".join(self.get_raw(storage, key) for key in self.list_raw(storage))
-            assert line in kept
-        journal.close()
-
-    def test_a_journal_never_replaces_a_file(self, storage: StorageBackend) -> None:
-        self.put_raw(storage, SEALED, b"older")
-        journal = storage.create_journal(JOURNAL)
-        journal.append(b"newer\n")
-        with pytest.raises(FileExistsAlreadyError):
-            journal.seal(SEALED)
-        assert self.get_raw(storage, SEALED) == b"older"
-        assert journal.size == 6
-        journal.seal(SEALED + "x")
-        assert self.get_raw(storage, SEALED + "x") == b"newer\n"
-        assert self.list_raw(storage) == [SEALED, SEALED + "x"]
-
-    def test_a_sealed_journal_is_at_its_end(self, storage: StorageBackend) -> None:
-        journal = storage.create_journal(JOURNAL)
-        journal.append(b"x\n")
-        journal.seal(SEALED)
-        with pytest.raises(StorageError):
-            journal.append(b"y\n")
-        with pytest.raises(StorageError):
-            journal.seal(SEALED + "y")
-        journal.close()
-        journal.close()
-        assert self.get_raw(storage, SEALED) == b"x\n"
-        assert self.list_raw(storage) == [SEALED]
-
-    def test_a_journal_needs_a_name_of_its_own(self, storage: StorageBackend) -> None:
-        self.put_raw(storage, FILE, b"x")
-        with pytest.raises(FileExistsAlreadyError):
-            storage.create_journal(FILE)
-        journal = storage.create_journal(JOURNAL)
-        other = self.reopen(storage)
-        for backend in (storage, other):
-            with pytest.raises(FileExistsAlreadyError):
-                backend.create_journal(JOURNAL)
-        journal.append(b"x\n")
-        journal.close()
-        for backend in (storage, other):
-            with pytest.raises(FileExistsAlreadyError):
-                backend.create_journal(JOURNAL)
-        assert self.get_raw(storage, FILE) == b"x"
-
-    def test_of_several_journal_makers_one_wins(self, storage: StorageBackend) -> None:
-        for round_ in range(2):
-            journals: list[Any] = []
-
-            def create(_: int, key: str = f"{JOURNAL}.{round_}", made: Any = journals) -> bool:
-                made.append(storage.create_journal(key))
-                return True
-
-            assert len(race(4, create)) == 1
-            for journal in journals:
-                journal.close()
-
-    def test_a_living_writers_journal_is_left_alone(self, storage: StorageBackend) -> None:
-        journal = storage.create_journal(JOURNAL)
-        journal.append(b"one\n")
-        for backend in (storage, self.reopen(storage)):
-            assert backend.list_journals("raw/active/coinbase") == [JOURNAL]
-            assert backend.take_over_journal(JOURNAL) is None
-        journal.append(b"two\n")
-        journal.seal(SEALED)
-        assert self.get_raw(storage, SEALED) == b"one\ntwo\n"
-
-    def test_an_abandoned_journal_is_taken_over(self, storage: StorageBackend) -> None:
-        journal = storage.create_journal(JOURNAL)
-        journal.append(b"one\n")
-        journal.append(b"two\n")
-        journal.close()
-        other = self.reopen(storage)
-        assert other.list_journals("raw/active/coinbase") == [JOURNAL]
-        heir = other.take_over_journal(JOURNAL)
-        assert heir is not None
-        assert heir.size == 8
-        assert storage.take_over_journal(JOURNAL) is None
-        heir.seal(SEALED)
-        assert self.get_raw(storage, SEALED) == b"one\ntwo\n"
-        assert other.list_journals("raw/active/coinbase") == []
-        assert other.take_over_journal(JOURNAL) is None
-        assert storage.list_files() == [SEALED]
-
-    def test_nothing_comes_after_a_takeover(self, storage: StorageBackend) -> None:
-        journal = storage.create_journal(JOURNAL)
-        journal.append(b"one\n")
-        journal.close()
-        heir = storage.take_over_journal(JOURNAL)
-        assert heir is not None
-        with pytest.raises(StorageError):
-            journal.append(b"two\n")
-        heir.seal(SEALED)
-        with pytest.raises(StorageError):
-            journal.append(b"two\n")
-        assert self.get_raw(storage, SEALED) == b"one\n"
-        assert storage.list_files() == [SEALED]
-
-    def test_a_takeover_can_be_taken_over(self, storage: StorageBackend) -> None:
-        journal = storage.create_journal(JOURNAL)
-        journal.append(b"one\n")
-        journal.close()
-        for _ in range(3):
-            heir = storage.take_over_journal(JOURNAL)
-            assert heir is not None
-            heir.close()
-        assert storage.list_journals("raw/active/coinbase") == [JOURNAL]
-        heir = storage.take_over_journal(JOURNAL)
-        assert heir is not None
-        heir.seal(SEALED)
-        assert self.get_raw(storage, SEALED) == b"one\n"
-
-    def test_there_is_nothing_to_take_over(self, storage: StorageBackend) -> None:
-        assert storage.take_over_journal(JOURNAL) is None
-        assert storage.list_journals("raw/active/coinbase") == []
-        assert self.list_raw(storage) == []
-
-    @pytest.mark.parametrize(
-        ("appends", "tail"),
-        [
-            ([b"one\ntwo\n"], b""),
-            ([b"one\ntw"], b"tw"),
-            ([b"one\n", b"tw", b"o"], b"two"),
-            ([b"on", b"e"], b"one"),
-            ([b"one\n" + b"x" * 200_000], b"x" * 200_000),
-            ([], b""),
-        ],
-    )
-    def test_torn_tails(self, storage: StorageBackend, appends: list[bytes], tail: bytes) -> None:
-        journal = storage.create_journal(JOURNAL)
-        for data in appends:
-            journal.append(data)
-        journal.close()
-        heir = storage.take_over_journal(JOURNAL)
-        assert heir is not None
-        assert heir.torn_tail() == tail
-        heir.drop_torn_tail()
-        assert heir.torn_tail() == b""
-        whole = b"".join(appends)
-        kept = whole[: len(whole) - len(tail)]
-        assert heir.size == len(kept)
-        heir.seal(SEALED)
-        assert self.get_raw(storage, SEALED) == kept
-
-    def test_journals_do_not_mix(self, storage: StorageBackend) -> None:
-        names = ["raw/active/a/s", "raw/active/a/s.x", "raw/active/a/s.x.y", "raw/active/b/s"]
-        journals = [storage.create_journal(name) for name in names]
-        for number, journal in enumerate(journals):
-            journal.append(b"%d\n" % number)
-        assert storage.list_journals("raw/active/a") == names[:3]
-        assert storage.list_journals("raw/active/b") == names[3:]
-        for number, journal in enumerate(journals):
-            journal.seal(f"raw/ready/{number}")
-            assert self.get_raw(storage, f"raw/ready/{number}") == b"%d\n" % number
 
     # Leases
 

@@ -7,14 +7,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fluxforge.storage.base import Journal, StorageBackend
+    from fluxforge.storage.base import StorageBackend
 
 FOLDERS = ["", "a", "a/b", "a/b c", "a-b"]
 NAMES = ["x", "x.ndjson", "y.json"]
@@ -46,20 +46,12 @@ class _StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.storage = self.make()
         self.model: dict[str, bytes] = {}
-        self.journal: Journal | None = None
-        self.journaled = b""
-        self.journals = 0
 
     def make(self) -> StorageBackend:
         """Return a new storage; see :func:`storage_machine`."""
         from fluxforge.storage.memory import MemoryStorage
 
         return MemoryStorage()
-
-    def teardown(self) -> None:
-        """Let go of what the last steps left open."""
-        if self.journal is not None:
-            self.journal.close()
 
     @rule(key=keys, data=contents)
     def write(self, key: str, data: bytes) -> None:
@@ -138,63 +130,15 @@ class _StorageMachine(RuleBasedStateMachine):
         if not recursive:
             below = {key: data for key, data in below.items() if "/" not in key[len(start) :]}
         found = self.storage.list_entries(folder, recursive=recursive)
-        entries = [file for file in found if not file.key.startswith("active/")]
-        assert [file.key for file in entries] == sorted(below)
-        assert [file.size for file in entries] == [len(below[key]) for key in sorted(below)]
+        assert [file.key for file in found] == sorted(below)
+        assert [file.size for file in found] == [len(below[key]) for key in sorted(below)]
 
     @rule(key=keys)
     def ask_for_file(self, key: str) -> None:
         """Ask whether a file is there."""
         assert self.storage.exists(key) == (key in self.model)
 
-    @precondition(lambda self: self.journal is None)
-    @rule()
-    def start_journal(self) -> None:
-        """Start a journal under a new name."""
-        self.journals += 1
-        self.journal = self.storage.create_journal(f"active/journal_{self.journals}")
-        self.journaled = b""
-
-    @precondition(lambda self: self.journal is not None)
-    @rule(data=contents)
-    def append(self, data: bytes) -> None:
-        """Add to the journal."""
-        if self.journal is not None:
-            self.journal.append(data)
-            self.journaled += data
-            assert self.journal.size == len(self.journaled)
-
-    @precondition(lambda self: self.journal is not None)
-    @rule(key=keys, crash=st.booleans(), clean=st.booleans())
-    def seal(self, key: str, crash: bool, clean: bool) -> None:
-        """Seal the journal, or leave it for a recovery that does."""
-        journal = self.journal
-        if journal is None:
-            return
-        name = journal.key
-        assert self.storage.list_journals("active") == [name]
-        assert self.storage.take_over_journal(name) is None
-        if crash:
-            journal.close()
-            journal = self.journal = self.storage.take_over_journal(name)
-            assert journal is not None
-        if clean:
-            journal.drop_torn_tail()
-            self.journaled = self.journaled[: self.journaled.rfind(b"\n") + 1]
-        try:
-            journal.seal(key)
-        except FileExistsAlreadyError:
-            assert key in self.model
-            self.storage.delete(key)
-            journal.seal(key)
-        else:  # an heir may find that the journal was sealed there before
-            assert key not in self.model or (crash and self.model[key] == self.journaled)
-        self.model[key] = self.journaled
-        self.journal = None
-        assert self.storage.list_journals("active") == []
-
     @invariant()
     def holds_what_the_dict_holds(self) -> None:
-        """Compare names; the rules compare contents. An open journal is a file on some storages."""
-        listed = [key for key in self.storage.list_files() if not key.startswith("active/")]
-        assert listed == sorted(self.model)
+        """Compare names; the rules compare contents."""
+        assert self.storage.list_files() == sorted(self.model)

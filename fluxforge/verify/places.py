@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from fluxforge.errors import AccessDeniedError
 from fluxforge.layout import STATES, SegmentName, join_key
 from fluxforge.segments import is_quarantine_name
+from fluxforge.segments.files import is_segment_name
+from fluxforge.segments.mirror import HEAD
 from fluxforge.sources import source_names
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded
 
@@ -88,9 +90,7 @@ def _segments(storage: StorageBackend, folder: str, state: State) -> VerifyRepor
     files = storage.list_entries(folder)
     report = VerifyReport((Check(f"files in {folder}", len(files)),))
     if state == "active":
-        journals = storage.list_journals(folder)
-        files = [file for file in files if not file.key.startswith(tuple(journals))]
-        return report + _names(state, files) + _active(storage, folder, journals)
+        return report + _active(storage, folder, files)
     report += _names(state, files)
     segments = [file.key for file in files if file.name.endswith(".ndjson")]
     if state == "processing":
@@ -128,18 +128,18 @@ def _belongs(state: State, name: str) -> bool:
     )
 
 
-def _active(storage: StorageBackend, folder: str, journals: Iterable[str]) -> VerifyReport:
-    def is_there(key: str) -> bool:
-        return key in storage.list_journals(folder)
-
+def _active(storage: StorageBackend, folder: str, files: Iterable[StoredFile]) -> VerifyReport:
     message = "its collector ended without closing it: the next ingest of this source will"
     problems = []
-    for key in journals:
-        if SegmentName.parse(key) is None:
+    for file in files:
+        name = file.key[len(folder) + 1 :].partition("/")[0]  # of a mirrored one, its folder
+        if not is_segment_name(name):
             wrong = "not a segment of active: nothing reads it"
-            problems.append(Finding("misplaced file", key, wrong))
-        elif _is_abandoned(storage, key, is_there):
-            problems.append(Finding("abandoned segment", key, message))
+            problems.append(Finding("misplaced file", file.key, wrong))
+        elif (storage.is_local or file.name == HEAD) and _is_abandoned(
+            storage, file.key, storage.exists
+        ):
+            problems.append(Finding("abandoned segment", file.key, message))
     return VerifyReport(problems=tuple(problems))
 
 

@@ -20,10 +20,10 @@ from fluxforge.errors import (
     TableError,
     UnknownSourceError,
 )
-from fluxforge.etl.claims import SegmentFolders, claim_segments, count_waiting
 from fluxforge.etl.job import ETLJob
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
-from fluxforge.segments import open_segment
+from fluxforge.layout import Layout
+from fluxforge.segments import SegmentStore, open_segment
 from fluxforge.sources import get_source
 from fluxforge.sources.base import Channel
 from fluxforge.storage.local import LocalStorage
@@ -104,10 +104,10 @@ class TestOnce:
     ) -> None:
         lake.put(frames.ticker(), 1)
         lake.put(frames.ticker(), 2)
-        folders = SegmentFolders.beside(lake.layout.ready("coinbase"))
-        claims = claim_segments(LocalStorage(lake.root), folders)
+        store = SegmentStore(LocalStorage(lake.root), lake.layout, "coinbase")
+        claims = store.claim()
         mine = next(claims)
-        assert count_waiting(lake.storage, folders) == 2
+        assert len(store.waiting()) == 2
         assert lake.etl().segments == 1
         assert lake.files("processing")[-1] == mine.name
         claims.close()
@@ -148,17 +148,20 @@ class TestFolders:
 
     def test_custom_folders(self, tmp_path: Path, frames: Frames) -> None:
         storage = LocalStorage(tmp_path)
+        storage.layout = Layout(
+            raw="ingested",
+            ready_subdir="completed",
+            processing_subdir="transforming",
+            quarantine_subdir="refused",
+            archive_subdir="kept",
+        )
         name = "segment_20260809T21_00001.ndjson"
         storage.write_bytes(f"ingested/completed/coinbase/{name}", frames.ticker() + b"bad\n")
         report = ETLJob(
             storage=storage,
             input_path="ingested/completed/coinbase",
             output_path="curated/coinbase",
-            folders=SegmentFolders(
-                "ingested/completed/coinbase", "ingested/transforming/coinbase",
-                "ingested/refused/coinbase", "ingested/kept/coinbase",
-            ),
-        ).process_all_segments()  # fmt: skip
+        ).process_all_segments()
         assert report.rows == {"ticker": 1}
         assert storage.list_folders("ingested") == ["completed", "refused", "transforming"]
 

@@ -43,7 +43,8 @@ class Lake:
         )
 
     def segments(self, state: str = "ready") -> list[Path]:
-        return sorted(self.root.glob(f"raw/{state}/coinbase/segment_*.ndjson"))
+        found = self.root.glob(f"raw/{state}/coinbase/segment_*.ndjson")
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns)  # names tell the hour
 
     def envelopes(self, state: str = "ready") -> list[Envelope]:
         return [envelope for path in self.segments(state) for envelope in read_segment(path)]

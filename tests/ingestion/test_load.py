@@ -30,16 +30,16 @@ COLLECTOR = textwrap.dedent("""
     from fluxforge.config import load_config
     from fluxforge.ingestion import collector
     from fluxforge.ingestion.orchestrators import ingest
-    from fluxforge.storage import local
+    from fluxforge.segments.files import SegmentFile
 
     root, url, frames, bytes_per_second = sys.argv[1:]
-    real_append = local.LocalJournal.append
+    real_append = SegmentFile.append
 
-    def slow_append(journal, data):
+    def slow_append(file, data):
         time.sleep(len(data) / float(bytes_per_second))
-        real_append(journal, data)
+        real_append(file, data)
 
-    local.LocalJournal.append = slow_append
+    SegmentFile.append = slow_append
     collector.PROGRESS_SECONDS = 0.02
     most = 0
 

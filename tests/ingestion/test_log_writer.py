@@ -7,12 +7,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -23,17 +23,17 @@ from hypothesis.stateful import (
 )
 
 from fluxforge.errors import (
-    FileExistsAlreadyError,
-    JournalFencedError,
     StorageError,
     StorageFullError,
     StorageUnavailableError,
+    UsageError,
 )
-from fluxforge.ingestion.claims import SegmentFolders
-from fluxforge.ingestion.recovery import recover_segments
-from fluxforge.ingestion.writers import LogWriter, log_writer
-from fluxforge.segments import Envelope
-from fluxforge.storage import local
+from fluxforge.ingestion import log_writer
+from fluxforge.ingestion.writers import LogWriter, S3LogWriter
+from fluxforge.layout import Layout, SegmentName
+from fluxforge.segments import Envelope, SegmentStore, files
+from fluxforge.segments.active import LocalSegment
+from fluxforge.segments.files import SegmentFile
 from fluxforge.storage.local import LocalStorage
 from fluxforge.storage.memory import MemoryStorage
 
@@ -41,10 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fluxforge.storage import Journal, StorageBackend
+    from fluxforge.storage import StorageBackend
 
 ACTIVE, READY = "raw/active/coinbase", "raw/ready/coinbase"
-FOLDERS = SegmentFolders.around(ACTIVE, READY)
 
 
 class Clock:
@@ -59,6 +58,17 @@ def open_writer(storage: StorageBackend, **options: object) -> LogWriter:
     return LogWriter(
         storage=storage, active_path=ACTIVE, ready_path=READY, source_name="coinbase", **options
     )
+
+
+def recover(storage: StorageBackend) -> None:
+    SegmentStore(storage, Layout(), "coinbase").recover()
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let spools lie in a folder of the test's own."""
+    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path_factory.mktemp("state")))
 
 
 def names(storage: StorageBackend, folder: str) -> list[str]:
@@ -99,10 +109,10 @@ def test_frames_come_back_byte_for_byte(
     storage = make(tmp_path)
     with open_writer(storage) as writer:
         for data in frames:
-            writer.write(data, conn="A", capture_ns=7)
-        assert storage.list_journals(ACTIVE) == []  # nothing was flushed
+            writer.write(data, conn="A")
+        assert storage.list_files(ACTIVE) == []  # nothing was flushed
     assert frames_in(storage, READY) == frames
-    assert storage.list_journals(ACTIVE) == []
+    assert storage.list_files(ACTIVE) == []
     assert (writer.flushed_frames, writer.segments, writer.buffered_bytes) == (7, 1, 0)
     assert writer.flushed_bytes == sum(file.size for file in storage.list_entries(READY))
 
@@ -172,8 +182,9 @@ def test_a_quiet_segment_closes_by_age(tmp_path: Path) -> None:
     assert names(storage, READY) == []
     clock.now += timedelta(seconds=1)
     writer.flush()  # nothing new was written
-    assert names(storage, READY) == ["segment_20251203T14_00001.ndjson"]
-    assert storage.list_journals(ACTIVE) == []
+    [name] = names(storage, READY)
+    assert SegmentName.parse(name).hour == "20251203T14"
+    assert storage.list_files(ACTIVE) == []
 
 
 def test_a_segment_closes_with_the_hour_and_the_counter_starts_again(tmp_path: Path) -> None:
@@ -184,78 +195,73 @@ def test_a_segment_closes_with_the_hour_and_the_counter_starts_again(tmp_path: P
         writer.write(frame(number))
         writer.flush()
     writer.close()
-    assert names(storage, READY) == [
-        "segment_20251203T14_00001.ndjson",
-        "segment_20251203T15_00001.ndjson",
+    found = [SegmentName.parse(name) for name in names(storage, READY)]
+    assert [(name.hour, name.counter) for name in found] == [
+        ("20251203T14", 1),
+        ("20251203T15", 1),
     ]
     assert frames_in(storage, READY) == [frame(number) for number in range(4)]
 
 
-# Names
+# Names and times
 
 
-@pytest.mark.parametrize("state", ["ready", "processing", "archive", "quarantine", "active"])
-def test_a_name_that_is_taken_anywhere_is_not_used(tmp_path: Path, state: str) -> None:
-    storage, clock = LocalStorage(tmp_path), Clock()
-    taken = {
-        "archive": "segment_20251203T14_00041.ndjson.zst",
-        "quarantine": "segment_20251203T14_00041-9f86d081884c.ndjson",
-    }.get(state, "segment_20251203T14_00041.ndjson")
-    storage.write_bytes(f"raw/{state}/coinbase/{taken}", b"theirs\n")
-    with open_writer(storage, clock=clock) as writer:
-        writer.write(frame(1))
-    assert storage.exists(f"{READY}/segment_20251203T14_00042.ndjson")
-    assert storage.read_bytes(f"raw/{state}/coinbase/{taken}") == b"theirs\n"
+def test_names_never_come_back_and_nothing_is_listed_for_them(tmp_path: Path) -> None:
+    class Unlisted(LocalStorage):
+        def list_entries(self, path: str = "", *, recursive: bool = True) -> list[object]:
+            raise StorageUnavailableError("the listing broke off")
 
-
-def test_names_do_not_come_back_while_the_process_lives(tmp_path: Path) -> None:
-    storage, clock = LocalStorage(tmp_path), Clock()
-    writer = open_writer(storage, clock=clock)
+    storage, clock = Unlisted(tmp_path), Clock()
+    writers = [open_writer(storage, clock=clock) for _ in range(2)]
     seen = []
-    for number in range(3):
-        writer.write(frame(number))
-        writer.close()
-        seen += names(storage, READY)
-        storage.delete(f"{READY}/{seen[-1]}")  # an ETL has taken it
-    assert seen == [f"segment_20251203T14_0000{number}.ndjson" for number in (1, 2, 3)]
+    for number in range(6):
+        writers[number % 2].write(frame(number))
+        writers[number % 2].close()
+        [path] = (tmp_path / READY).iterdir()
+        seen.append(SegmentName.parse(path.name))
+        path.unlink()  # an ETL has taken it
+    assert len(set(seen)) == 6
+    assert {(name.hour, len(name.token)) for name in seen} == {("20251203T14", 8)}
+    assert [name.counter for name in seen] == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_segment_whose_name_was_taken_meanwhile_closes_under_the_next(tmp_path: Path) -> None:
-    storage, clock = LocalStorage(tmp_path), Clock()
-    writer = open_writer(storage, clock=clock)
+def test_a_name_that_is_taken_in_ready_is_never_overwritten(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    writer = open_writer(storage)
     writer.write(frame(1))
     writer.flush()
-    for number in (1, 2):
-        storage.write_bytes(f"{READY}/segment_20251203T14_0000{number}.ndjson", b"theirs\n")
+    [name] = names(storage, ACTIVE)
+    storage.write_bytes(f"{READY}/{name}", b"theirs\n")
     writer.close()
-    assert storage.read_bytes(f"{READY}/segment_20251203T14_00001.ndjson") == b"theirs\n"
-    assert storage.read_bytes(f"{READY}/segment_20251203T14_00002.ndjson") == b"theirs\n"
-    [line] = storage.read_bytes(f"{READY}/segment_20251203T14_00003.ndjson").splitlines()
-    assert Envelope.parse(line).frame == frame(1)
+    assert storage.read_bytes(f"{READY}/{name}") == b"theirs\n"
+    [other] = set(names(storage, READY)) - {name}
+    assert Envelope.parse(storage.read_bytes(f"{READY}/{other}")).frame == frame(1)
 
 
-def test_a_listing_that_fails_never_starts_the_counter_again(tmp_path: Path) -> None:
-    class Forgetful(LocalStorage):
-        broken = True
+def test_times_grow_by_a_microsecond_at_least_on_each_connection(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    with open_writer(storage) as writer:
+        for conn, at in [("A", 5_000), ("A", 5_000), ("B", 5_000), ("A", 2), ("A", 9_000)]:
+            writer.write(b"{}", capture_ns=at, conn=conn)
+        for _ in range(100):
+            writer.write(b"{}", conn="C")
+    [key] = storage.list_files(READY)
+    found = [Envelope.parse(line) for line in storage.read_bytes(key).splitlines()]
+    assert [line.capture_ns for line in found if line.conn == "A"] == [5_000, 6_000, 7_000, 9_000]
+    assert [line.capture_ns for line in found if line.conn == "B"] == [5_000]
+    times = [line.capture_ns for line in found if line.conn == "C"]
+    assert all(later - earlier >= 1_000 for earlier, later in pairwise(times))
 
-        def list_entries(self, path: str = "", *, recursive: bool = True) -> list[object]:
-            if self.broken and "ready" in path:
-                raise StorageUnavailableError("the listing broke off")
-            return super().list_entries(path, recursive=recursive)
 
-    storage, clock = Forgetful(tmp_path), Clock()
-    storage.write_bytes(f"{READY}/segment_20251203T14_00001.ndjson", b"theirs\n")
-    writer = open_writer(storage, clock=clock)
-    writer.write(frame(1))
-    with pytest.raises(StorageUnavailableError):
-        writer.flush()
-    assert list(tmp_path.glob("raw/active/coinbase/segment*")) == []
-    storage.broken = False
-    writer.close()
-    assert names(storage, READY) == [
-        "segment_20251203T14_00001.ndjson",
-        "segment_20251203T14_00002.ndjson",
-    ]
+def test_old_names_say_what_they_are_called_now() -> None:
+    with pytest.raises(UsageError, match="get_ingestion_path"):
+        LogWriter(output_dir="F:/raw", source_name="coinbase")
+    with pytest.raises(UsageError, match="LogWriter"):
+        S3LogWriter(s3_manager=None)
+    with pytest.raises(UsageError, match="different sources"):
+        LogWriter(
+            storage=MemoryStorage(), active_path="a/x", ready_path="b/y", source_name="coinbase"
+        )
 
 
 def test_two_processes_never_share_a_segment(tmp_path: Path) -> None:
@@ -326,7 +332,7 @@ def test_a_full_disk_costs_nothing_once_there_is_room(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "sync_file", no_room)
+        patch.setattr(files, "sync_file", no_room)
         for number in (2, 3):
             writer.write(frame(number))
             with pytest.raises(StorageFullError):
@@ -352,85 +358,66 @@ def test_what_cannot_be_closed_is_left_for_recovery(tmp_path: Path) -> None:
     writer.abandon()
     assert frames_in(storage, ACTIVE) == [frame(1)]
     blocker.unlink()
-    recover_segments(storage, FOLDERS)
+    recover(storage)
     assert frames_in(storage, READY) == [frame(1)]
 
 
-class FaultyStorage(LocalStorage):
-    """A real local storage whose next operations fail as told, in order."""
+class Faults:
+    """Lets the next operations of real files fail as told, in order."""
 
-    def __init__(self, base_dir: Path) -> None:
-        super().__init__(base_dir)
-        self.faults: list[str] = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pending: list[str] = []
+        monkeypatch.setattr(files, "sync_file", self.sync)
+        monkeypatch.setattr(files, "sync_directory", lambda folder: None)
+        self._append, self._create = SegmentFile.append, SegmentFile.create
+        self._advance = LocalSegment.advance
+        monkeypatch.setattr(SegmentFile, "append", lambda file, data: self.append(file, data))
+        monkeypatch.setattr(SegmentFile, "create", self.create)
+        monkeypatch.setattr(LocalSegment, "advance", lambda segment: self.advance(segment))
 
-    def fails(self, *kinds: str) -> str:
+    def strike(self, *kinds: str) -> str:
         """Use up the next fault if it is one of these kinds."""
-        return self.faults.pop(0) if self.faults and self.faults[0] in kinds else ""
+        return self.pending.pop(0) if self.pending and self.pending[0] in kinds else ""
 
-    def list_entries(self, path: str = "", *, recursive: bool = True) -> list[object]:
-        if self.fails("list"):
-            raise StorageUnavailableError("the listing broke off")
-        return super().list_entries(path, recursive=recursive)
+    def sync(self, file: object) -> None:
+        if self.strike("sync"):
+            raise OSError(errno.EIO, "Input/output error")
 
-    def create_journal(self, key: str) -> Journal:
-        match self.fails("create", "taken"):
-            case "create":
-                raise StorageUnavailableError("no answer")
-            case "taken":
-                raise FileExistsAlreadyError(f"{key} was taken a moment ago")
-        journal = super().create_journal(key)
-        journal.__class__ = FaultyJournal
-        return journal
-
-
-class FaultyJournal(local.LocalJournal):
-    def append(self, data: bytes) -> None:
-        match self._storage.fails("refuse", "half", "all", "fence"):
+    def append(self, file: SegmentFile, data: bytes) -> None:
+        match self.strike("refuse", "half", "all"):
             case "refuse":
-                raise StorageUnavailableError("no answer")
-            case "half":
-                self._file.seek(self._size)
-                self._file.write(data[: len(data) // 2])
                 raise StorageFullError("no space left")
-            case "all":
-                self._file.seek(self._size)
-                self._file.write(data)
-                raise StorageError("the sync failed")
-            case "fence":
-                self._move_away()
-                raise JournalFencedError("another process took it over")
-        super().append(data)
+            case "half" | "all" as fault:
+                file._file.truncate(file.size)
+                file._file.seek(file.size)
+                file._dirty = True
+                file._file.write(data[: len(data) // (2 if fault == "half" else 1)])
+                raise StorageFullError("no space left")
+        self._append(file, data)
 
-    def seal(self, destination: str) -> None:
-        match self._storage.fails("refuse seal", "fence seal"):
-            case "refuse seal":
-                raise StorageUnavailableError("no answer")
-            case "fence seal":
-                self._move_away()
-                raise JournalFencedError("another process took it over")
-        super().seal(destination)
+    def create(self, path: Path) -> SegmentFile:
+        if self.strike("create"):
+            raise StorageError("no file can be made")
+        return self._create(path)
 
-    def _move_away(self) -> None:
-        """Do what another collector's recovery does with a journal that it took over."""
-        self._file.truncate(self._size)
-        name = self.key.rpartition("/")[2]
-        if self._size:
-            super().seal(f"{READY}/{name}")
-        else:
-            self._storage.delete(self.key)
+    def advance(self, segment: LocalSegment) -> bool:
+        if self.strike("refuse seal"):
+            raise StorageError("it cannot be renamed")
+        return self._advance(segment)
 
 
-FAULTS = ["refuse", "half", "all", "fence", "refuse seal", "fence seal", "list", "create", "taken"]
+FAULTS = ["refuse", "half", "all", "sync", "refuse seal", "create"]
 
 
 class WriterMachine(RuleBasedStateMachine):
     """Any mixture of writes, flushes, failures and time: every frame once, in order."""
 
     folder: Callable[[], Path]
+    faults: Faults
 
     @initialize()
     def begin(self) -> None:
-        self.storage = FaultyStorage(type(self).folder())
+        self.storage = LocalStorage(type(self).folder())
         self.clock = Clock()
         self.writer = open_writer(self.storage, segment_max_mb=0.0008, clock=self.clock)
         self.written: list[bytes] = []
@@ -445,15 +432,15 @@ class WriterMachine(RuleBasedStateMachine):
 
     @rule(faults=st.lists(st.sampled_from(FAULTS), max_size=3), how=st.sampled_from("fffrc"))
     def store(self, faults: list[str], how: str) -> None:
-        self.storage.faults = list(faults)
+        self.faults.pending = list(faults)
         try:
             {"f": self.writer.flush, "r": self.writer.rotate, "c": self.writer.close}[how]()
         except StorageError:
-            assert len(self.storage.faults) < len(faults)
+            assert len(self.faults.pending) < len(faults)
         else:
             if how != "r":
                 self.flushed = len(self.written)
-        self.storage.faults = []
+        self.faults.pending = []
 
     @rule(seconds=st.sampled_from([1, 200, 3_000]))
     def wait(self, seconds: int) -> None:
@@ -461,7 +448,7 @@ class WriterMachine(RuleBasedStateMachine):
 
     @rule()
     def recover_beside(self) -> None:
-        recover_segments(self.storage, FOLDERS)
+        recover(self.storage)
 
     @invariant()
     def everything_flushed_is_stored_once_and_in_order(self) -> None:
@@ -471,18 +458,16 @@ class WriterMachine(RuleBasedStateMachine):
         assert self.writer.buffered_frames == len(self.written) - len(durable)
 
     def teardown(self) -> None:
+        self.faults.pending = []
         self.writer.close()
         assert frames_in(self.storage, READY) == self.written
-        assert self.storage.list_journals(ACTIVE) == []
+        assert self.storage.list_files(ACTIVE) == []
 
     def _durable(self) -> list[bytes]:
-        """Return what a crash would leave: without the rest of failed appends."""
-        unfinished = self.writer._out._segment
-        if unfinished is None or unfinished.journal._file.closed:
-            return frames_in(self.storage, READY, ACTIVE)
-        path = self.storage._path(unfinished.journal.key)
-        kept, whole = unfinished.journal.size, path.read_bytes()
-        path.write_bytes(whole[:kept])
+        """Return what is stored, without the rest of failed appends."""
+        if self.writer._segment is not None:
+            file = self.writer._segment.file
+            file.path.write_bytes(file.path.read_bytes()[: file.size])
         return frames_in(self.storage, READY, ACTIVE)
 
 
@@ -490,8 +475,7 @@ def test_every_frame_once_whatever_fails(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "BATCH_BYTES", 500)
-    monkeypatch.setattr(local, "sync_file", lambda file: None)  # speed; durability is not tested
-    monkeypatch.setattr(local, "sync_directory", lambda folder: None)
+    monkeypatch.setattr(WriterMachine, "faults", Faults(monkeypatch), raising=False)
     monkeypatch.setattr(
         WriterMachine,
         "folder",
@@ -507,54 +491,3 @@ def test_every_frame_once_whatever_fails(
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-class Unanswering(MemoryStorage):
-    """An object store whose next requests go unanswered: some are carried out all the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fates: list[str] = []
-
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
-        fate = self.fates.pop(0) if self.fates else "answered"
-        if fate != "refused":
-            settled = super().put_object(key, content, exclusive=exclusive)
-        if fate == "answered":
-            return settled
-        raise StorageUnavailableError("no answer")
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.integers(0, 5),  # frames written
-        st.lists(st.sampled_from(["answered", "refused", "carried out"]), max_size=4),
-        st.sampled_from(["flush", "flush", "rotate", "close"]),
-        st.sampled_from([0, 0, 3_600]),  # seconds that pass
-    ),
-    max_size=12,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(steps=STEPS)
-def test_every_frame_once_on_an_object_store_that_does_not_answer(
-    steps: list[tuple[int, list[str], str, int]],
-) -> None:
-    storage, clock = Unanswering(), Clock()
-    writer = open_writer(storage, clock=clock)
-    written: list[bytes] = []
-    for count, fates, how, seconds in steps:
-        for _ in range(count):
-            written.append(frame(len(written)))
-            writer.write(written[-1])
-        storage.fates = list(fates)
-        with suppress(StorageError):
-            getattr(writer, how)()
-        storage.fates = []
-        clock.now += timedelta(seconds=seconds)
-    writer.close()
-    assert frames_in(storage, READY) == written
-    recover_segments(storage, FOLDERS)  # of a journal whose creation went unanswered
-    assert frames_in(storage, READY) == written
-    assert storage.list_journals(ACTIVE) == []

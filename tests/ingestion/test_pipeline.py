@@ -24,9 +24,9 @@ from fluxforge.errors import (
 from fluxforge.ingestion import collector, flushing, intake
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.report import IngestProgress, IngestReport
+from fluxforge.segments import files
 from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
-from fluxforge.storage import local
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -65,7 +65,7 @@ class Disk:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.trouble: OSError | None = None
         self.refused = threading.Event()
-        real = local.sync_file
+        real = files.sync_file
 
         def sync_file(file: Any) -> None:
             if self.trouble is not None:
@@ -73,7 +73,7 @@ class Disk:
                 raise self.trouble
             real(file)
 
-        patch.setattr(local, "sync_file", sync_file)
+        patch.setattr(files, "sync_file", sync_file)
 
 
 @pytest.fixture
@@ -364,9 +364,8 @@ async def test_a_running_collector_finds_what_another_one_leaves(
     pipeline = IngestionPipeline(lake.config(await venue(steady)), "coinbase")
     await pipeline.start()
     name = "segment_20251203T14_00001.ndjson"
-    orphan = local.LocalStorage(lake.root).create_journal(f"raw/active/coinbase/{name}")
-    orphan.append(b'{"capture_ns":1,"conn":"0","data":{}}\n')
-    orphan.close()
+    orphan = lake.root / "raw/active/coinbase" / name
+    orphan.write_bytes(b'{"capture_ns":1,"conn":"0","data":{}}\n')
     while not (lake.root / "raw/ready/coinbase" / name).exists():
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.5)  # the recovery counts what it closed a moment later

@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ from fluxforge.errors import (
     StorageError,
     StorageUnavailableError,
 )
-from fluxforge.storage.object_journal import part_key
 from fluxforge.storage.s3 import S3Storage
 from fluxforge.testing import StorageConformance, storage_machine
 
@@ -205,7 +203,6 @@ class TestSettings:
             lambda: storage.list_files(),
             lambda: storage.exists("x"),
             lambda: storage.fetch("x", tmp_path),
-            lambda: storage.create_journal("x"),
         ):
             with pytest.raises(error, match=words) as raised:
                 call()
@@ -299,8 +296,8 @@ def open_place(place: str, **changes: Any) -> S3Storage:
 
 def test_a_process_ends_without_a_word(place: str) -> None:
     code = STORAGE + (
-        "journal = storage.create_journal('active/x')\n"
-        "journal.append(b'x')\n"
+        "lease = storage.acquire_lease('active/x')\n"
+        "storage.write_bytes('active/x', b'x', exclusive=True)\n"
         "storage.get_filesystem().ls(storage.get_full_path('active'))\n"
         "storage.read_bytes('y') if storage.exists('y') else None\n"
     )
@@ -345,36 +342,6 @@ def test_of_several_processes_one_wins(place: str) -> None:
         assert f"won {number}" in outputs[winner]
 
 
-def test_a_killed_writers_journal_is_recovered(place: str) -> None:
-    code = STORAGE.replace("**settings)", "**settings, lease_seconds=1.5)") + (
-        "journal = storage.create_journal('active/x')\n"
-        "for number in range(10_000):\n"
-        "    journal.append(b'%d\\n' % number); print(number, flush=True)\n"
-    )
-    for moment in (3, 40):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", code, place], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        for _ in range(moment):
-            writer.stdout.readline()
-        storage = open_place(place)
-        assert storage.take_over_journal("active/x") is None  # its writer is alive
-        writer.kill()
-        acked = [int(line) for line in writer.communicate()[0].splitlines()]
-        last = acked[-1] if acked else moment - 1
-        until = time.monotonic() + 20
-        while (heir := storage.take_over_journal("active/x")) is None:
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        heir.seal(f"ready/{moment}")
-        lines = storage.read_bytes(f"ready/{moment}").splitlines()
-        assert lines == [b"%d" % number for number in range(len(lines))]
-        assert len(lines) in (last + 1, last + 2)
-        assert storage.list_journals("active") == []
-        storage.delete_object(part_key("active/x", len(lines) + 1))  # the record
-
-
 class TestSecrets:
     """Nothing that prints holds a credential."""
 
@@ -401,8 +368,8 @@ class TestSecrets:
                 lambda storage=storage: storage.write_bytes("x", b"x"),
                 lambda storage=storage: storage.list_files(),
                 lambda storage=storage: storage.read_bytes("absent"),
+                lambda storage=storage: storage.acquire_lease("x"),
                 lambda storage=storage: storage.get_filesystem().ls(storage.get_full_path()),
-                lambda storage=storage: storage.create_journal("x"),
             ):
                 try:
                     call()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +13,6 @@ from fluxforge.errors import (
     FileMissingError,
     StorageUnavailableError,
 )
-from fluxforge.storage.object_journal import resolve_append
 from fluxforge.storage.s3 import PART_BYTES
 from tests.support.fault_proxy import Fault
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.s3
 
-JOURNAL = "raw/active/coinbase/segment_20251203T14_00001.ndjson"
+PART = "raw/active/coinbase/segment_20251203T14_00001.ndjson/000000000000000"
 SEALED = "raw/ready/coinbase/segment_20251203T14_00001.ndjson"
 LARGE = b"0123456789abcdef" * (PART_BYTES // 16) * 2 + b"and more"
 
@@ -97,17 +96,6 @@ class TestOneUnansweredRequest:
         assert [rule.struck for rule in rules] == [1, 1, 1]
         assert storage.read_bytes("large") == LARGE
 
-    def test_append(self, storage: S3Storage, proxy: FaultProxy, fault: Fault) -> None:
-        journal = storage.create_journal(JOURNAL)
-        journal.append(b"one\n")
-        rule = proxy.inject(fault, method="PUT", path=".part", times=1)
-        journal.append(b"two\n")
-        assert rule.struck == 1
-        proxy.inject(fault, method="PUT", path=".part", times=1)
-        journal.seal(SEALED)
-        assert storage.read_bytes(SEALED) == b"one\ntwo\n"
-        assert storage.list_journals("raw/active") == []
-
 
 @pytest.mark.parametrize("fault", [Fault("stall", seconds=1.5), Fault("status", status=500)])
 def test_stalls_and_server_errors(storage: S3Storage, proxy: FaultProxy, fault: Fault) -> None:
@@ -162,11 +150,10 @@ class TestListings:
             lambda: storage.list_files("raw"),
             lambda: storage.list_entries("raw/ready", recursive=False),
             lambda: storage.list_folders("raw/ready"),
-            lambda: storage.list_journals("raw/ready"),
         ):
             with pytest.raises(StorageUnavailableError):
                 call()
-        assert broken.struck > 4
+        assert broken.struck > 3
         proxy.heal()
         for fault in (Fault("cut_response", after=200), Fault("refuse"), Fault("status")):
             rule = proxy.inject(fault, path="list-type", times=2)
@@ -182,58 +169,16 @@ def test_an_outage_raises_in_bounded_time_and_loses_nothing(
     make_s3: Callable[..., S3Storage], proxy: FaultProxy
 ) -> None:
     storage = make_s3(endpoint_url=proxy.url, attempts=3, connect_timeout=1, read_timeout=0.3)
-    journal = storage.create_journal(JOURNAL)
-    journal.append(b"one\n")
+    storage.write_bytes(PART, b"one\n", exclusive=True)
     for fault in (Fault("refuse"), Fault("stall", seconds=5), Fault("drop_response")):
         proxy.inject(fault)
         with pytest.raises(StorageUnavailableError, match="try again"):
-            journal.append(b"two\n")
+            storage.write_bytes(SEALED, b"two\n", exclusive=True)
         proxy.heal()
-    journal.append(b"two\n")
-    journal.append(b"three\n")
-    journal.seal(SEALED)
-    assert storage.read_bytes(SEALED) == b"one\ntwo\nthree\n"
-    assert storage.list_files() == [SEALED]
-
-
-def test_an_append_that_comes_late_is_there_once(
-    make_s3: Callable[..., S3Storage], proxy: FaultProxy, impatient: dict[str, Any]
-) -> None:
-    storage = make_s3(endpoint_url=proxy.url, **impatient)
-    journal = storage.create_journal(JOURNAL)
-    rule = proxy.inject(Fault("late", seconds=0.5), method="PUT", path=".part", times=3)
-    journal.append(b"one\n")
-    journal.append(b"two\n")
-    journal.seal(SEALED)
-    assert rule.struck == 3
-    time.sleep(1)  # until the late requests have arrived
-    for key in storage.list_journals("raw/active"):
-        assert storage.take_over_journal(key) is None
-    assert storage.list_journals("raw/active") == []
-    assert storage.list_files() == [SEALED]
-    assert storage.read_bytes(SEALED) == b"one\ntwo\n"
-
-
-@pytest.mark.parametrize("kind", ["drop_response", "refuse"])
-def test_a_lost_outcome_is_resolved_later(
-    make_s3: Callable[..., S3Storage], proxy: FaultProxy, kind: Any
-) -> None:
-    storage = make_s3(endpoint_url=proxy.url, attempts=1, read_timeout=1)
-    journal: Any = storage.create_journal(JOURNAL)
-    journal.append(b"one\n")
-    number = journal.next_part
-    proxy.inject(Fault(kind), method="PUT", path=".part")
-    with pytest.raises(StorageUnavailableError):
-        journal.append(b"two\n")
-    proxy.heal()
-    included = resolve_append(storage, JOURNAL, number, b"two\n")
-    assert included == (kind == "drop_response")
-    journal.close()
-    heir = storage.take_over_journal(JOURNAL)
-    assert heir is not None
-    heir.seal(SEALED)
-    assert storage.read_bytes(SEALED) == (b"one\ntwo\n" if included else b"one\n")
-    assert resolve_append(storage, JOURNAL, number, b"two\n") == included
+    with suppress(FileExistsAlreadyError):  # the last answer was dropped
+        storage.write_bytes(SEALED, b"two\n", exclusive=True)
+    assert storage.read_bytes(SEALED) == b"two\n"
+    assert storage.list_files() == [PART, SEALED]
 
 
 def test_an_upload_that_loses_leaves_nothing(storage: S3Storage, proxy: FaultProxy) -> None:
@@ -287,14 +232,13 @@ def test_everything_comes_right_under_random_faults(
             if number % 10 == 0:
                 assert storage.read_bytes(name) == content
         assert storage.list_files("raw") == sorted(model)
-    # A write that comes late may bring back a file that was moved meanwhile; a journal's may not.
-    rules.append(proxy.inject(Fault("late", seconds=0.2), path=".part", share=0.1))
-    journal = storage.create_journal(JOURNAL)
-    lines = [b"line %d\n" % number for number in range(40)]
-    for line in lines:
-        journal.append(line)
-    journal.seal(SEALED)
+    # A write that comes late may bring back a file that was moved meanwhile; an exclusive one
+    # whose file stays may not.
+    rules.append(proxy.inject(Fault("late", seconds=0.2), path="/active/", share=0.1))
+    parts = {f"raw/active/{number:015d}": b"line %d\n" % number for number in range(40)}
+    for key, content in parts.items():
+        storage.write_bytes(key, content, exclusive=True)
     proxy.heal()
-    assert storage.fetch(SEALED, tmp_path).read_bytes() == b"".join(lines)
-    assert storage.list_files("raw") == sorted([*model, SEALED])
+    assert storage.fetch(key, tmp_path).read_bytes() == content
+    assert storage.list_files("raw") == sorted([*model, *parts])
     assert all(rule.struck > 0 for rule in rules)

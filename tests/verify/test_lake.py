@@ -205,9 +205,9 @@ class TestPlaces:
     def test_a_segment_that_a_living_collector_writes(self, filled: Lake) -> None:
         script = textwrap.dedent("""
             import sys
-            from fluxforge.storage.local import LocalStorage
-            journal = LocalStorage(sys.argv[1]).create_journal(sys.argv[2])
-            journal.append(b"{}\\n")
+            from pathlib import Path
+            from fluxforge.segments.files import SegmentFile
+            SegmentFile.create(Path(sys.argv[1], sys.argv[2])).append(b"{}\\n")
             print("writing", flush=True)
             sys.stdin.read()
         """)

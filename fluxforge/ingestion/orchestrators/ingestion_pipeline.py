@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fluxforge.config import Role, storage_config
+from fluxforge.config import Role
 from fluxforge.errors import ConfigError, UnknownSourceError, UsageError
-from fluxforge.ingestion.claims import SegmentFolders
 from fluxforge.ingestion.collector import Collector, CollectorSettings
 from fluxforge.ingestion.flushing import WRITE_PATIENCE_SECONDS
-from fluxforge.ingestion.spool.location import default_spool_dir, spool_name
-from fluxforge.ingestion.spool.spool import Spool
+from fluxforge.ingestion.log_writer import LogWriter
 from fluxforge.signals import on_stop_signal
 from fluxforge.sources import get_source
-from fluxforge.storage.factory import create_layout, create_storage_backend
-from fluxforge.storage.objects import ObjectStorage
+from fluxforge.storage.factory import create_storage_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
 
     from fluxforge.config import FluxForgeConfig
     from fluxforge.ingestion.report import IngestProgress, IngestReport
-    from fluxforge.storage import StorageBackend
 
 CONNECT_PATIENCE_SECONDS = 10.0
 """How long a venue may take to be reached for the first time."""
@@ -269,31 +264,20 @@ def _create_collector(
         url=wanted.url,
         subscriptions=tuple(source.plan(wanted.products, wanted.channels)),
         flush_interval_seconds=config.ingestion.flush_interval_seconds,
-        segment_max_mb=config.ingestion.segment_max_mb,
-        segment_max_seconds=config.ingestion.segment_max_seconds,
         frames=frames,
         write_patience_seconds=write_patience_seconds,
         connect_patience_seconds=connect_patience_seconds,
     )
-    storage = create_storage_backend(config, role=Role.INGESTION)
-    folders = SegmentFolders.from_layout(create_layout(config, Role.INGESTION), name)
-    spool = _create_spool(config, name, storage, folders)
-    return Collector(source, settings, storage, folders, on_progress, spool)
-
-
-def _create_spool(
-    config: FluxForgeConfig, source: str, storage: StorageBackend, folders: SegmentFolders
-) -> Spool | None:
-    """Return the spool of one source; a local storage has none, being a disk itself."""
-    if not isinstance(storage, ObjectStorage):
-        return None
-    settings = config.ingestion
-    parent = Path(settings.spool_dir) if settings.spool_dir else default_spool_dir()
-    server = storage_config(config, Role.INGESTION).s3.endpoint_url
-    return Spool(
-        parent / spool_name(storage.get_full_path(folders.ready), server),
-        source_name=source,
-        max_mb=settings.spool_max_mb,
-        segment_max_mb=settings.segment_max_mb,
-        segment_max_seconds=settings.segment_max_seconds,
+    storage, ingestion = create_storage_backend(config, role=Role.INGESTION), config.ingestion
+    writer = LogWriter(
+        storage=storage,
+        active_path=storage.layout.active(name),
+        ready_path=storage.layout.ready(name),
+        source_name=name,
+        segment_max_mb=ingestion.segment_max_mb,
+        segment_max_seconds=ingestion.segment_max_seconds,
+        spool_dir=ingestion.spool_dir,
+        spool_max_mb=ingestion.spool_max_mb,
+        mirror_interval_seconds=ingestion.mirror_interval_seconds,
     )
+    return Collector(source, settings, writer, on_progress)

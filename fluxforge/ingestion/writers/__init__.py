@@ -1,5 +1,18 @@
-"""Writers of segments."""
+"""Writers of segments, under the name that they have had from the first."""
 
-from fluxforge.ingestion.writers.log_writer import LogWriter
+from typing import NoReturn
 
-__all__ = ["LogWriter"]
+from fluxforge.errors import UsageError
+from fluxforge.ingestion.log_writer import LogWriter
+
+__all__ = ["LogWriter", "S3LogWriter"]
+
+
+class S3LogWriter:
+    """What :class:`LogWriter` was for S3; it says so."""
+
+    def __init__(self, *_: object, **__: object) -> NoReturn:
+        raise UsageError(
+            "S3LogWriter is LogWriter now, on any storage: "
+            "LogWriter(storage=create_storage_backend(config), …)"
+        )

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fluxforge import segments
 from fluxforge.errors import SegmentError
 from fluxforge.segments import (
     Envelope,
@@ -20,7 +19,9 @@ from fluxforge.segments import (
     open_segment,
     quarantine_name,
     read_segment,
+    records,
 )
+from fluxforge.segments import envelope as envelopes_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,7 @@ def test_connection_ids_are_unique_and_sort_by_time(monkeypatch: pytest.MonkeyPa
     assert len({new_connection_id() for _ in range(1000)}) == 1000
     ids = []
     for millisecond in (0, 1, 999, 1_763_844_318_000, 4_102_444_800_000):
-        monkeypatch.setattr(segments.time, "time_ns", lambda at=millisecond: at * 1_000_000)
+        monkeypatch.setattr(envelopes_module.time, "time_ns", lambda at=millisecond: at * 1_000_000)
         ids.append(new_connection_id())
     assert ids == sorted(ids)
 
@@ -127,12 +128,12 @@ def test_a_fingerprint_is_the_same_whatever_the_chunks(
     path = tmp_path / "segment"
     path.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments, "_CHUNK", chunk)
+        patch.setattr(records, "_CHUNK", chunk)
         assert Fingerprint.of(path) == naive(content)
 
 
 def test_a_fingerprint_over_the_real_chunk_border(tmp_path: Path) -> None:
-    chunk = segments._CHUNK
+    chunk = records._CHUNK
     for head in (chunk - 1, chunk, chunk + 1, 2 * chunk):
         content = b"a" * head + b"\n" + b" " * chunk + b"\n" + b"b" * (chunk + 3)
         path = tmp_path / str(head)

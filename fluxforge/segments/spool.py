@@ -42,7 +42,7 @@ def _state_directory() -> Path:
     return chosen if chosen.is_absolute() else Path.home() / ".local" / "state"
 
 
-def spool_name(ready: str, server: str | None) -> str:
+def spool_name(ready: str, server: str) -> str:
     """Name the spool of one source of one lake: readable, and like no other lake's.
 
     Parameters
@@ -50,15 +50,15 @@ def spool_name(ready: str, server: str | None) -> str:
     ready
         Full path of the folder that its segments go to.
     server
-        The address of the object store; None where the path alone says it.
+        The address of the object store; empty where the path alone says it.
 
     Examples
     --------
     >>> spool_name("s3://lake/raw/ready/coinbase", "https://minio:9000")
     'lake-raw-ready-coinbase-7004348fc6b9'
-    >>> spool_name("s3://lake/raw/ready/coinbase", None)
+    >>> spool_name("s3://lake/raw/ready/coinbase", "")
     'lake-raw-ready-coinbase-ac1a7cd304fb'
     """
-    digest = hashlib.sha256(f"{server or ''}\n{ready}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{server}\n{ready}".encode()).hexdigest()
     readable = re.sub(r"[^A-Za-z0-9]+", "-", ready.partition("://")[2]).strip("-")
     return f"{readable[-_READABLE_CHARACTERS:].strip('-')}-{digest[:12]}"

@@ -1,0 +1,29 @@
+"""Segments: what is in them, and their whole life from open to archived.
+
+:mod:`~fluxforge.segments.envelope` is the format that ingestion writes and ETL reads;
+:class:`~fluxforge.segments.store.SegmentStore` is the life of one source's segments.
+"""
+
+from fluxforge.segments.envelope import Envelope, new_connection_id, open_segment, read_segment
+from fluxforge.segments.records import (
+    Fingerprint,
+    Quarantined,
+    is_quarantine_name,
+    quarantine_name,
+)
+from fluxforge.segments.store import Claim, RecoveryReport, SegmentStore, StoredSegment
+
+__all__ = [
+    "Claim",
+    "Envelope",
+    "Fingerprint",
+    "Quarantined",
+    "RecoveryReport",
+    "SegmentStore",
+    "StoredSegment",
+    "is_quarantine_name",
+    "new_connection_id",
+    "open_segment",
+    "quarantine_name",
+    "read_segment",
+]

@@ -1,0 +1,109 @@
+"""What is known of a segment by its content: its digest, and the lines that no table takes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.layout import SegmentName
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHUNK = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{12}\.ndjson")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a segment is, whatever its name: a digest of its bytes.
+
+    Two copies of one segment share it, so that both together are committed once.
+
+    Attributes
+    ----------
+    digest
+        The first 32 hexadecimal digits of the SHA-256 of the content.
+    size
+        Bytes.
+    lines
+        Lines that are not blank, counted independently of any parser.
+    longest
+        Bytes of the longest line.
+    """
+
+    digest: str
+    size: int
+    lines: int
+    longest: int
+
+    @classmethod
+    def of(cls, path: Path) -> Fingerprint:
+        """Read a file once, in bounded memory."""
+        digest, size, lines, longest = hashlib.sha256(), 0, 0, 0
+        blank, length = True, 0
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                first, *others = chunk.split(b"\n")
+                blank = blank and not first.strip()
+                length += len(first)
+                for piece in others:
+                    lines += not blank
+                    longest = max(longest, length)
+                    blank, length = not piece.strip(), len(piece)
+        return cls(digest.hexdigest()[:32], size, lines + (not blank), max(longest, length))
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """One line that no table could take, and why."""
+
+    line: int
+    reason: str
+    content: bytes
+
+    def record(self) -> bytes:
+        r"""Write it as a line of a quarantine file; the content can be restored byte for byte.
+
+        Examples
+        --------
+        >>> Quarantined(7, "not JSON", b"oops").record()
+        b'{"line":7,"reason":"not JSON","text":"oops"}\n'
+        """
+        fields: dict[str, Any] = {"line": self.line, "reason": self.reason}
+        try:
+            fields["text"] = self.content.decode()
+        except UnicodeDecodeError:
+            fields["base64"] = base64.b64encode(self.content).decode()
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def quarantine_name(segment: str, digest: str) -> str:
+    """Name the quarantine file of a segment: the same for each attempt, so that none adds twice.
+
+    Examples
+    --------
+    >>> quarantine_name("segment_20251203T14_00001.ndjson", "9f86d081884c7d65")
+    'segment_20251203T14_00001-9f86d081884c.ndjson'
+    """
+    return f"{segment.removesuffix('.ndjson')}-{digest[:12]}.ndjson"
+
+
+def is_quarantine_name(name: str) -> bool:
+    """Tell whether :func:`quarantine_name` made a name, whatever folder stands before it.
+
+    Examples
+    --------
+    >>> is_quarantine_name("raw/quarantine/x/segment_20251203T14_00001-9f86d081884c.ndjson")
+    True
+    >>> is_quarantine_name("segment_20251203T14_00001.ndjson")
+    False
+    """
+    segment, _, digest = name.rpartition("-")
+    return bool(SegmentName.parse(f"{segment}.ndjson") and _DIGEST.fullmatch(digest))

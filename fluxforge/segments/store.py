@@ -1,0 +1,461 @@
+"""The life of one source's segments: open, seal, recover, claim, archive, quarantine, list."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluxforge.errors import (
+    FileExistsAlreadyError,
+    FileMissingError,
+    SpoolFullError,
+    StorageError,
+    StorageUnavailableError,
+)
+from fluxforge.layout import SegmentName, State, join_key
+from fluxforge.report import Report
+from fluxforge.segments.active import ActiveSegment, Home, LocalSegment
+from fluxforge.segments.envelope import open_segment
+from fluxforge.segments.files import (
+    SegmentFile,
+    check_folder,
+    find_segments,
+    is_segment_name,
+    size_of,
+)
+from fluxforge.segments.mirror import Mirror, MirroredSegment, Objects, take_over
+from fluxforge.segments.records import is_quarantine_name, quarantine_name
+from fluxforge.segments.spool import default_spool_dir, spool_name
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from fluxforge.layout import Layout
+    from fluxforge.storage import StorageBackend, StoredFile
+
+logger = logging.getLogger(__name__)
+
+MEGABYTE = 1_000_000
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredSegment:
+    """One segment in a listing; ``key`` is its file, or, mirrored in ``active``, its folder."""
+
+    name: str
+    key: str
+    size: int
+    modified: datetime
+    state: State
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A segment in ``processing/`` that this worker holds.
+
+    Attributes
+    ----------
+    name, key
+        What it is called, and where it lies.
+    size
+        Its bytes.
+    orphan
+        Whether another worker died over it.
+    """
+
+    name: str
+    key: str
+    size: int
+    orphan: bool
+
+
+@dataclass(frozen=True, repr=False)
+class RecoveryReport(Report):
+    """What a recovery found.
+
+    Attributes
+    ----------
+    segments
+        Keys of the segments that it put into the ready folder.
+    torn
+        Keys of the quarantine files for lines that a crash cut short.
+    problems
+        What was passed over, and why.
+    """
+
+    segments: tuple[str, ...] = ()
+    torn: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Say in one line what came of it."""
+        counts = (len(self.segments), len(self.torn), len(self.problems))
+        return "{} segments recovered, {} torn lines, {} problems".format(*counts)
+
+    def __add__(self, other: RecoveryReport) -> RecoveryReport:
+        return RecoveryReport(
+            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
+        )
+
+
+class SegmentStore:
+    """The life of one source's segments over one storage and layout, from open to archived.
+
+    A segment is always written on this machine's disk: below ``active/`` where the lake is local,
+    else in a spool, from where it is mirrored to the object store.
+
+    Parameters
+    ----------
+    storage, layout, source
+        Where segments lie, and whose they are.
+    spool_dir
+        The folder of all spools of this machine; by default in the user's state directory.
+
+    Attributes
+    ----------
+    folder
+        Where on this machine's disk its segments grow.
+    """
+
+    def __init__(
+        self,
+        storage: StorageBackend,
+        layout: Layout,
+        source: str,
+        *,
+        spool_dir: str | Path | None = None,
+    ) -> None:
+        self._home = Home(storage, layout, source)
+        self._storage = storage
+        self._spool_dir = spool_dir
+        self._last: SegmentName | None = None
+
+    def __repr__(self) -> str:
+        return f"<SegmentStore {self._home.source} in {self._storage!r}>"
+
+    @property
+    def folder(self) -> Path:
+        """Where on this machine's disk segments grow."""
+        if self._storage.is_local:
+            return Path(self._storage.get_full_path(self._home.folder("active")))
+        parent = Path(self._spool_dir) if self._spool_dir else default_spool_dir()
+        ready = self._storage.get_full_path(self._home.folder("ready"))
+        return parent / spool_name(ready, self._storage.server)
+
+    # Ingestion
+
+    def prepare(self) -> None:
+        """Fail now, and not at the first flush, where nothing can be written.
+
+        Raises
+        ------
+        StorageError
+            If this machine's disk or the storage refuses, or does not answer.
+        """
+        active = self._home.folder("active")
+        self._storage.mkdir(active)
+        self._storage.mkdir(self._home.folder("ready"))
+        lease = self._storage.acquire_lease(join_key(active, "collector"))
+        if lease is not None:
+            lease.release()
+        with self._spool_errors():
+            check_folder(self.folder)
+
+    def open(self, at: datetime) -> ActiveSegment:
+        """Begin a segment under a name that nobody has or had; nothing is listed for it."""
+        name = SegmentName.new(at, 1)
+        if self._last is not None and self._last.hour == name.hour:
+            name = SegmentName.new(at, self._last.counter + 1)
+        self._last = name
+        with self._spool_errors():
+            file = SegmentFile.create(self.folder / str(name))
+        logger.debug("%s: opened %s", self._home.source, file.path)
+        return self._segment(file, adopted=False)
+
+    def check_room(self, size: int, max_mb: float) -> None:
+        """Raise :class:`SpoolFullError` where the spool cannot take `size` bytes more."""
+        if not self._storage.is_local and size_of(self.folder) + size > max_mb * MEGABYTE:
+            raise SpoolFullError(
+                f"the spool in {self.folder} is full ({max_mb:,g} MB), so that the venue has to "
+                "wait until the object store takes what is in it: ingestion.spool_max_mb sets how "
+                "much may wait"
+            )
+
+    def adopt(self) -> tuple[list[ActiveSegment], RecoveryReport]:
+        """Take over the segments on this machine's disk whose writers have ended."""
+        found, strays = find_segments(self.folder)
+        segments, problems = [], strays
+        for path in found:
+            try:
+                with self._spool_errors():
+                    file = SegmentFile.adopt(path)
+            except StorageError as exc:
+                problems.append(str(exc))
+                continue
+            if file is not None:
+                segments.append(self._segment(file, adopted=True))
+        return segments, RecoveryReport(problems=tuple(problems))
+
+    def recover(self) -> RecoveryReport:
+        """Bring to ``ready/`` what dead captures left: on this disk, and on the object store.
+
+        Living writers' segments are left alone; on an object store that is who has renewed their
+        lease. Every step can be repeated, so that the next recovery completes one that is cut
+        short. One bad file or segment does not keep the others from it.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the object store does not answer.
+        """
+        segments, report = self.adopt()
+        for position, segment in enumerate(segments):
+            try:
+                report += self._settle(segment)
+            except StorageUnavailableError:
+                for rest in segments[position + 1 :]:
+                    rest.release()
+                raise
+        return report + self.recover_others()
+
+    def recover_others(self) -> RecoveryReport:
+        """Take over the segments on the object store whose owners' leases have lapsed."""
+        if self._storage.is_local:
+            return RecoveryReport()
+        report = RecoveryReport()
+        for name, files in self._mirrored().items():
+            objects = Objects.of({file.name: file.size for file in files})
+            left_over = objects.end and not objects.head and not any(objects.parts.values())
+            if left_over or (self.folder / name).exists():
+                continue  # a takeover long ago; or its owner is this machine
+            if not is_segment_name(name):
+                report += RecoveryReport(problems=(f"{files[0].key} belongs to no segment",))
+                continue
+            report += self._take_over(Mirror(self._home, name))
+        return report
+
+    def _settle(self, segment: ActiveSegment) -> RecoveryReport:
+        path = segment.file.path
+        try:
+            with self._spool_errors():
+                while segment.advance():
+                    pass
+        except StorageUnavailableError:
+            segment.release()
+            raise
+        except StorageError as exc:
+            segment.release()
+            return RecoveryReport(problems=(str(exc),))
+        if segment.ready:
+            logger.info("recovered %s, whose writer had ended, into %s", path, segment.ready)
+        return RecoveryReport(
+            (segment.ready,) if segment.ready else (), (segment.torn,) if segment.torn else ()
+        )
+
+    def _take_over(self, mirror: Mirror) -> RecoveryReport:
+        lease = mirror.lease()
+        if lease is None:
+            return RecoveryReport()  # its owner lives, or another recovery is at it
+        with lease:
+            try:
+                published = take_over(mirror)
+            except StorageUnavailableError:
+                raise
+            except StorageError as exc:
+                return RecoveryReport(problems=(str(exc),))
+        if published:
+            logger.info("recovered %s, whose writer had ended", mirror.ready)
+        return RecoveryReport((mirror.ready,) if published else ())
+
+    def _segment(self, file: SegmentFile, *, adopted: bool) -> ActiveSegment:
+        if self._storage.is_local:
+            return LocalSegment(self._home, file)
+        return MirroredSegment(self._home, file, adopted=adopted)
+
+    def _mirrored(self) -> dict[str, list[StoredFile]]:
+        """Return the objects below ``active/``, by the segment that they are of."""
+        active = self._home.folder("active")
+        found: dict[str, list[StoredFile]] = {}
+        for file in self._storage.list_entries(active):
+            name = file.key[len(active) + 1 :].partition("/")[0]
+            found.setdefault(name, []).append(file)
+        return found
+
+    @contextmanager
+    def _spool_errors(self) -> Iterator[None]:
+        """Say of the spool's errors which setting chooses another place."""
+        try:
+            yield
+        except StorageError as exc:
+            if self._storage.is_local or str(self.folder) not in str(exc):
+                raise
+            raise type(exc)(f"{exc}. ingestion.spool_dir chooses another place") from exc
+
+    # ETL
+
+    def waiting(self) -> list[StoredSegment]:
+        """Return the segments that wait or are in work: a dead worker's first, the oldest first."""
+        return self.list("processing") + self.list("ready")
+
+    def list(self, state: State) -> list[StoredSegment]:
+        """Return the segments in one state, the oldest first; other files are left out.
+
+        In ``active``, a mirrored segment has the size of what is on the object store.
+        """
+        if state == "active" and not self._storage.is_local:
+            return sorted(self._list_mirrored(), key=_age)
+        folder = self._home.folder(state)
+        found = [
+            StoredSegment(file.name, file.key, file.size, file.modified, state)
+            for file in self._storage.list_entries(folder, recursive=False)
+            if _belongs(state, file.name)
+        ]
+        return sorted(found, key=_age)
+
+    def _list_mirrored(self) -> Iterator[StoredSegment]:
+        for name, files in self._mirrored().items():
+            objects = Objects.of({file.name: file.size for file in files})
+            if is_segment_name(name) and objects.head:
+                newest = max(file.modified for file in files)
+                key = self._home.key("active", name)
+                yield StoredSegment(name, key, objects.reach, newest, "active")
+
+    def claim(self) -> Generator[Claim]:
+        """Yield the segments that wait, the oldest first, each held until the next is asked for.
+
+        Those that a dead worker left in ``processing/`` come first. Segments that other living
+        workers hold are passed over.
+
+        Raises
+        ------
+        StorageError
+            If the folders cannot be listed.
+        """
+        for segment in self.waiting():
+            yield from self._claim(segment)
+
+    def _claim(self, segment: StoredSegment) -> Generator[Claim]:
+        name = segment.name
+        ready, key = self._home.key("ready", name), self._home.key("processing", name)
+        lease = self._storage.acquire_lease(key)
+        if lease is None:
+            logger.debug("%s is held by another worker", name)
+            return
+        with lease:
+            try:
+                size = self._storage.stat(key).size
+            except FileMissingError:
+                size = -1
+            if size >= 0:
+                logger.info("%s was left in processing: taking it up again", name)
+                yield Claim(name, key, size, orphan=True)
+            try:
+                self._storage.move(ready, key)
+            except FileMissingError:
+                return  # another worker has done it, or it was only the orphan
+            except FileExistsAlreadyError:
+                logger.warning("%s is still in processing: its namesake in ready waits", name)
+                return
+            yield Claim(name, key, segment.size, orphan=False)
+
+    def finish(self, claim: Claim) -> None:
+        """Delete a claimed segment, every line of which is in a table or in quarantine.
+
+        Only what was read goes: a file of another size under that name stays.
+        """
+        try:
+            size = self._storage.stat(claim.key).size
+        except FileMissingError:
+            return  # a worker that took this one for dead was faster
+        if size != claim.size:
+            logger.error("%s was replaced while it was processed: left as it is", claim.key)
+            return
+        self._storage.delete(claim.key)
+
+    def archive(self, name: str, path: Path, digest: str) -> str:
+        """Keep a segment whose rows are committed, compressed; return its key.
+
+        Running it again for the same segment adds nothing. Another segment of the same name is
+        kept beside it, with its digest in its name.
+        """
+        import pyarrow as pa
+
+        with tempfile.TemporaryDirectory(prefix="fluxforge-archive-") as work:
+            packed = Path(work) / f"{name}.zst"
+            with (
+                path.open("rb") as plain,
+                pa.CompressedOutputStream(pa.OSFile(str(packed), "wb"), "zstd") as target,
+            ):
+                shutil.copyfileobj(plain, target, _CHUNK)
+            key = self._home.key("archive", packed.name)
+            try:
+                self._storage.write_file(packed, key, exclusive=True)
+            except FileExistsAlreadyError:
+                stored = Path(work) / "stored"
+                stored.mkdir()
+                if not _same_content(self._storage.fetch(key, stored), path):
+                    key = self._home.key("archive", quarantine_name(name, digest) + ".zst")
+                    self._storage.write_file(packed, key)
+        return key
+
+    def quarantine(self, name: str, digest: str, records: Iterable[bytes]) -> str:
+        """Keep the lines of a segment that no table takes; return the key, empty if there are none.
+
+        The same segment's lines have the same name however often they are tried, so that no
+        attempt adds to another's; a copy of the segment under another name finds them too.
+        """
+        with tempfile.TemporaryDirectory(prefix="fluxforge-quarantine-") as work:
+            path = Path(work) / quarantine_name(name, digest)
+            with path.open("wb") as file:
+                file.writelines(records)
+            if not path.stat().st_size:
+                return ""
+            if copies := self._quarantined(path.name):
+                return copies[0]
+            key = self._home.key("quarantine", path.name)
+            self._storage.write_file(path, key)
+        logger.warning("%s: lines that no table takes are in %s", name, key)
+        return key
+
+    def keep_one_quarantine(self, name: str, digest: str) -> None:
+        """Delete what workers wrote twice who had copies of one segment at the same time.
+
+        They hold the same lines. All workers keep the first by name, so that one always stays.
+        """
+        for key in self._quarantined(quarantine_name(name, digest))[1:]:
+            self._storage.delete(key)
+
+    def _quarantined(self, name: str) -> Sequence[str]:
+        """Return the quarantine files of a segment's content, under whatever name it came."""
+        folder = self._home.folder("quarantine")
+        return self._storage.list_files(folder, f"*-{name.rpartition('-')[2]}")
+
+
+def _age(segment: StoredSegment) -> tuple[SegmentName | None, str]:
+    return SegmentName.parse(segment.name), segment.name
+
+
+def _belongs(state: State, name: str) -> bool:
+    if state == "quarantine":
+        return is_quarantine_name(name)
+    if state != "archive":
+        return is_segment_name(name)
+    plain = name.removesuffix(".zst")
+    return plain != name and (is_segment_name(plain) or is_quarantine_name(plain))
+
+
+def _same_content(packed: Path, plain: Path) -> bool:
+    with open_segment(packed) as one, plain.open("rb") as other:
+        while True:
+            left, right = one.read(_CHUNK), other.read(_CHUNK)
+            if left != right:
+                return False
+            if not left:
+                return True
