@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,6 +18,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +29,6 @@ from fluxforge.tables import Table, TableFile, table_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from fluxforge.tables import DataFile
 
 PATH = "processed/venue/rows"
 DAY = date(2026, 8, 9)
@@ -62,7 +63,7 @@ def table(storage: LocalStorage) -> Table:
 
 def write(
     table: Table, rows: Sequence[dict[str, Any]], schema: pa.Schema = SCHEMA
-) -> list[DataFile]:
+) -> list[TableFile]:
     """Write rows into files that belong to no table yet."""
     work = Path(table.storage.get_full_path("work"))
     work.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def write(
 
 def add(table: Table, identity: str, *rows: dict[str, Any]) -> bool:
     snapshot = table.ensure(SCHEMA)
-    return table.commit(snapshot, write(table, rows), identity, {})
+    return table.commit(snapshot, write(table, rows), [identity], {})
 
 
 def read(table: Table) -> pl.DataFrame:
@@ -130,13 +131,13 @@ class TestCommit:
     ) -> None:
         old = table.ensure(SCHEMA)
         add(table, "one", row())
-        assert not table.commit(old, write(table, [row()]), "one", {})
+        assert not table.commit(old, write(table, [row()]), ["one"], {})
         assert read(table).height == 1
 
     def test_appends_of_others_do_not_disturb(self, table: Table) -> None:
         old = table.ensure(SCHEMA)
         add(table, "one", row())
-        assert table.commit(old, write(table, [row()]), "two", {})
+        assert table.commit(old, write(table, [row()]), ["two"], {})
         assert read(table).height == 2
 
     def test_at_version_refuses_where_the_table_moved_on(self, table: Table) -> None:
@@ -144,29 +145,86 @@ class TestCommit:
         add(table, "one", row())
         files = write(table, [row()])
         with pytest.raises(CommitConflictError):
-            table.commit(old, files, "two", {}, at_version=True)
+            table.commit(old, files, ["two"], {}, at_version=True)
         assert read(table).height == 1
         new = table.snapshot()
         assert new is not None
         assert not new.has_transaction("two")
-        assert table.commit(new, files, "two", {}, at_version=True)
+        assert table.commit(new, files, ["two"], {}, at_version=True)
         assert read(table).height == 2
 
     def test_at_version_sees_its_own_identity_before_the_conflict(self, table: Table) -> None:
         old = table.ensure(SCHEMA)
         add(table, "one", row())
-        assert not table.commit(old, write(table, [row()]), "one", {}, at_version=True)
+        assert not table.commit(old, write(table, [row()]), ["one"], {}, at_version=True)
 
     def test_a_commit_whose_answer_was_lost_is_known_as_ones_own(self, table: Table) -> None:
         old = table.ensure(SCHEMA)
         files = write(table, [row()])
-        assert table.commit(old, files, "one", {})
-        assert table.commit(old, files, "one", {})  # the same files again, not refused
+        assert table.commit(old, files, ["one"], {})
+        assert table.commit(old, files, ["one"], {})  # the same files again, not refused
         assert read(table).height == 1
+
+    def test_a_commit_whose_answer_was_lost_stays_ones_own_after_its_files_were_joined(
+        self, table: Table
+    ) -> None:
+        old = table.ensure(SCHEMA)
+        other = date(2026, 8, 10)
+        files = write(table, [row(seq=1), row(seq=2, date=other)])
+        assert table.commit(old, files, ["one"], {})
+        add(table, "two", row(seq=3))
+        newest = table.snapshot()
+        assert newest is not None
+        joined = [file for file in newest.files() if file.date == DAY]
+        rows = [r for r in read(table).to_dicts() if r["seq"] != 2]
+        table.replace(newest, joined, write(table, [r | {"date": DAY} for r in rows]))
+        assert table.commit(old, files, ["one"], {})
+        assert sorted(read(table)["seq"]) == [1, 2, 3]
+        assert all(Path(table.uri, file.path).exists() for file in files)
+
+    def test_several_identities_are_committed_at_once_and_none_of_them_again(
+        self, table: Table
+    ) -> None:
+        old = table.ensure(SCHEMA)
+        assert table.commit(old, write(table, [row(seq=1)]), ["a", "b"], {"segments": {"a": 1}})
+        newest = table.snapshot()
+        assert newest is not None
+        assert newest.transactions.keys() == {"a", "b"}
+        for snapshot in (old, newest):  # what lies between is seen, too
+            assert not table.commit(snapshot, write(table, [row(seq=2)]), ["b", "c"], {})
+        assert table.commit(newest, write(table, [row(seq=3)]), ["c"], {})
+        assert sorted(read(table)["seq"]) == [1, 3]
+
+    def test_an_identity_is_forgotten_after_thirty_days_and_a_checkpoint_with_it(
+        self, table: Table
+    ) -> None:
+        now = int(time.time() * 1000)
+        days = 24 * 3600 * 1000
+        ages = {"old": now - 31 * days, "young": now - 29 * days, "timeless": None}
+        assert table.commit(table.ensure(SCHEMA), write(table, [row()]), ages, {})
+        for number in range(25):
+            add(table, f"id-{number}", row(seq=number))
+            newest = table.snapshot()
+            assert newest is not None
+            assert newest.has_transaction("young")
+            assert newest.has_transaction("timeless")
+            assert not newest.has_transaction("old")
+        (checkpoint,) = Path(table.uri, "_delta_log").glob("*.checkpoint.parquet")
+        kept = [row["appId"] for row in pl.read_parquet(checkpoint)["txn"] if row]
+        assert "young" in kept
+        assert "old" not in kept
+
+    def test_a_table_of_an_earlier_release_forgets_from_now_on(self, table: Table) -> None:
+        DeltaTable.create(table.uri, schema=SCHEMA, partition_by=["date"])
+        assert add(table, "one", row())
+        settings = DeltaTable(table.uri).metadata().configuration
+        assert settings["delta.setTransactionRetentionDuration"] == "interval 30 days"
+        version = table.ensure(SCHEMA).version
+        assert table.ensure(SCHEMA).version == version
 
     def test_an_empty_commit_is_remembered_too(self, table: Table) -> None:
         snapshot = table.ensure(SCHEMA)
-        assert table.commit(snapshot, [], "nothing", {})
+        assert table.commit(snapshot, [], ["nothing"], {})
         newest = table.snapshot()
         assert newest is not None
         assert newest.has_transaction("nothing")
@@ -181,6 +239,25 @@ class TestCommit:
         assert sum(file.rows for file in past.files()) == 1
         with pytest.raises(UnknownTableError, match="no version 99"):
             table.snapshot(99)
+
+    @pytest.mark.parametrize("version", [-1, 2, 2**63 - 1, 2**63, 10**20, "x", "0", 1.0, True])
+    def test_a_version_that_cannot_be_is_one_clear_line(self, table: Table, version: Any) -> None:
+        add(table, "one", row())
+        with pytest.raises(UnknownTableError, match=re.escape(f"no version {version!r}")) as raised:
+            table.snapshot(version)
+        assert len(str(raised.value).splitlines()) == 1
+
+    def test_what_a_commit_did_is_told(self, table: Table) -> None:
+        files = write(table, [row(seq=1)])
+        table.commit(table.ensure(SCHEMA), files, ["one"], {"segments": {"one": 1}})
+        assert table.log.versions() == [0, 1]
+        made, added = table.log.commits([0, 1])
+        assert made.schema == SCHEMA
+        assert (made.added, made.metadata, added.schema) == ((), {}, None)
+        assert [(file.path, file.rows) for file in added.added] == [(files[0].path, 1)]
+        assert added.transactions.keys() == {"one"}
+        assert added.metadata == {"segments": {"one": 1}}
+        assert abs(added.at - datetime.now(UTC)) < timedelta(hours=1)
 
 
 class TestConcurrency:
@@ -253,7 +330,7 @@ class TestConcurrency:
                         snapshot = table.ensure(schema)
                         files = ParquetWriter(table.storage, path, work).write(
                             database, "stored", me)
-                        table.commit(snapshot, files, identity, {})
+                        table.commit(snapshot, files, [identity], {})
         """)
         root = str(Path(__file__).resolve().parent.parent)
         workers = [
@@ -273,7 +350,7 @@ class TestSchema:
         grown = pa.schema([*SCHEMA, ("extra", pa.float64())])
         snapshot = table.ensure(grown)
         assert snapshot.schema().field("extra").type == pa.float64()
-        table.commit(snapshot, write(table, [row(extra=2.5)], grown), "two", {})
+        table.commit(snapshot, write(table, [row(extra=2.5)], grown), ["two"], {})
         newest = table.snapshot()
         assert newest is not None
         rows = newest.dataset().to_table().to_pylist()
@@ -306,6 +383,16 @@ class TestSchema:
         assert sorted(read(table)["price"].to_list(), key=str) == [2.5, None]
 
 
+def errors_of(table: Table) -> list[str]:
+    errors = []
+    for look in (table.snapshot, lambda: table.log.commits([0, 1])):
+        try:
+            look()
+        except TableError as exc:
+            errors.append(str(exc))
+    return errors
+
+
 class TestDamage:
     def test_a_log_that_cannot_be_read_is_an_error_and_not_an_absent_table(
         self, table: Table
@@ -317,6 +404,22 @@ class TestDamage:
             table.snapshot()
         with pytest.raises(TableError):
             table.ensure(SCHEMA)
+
+    def test_the_errors_of_a_damaged_log_are_one_line(self, table: Table) -> None:
+        add(table, "one", row())
+        commits = sorted(Path(table.uri, "_delta_log").glob("*.json"))
+        whole = [commit.read_bytes() for commit in commits]
+        for commit, data in zip(commits, whole, strict=True):
+            for damaged in (b"", data[:-20], b"\xff" + data, data.replace(b'"add"', b'"\xff"')):
+                commit.write_bytes(damaged)
+                assert all(len(text.splitlines()) == 1 for text in errors_of(table))
+            commit.write_bytes(data)
+
+    def test_a_table_whose_log_is_gone_does_not_read_as_empty(self, table: Table) -> None:
+        add(table, "one", row())
+        shutil.rmtree(Path(table.uri, "_delta_log"))
+        with pytest.raises(TableError, match="data files and no log"):
+            table.snapshot()
 
     def test_a_creation_that_was_cut_short_is_made_again(self, table: Table) -> None:
         log = Path(table.uri, "_delta_log")
@@ -461,7 +564,7 @@ def test_a_file_that_is_pruned_holds_no_such_row(
     column, values, low, high = case
     snapshot = one_table.ensure(SCHEMA)
     (written,) = write(one_table, [row(**{column: value}) for value in values])
-    one_table.commit(snapshot, [written], written.path, {})
+    one_table.commit(snapshot, [written], [written.path], {})
     (file,) = (file for file in log(one_table) if file.path == written.path)
     present = [value for value in values if value is not None]
     hit = any(
@@ -481,7 +584,7 @@ def log(table: Table) -> list[TableFile]:
 
 def test_a_microsecond_decides() -> None:
     late = AT + timedelta(microseconds=1)
-    file = TableFile("x", 1, 1, DAY, {"ts_event": AT}, {"ts_event": AT}, frozenset({"ts_event"}))
+    file = TableFile("x", 1, 1, DAY, {"ts_event": AT}, {"ts_event": AT}, {"ts_event": 0})
     assert file.may_hold("ts_event", AT, AT)
     assert not file.may_hold("ts_event", late, None)
     assert not file.may_hold("ts_event", None, AT - timedelta(microseconds=1))

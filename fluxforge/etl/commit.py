@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from fluxforge.sources.base import Channel
     from fluxforge.storage.base import StorageBackend
-    from fluxforge.tables import DataFile
+    from fluxforge.tables import TableFile
     from fluxforge.transform.transform import Account, SegmentRows
 
 _TRIES = 50
@@ -96,7 +96,7 @@ class SegmentCommit:
             files = self._write(table, name)
             try:
                 if table.commit(
-                    snapshot, files, digest, {"segment": self._segment}, at_version=first_wins
+                    snapshot, files, [digest], {"segment": self._segment}, at_version=first_wins
                 ):
                     table.sync(since=snapshot)
                     return True
@@ -112,12 +112,12 @@ class SegmentCommit:
             return False
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 
-    def _write(self, table: Table, name: str) -> list[DataFile]:
+    def _write(self, table: Table, name: str) -> list[TableFile]:
         writer = ParquetWriter(self._storage, table.path, self._work_dir)
         stem = _stem(self._rows.fingerprint.digest)
         return writer.write(self._rows.database, f"rows_{name}", stem)
 
-    def _discard(self, table: Table, files: list[DataFile]) -> None:
+    def _discard(self, table: Table, files: list[TableFile]) -> None:
         for file in files:
             self._storage.delete(self._storage.join_path(table.path, file.path))
 

@@ -18,7 +18,7 @@ from fluxforge.transform.database import literal, open_database
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fluxforge.tables import DataFile, Table, TableFile
+    from fluxforge.tables import Table, TableFile
 
 TARGET_MB = 128
 """How large a joined file may become, in megabytes of 10^6 bytes."""
@@ -92,7 +92,7 @@ def _batches(files: list[TableFile], target: int) -> Iterator[list[TableFile]]:
 
 def _join(
     table: Table, batch: list[TableFile], work: Path, memory_limit_mb: int, threads: int
-) -> list[DataFile]:
+) -> list[TableFile]:
     paths = [
         table.storage.fetch(table.storage.join_path(table.path, file.path), work) for file in batch
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluxforge.table_errors import table_error
+from fluxforge.tables import table_error
 from fluxforge.transform.database import identifier
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ def fill(table: Table, work: Path) -> None:
             files = ParquetWriter(table.storage, table.path, work).write(
                 database, "updates", f"part-{hour}"
             )
-            assert table.commit(snapshot, files, f"hour {hour}", {})
+            assert table.commit(snapshot, files, [f"hour {hour}"], {})
 
 
 def by_scan(lake: Lake) -> int:

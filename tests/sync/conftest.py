@@ -16,7 +16,7 @@ from fluxforge import Lake
 from fluxforge.layout import STATES, Layout
 from fluxforge.storage.local import LocalStorage
 from fluxforge.sync import Place, Route, sync_places
-from fluxforge.tables import DataFile, Table
+from fluxforge.tables import Table, TableFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ class Numbers:
         self.table = Table(storage, f"processed/coinbase/{name}")
         self._work = work
 
-    def _write(self, *numbers: int) -> DataFile:
+    def _write(self, *numbers: int) -> TableFile:
         moments = [datetime(2025, 12, 3, tzinfo=UTC) + timedelta(seconds=n) for n in numbers]
         columns = {"symbol": ["BTC-USD"] * len(numbers), "ts_event": moments, "n": numbers}
         rows = pa.table(columns, SCHEMA.remove(SCHEMA.get_field_index("date")))
@@ -53,12 +53,12 @@ class Numbers:
         pq.write_table(rows, local)
         path = f"date={DAY}/part-{numbers[0]:03}-{len(numbers)}.parquet"
         self.table.storage.write_file(local, f"{self.table.path}/{path}")
-        return DataFile(path, local.stat().st_size, DAY, len(numbers), {})
+        return TableFile(path, local.stat().st_size, len(numbers), DAY, {}, {}, {})
 
-    def add(self, *numbers: int, identity: str = "") -> None:
+    def add(self, *numbers: int) -> None:
         for n in numbers:
             snapshot = self.table.ensure(SCHEMA)
-            assert self.table.commit(snapshot, [self._write(n)], identity or f"segment {n}", {})
+            assert self.table.commit(snapshot, [self._write(n)], [f"segment {n}"], {})
 
     def join(self, *, vacuum: bool) -> None:
         """Put one file in the place of all."""

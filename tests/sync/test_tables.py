@@ -327,7 +327,7 @@ def test_another_writer_at_the_destination_wins_and_nothing_of_it_is_hidden(
 
     def commit_first(key: str) -> None:
         watched.before_write = None
-        assert other.table.commit(stale, [other._write(77)], "segment 77", {}, at_version=True)
+        assert other.table.commit(stale, [other._write(77)], ["segment 77"], {}, at_version=True)
 
     watched.before_write = commit_first
     [problem] = sync(here, watched).problems
@@ -388,7 +388,7 @@ def test_a_writer_with_an_old_snapshot_cannot_commit_to_a_closed_table(
     assert stale is not None
     here.write_bytes(f"{LOG}/{commit_name(3)}", closing_commit(table(there).uri))
     with pytest.raises(TableError, match="Unsupported"):
-        source.table.commit(stale, [source._write(2)], "segment 2", {})
+        source.table.commit(stale, [source._write(2)], ["segment 2"], {})
     with pytest.raises(TableError, match="Unsupported"):
         source.add(3)
     [problem] = sync(here, there).problems

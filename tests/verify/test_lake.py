@@ -53,7 +53,7 @@ def append(lake: Lake, name: str, select: str, identity: str = "forged") -> None
         database.execute(f"CREATE TABLE forged AS {select}")
         work = lake.root.parent
         files = ParquetWriter(lake.storage, table.path, work).write(database, "forged", "part")
-    table.commit(snapshot, files, identity, {})
+    table.commit(snapshot, files, [identity], {})
 
 
 class TestInOrder:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.tables import PARTITION, DataFile
+from fluxforge.tables import PARTITION, TableFile
 from fluxforge.transform.database import identifier, literal
 
 if TYPE_CHECKING:
+    from datetime import date
     from pathlib import Path
 
     import duckdb
@@ -42,7 +42,7 @@ class ParquetWriter:
         rows: str,
         stem: str,
         order: tuple[str, ...] = ("symbol", "ts_event", "ts_recv", "seq"),
-    ) -> list[DataFile]:
+    ) -> list[TableFile]:
         """Write a DuckDB table or view, one file for each of its dates.
 
         Parameters
@@ -58,7 +58,7 @@ class ParquetWriter:
 
         Returns
         -------
-        list of DataFile
+        list of TableFile
             What was written, whole and durable, and belongs to no table yet.
         """
         table, day = identifier(rows), identifier(PARTITION)
@@ -72,7 +72,7 @@ class ParquetWriter:
         stem: str,
         order: tuple[str, ...],
         at: date,
-    ) -> DataFile:
+    ) -> TableFile:
         name = f"{stem}-{uuid.uuid4().hex[:8]}.parquet"
         local = self._work_dir / name
         sort = ", ".join(identifier(column) for column in order)
@@ -83,16 +83,16 @@ class ParquetWriter:
             f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
         )
         try:
-            count, stats = _statistics(local)
+            count, *stats = _statistics(local)
             path = f"{PARTITION}={at.isoformat()}/{name}"
             self.storage.write_file(local, self.storage.join_path(self.path, path))
-            return DataFile(path, local.stat().st_size, at, count, stats)
+            return TableFile(path, local.stat().st_size, count, at, *stats)
         finally:
             local.unlink()
 
 
-def _statistics(path: Path) -> tuple[int, dict[str, Any]]:
-    """Read a Parquet file's footer: its number of rows, and Delta's statistics of its columns."""
+def _statistics(path: Path) -> tuple[int, dict[str, Any], dict[str, Any], dict[str, int]]:
+    """Read a Parquet file's footer: number of rows, and bounds and nulls of its columns."""
     import pyarrow.parquet as pq
 
     footer = pq.read_metadata(path)
@@ -112,11 +112,5 @@ def _statistics(path: Path) -> tuple[int, dict[str, Any]]:
             low, high = min(s.min for s in filled), max(s.max for s in filled)
             if isinstance(low, str) and max(len(low), len(high)) > _STATISTICS_TEXT_LIMIT:
                 continue
-            least[name], greatest[name] = _delta_value(low), _delta_value(high)
-    return footer.num_rows, {"minValues": least, "maxValues": greatest, "nullCount": nulls}
-
-
-def _delta_value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return value
+            least[name], greatest[name] = low, high
+    return footer.num_rows, least, greatest, nulls

@@ -1,0 +1,98 @@
+"""The files of a table, as its log describes them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PARTITION = "date"
+"""Every table is divided by this column: the UTC date of capture."""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A Parquet file of a table, or one that is written to become part of it.
+
+    Attributes
+    ----------
+    path
+        Relative to the table.
+    size, rows, date
+        Bytes, number of rows, and the partition.
+    least, greatest
+        Bounds of each column, where they are known.
+    nulls
+        Number of nulls of each column that is in the file; others were added to the table later.
+    """
+
+    path: str
+    size: int
+    rows: int
+    date: date
+    least: Mapping[str, Any] = field(repr=False)
+    greatest: Mapping[str, Any] = field(repr=False)
+    nulls: Mapping[str, int] = field(repr=False)
+
+    @classmethod
+    def from_snapshot(cls, row: Mapping[str, Any]) -> TableFile:
+        """Read a row of deltalake's flat table of files."""
+
+        def known(prefix: str) -> dict[str, Any]:
+            return {
+                name.removeprefix(prefix): value
+                for name, value in row.items()
+                if name.startswith(prefix) and value is not None
+            }
+
+        bounds = known("min."), known("max."), known("null_count.")
+        day = row[f"partition.{PARTITION}"]
+        return cls(row["path"], row["size_bytes"], row["num_records"], day, *bounds)
+
+    @classmethod
+    def from_commit(cls, action: Mapping[str, Any]) -> TableFile:
+        """Read what a commit says; times in bounds stay text."""
+        stats = json.loads(action["stats"])
+        return cls(
+            path=unquote(action["path"]),
+            size=action["size"],
+            rows=stats["numRecords"],
+            date=date.fromisoformat(action["partitionValues"][PARTITION]),
+            least=stats.get("minValues", {}),
+            greatest=stats.get("maxValues", {}),
+            nulls=stats.get("nullCount", {}),
+        )
+
+    def stats(self) -> str:
+        """Return rows, bounds and nulls as a commit states them."""
+        stats = {
+            "numRecords": self.rows,
+            "minValues": {name: _delta_value(value) for name, value in self.least.items()},
+            "maxValues": {name: _delta_value(value) for name, value in self.greatest.items()},
+            "nullCount": dict(self.nulls),
+        }
+        # Unescaped: the log's reader takes every escaped surrogate pair for U+10000.
+        return json.dumps(stats, ensure_ascii=False)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that are in the file."""
+        return frozenset(self.nulls)
+
+    def may_hold(self, column: str, low: Any = None, high: Any = None) -> bool:
+        """Tell whether a row with ``low <= column <= high`` can be in the file."""
+        least, greatest = self.least.get(column), self.greatest.get(column)
+        if low is not None and greatest is not None and greatest < low:
+            return False
+        return not (high is not None and least is not None and least > high)
+
+
+def _delta_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else value

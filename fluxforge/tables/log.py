@@ -1,0 +1,148 @@
+"""The files of a Delta log: numbered commits, each of JSON lines, and checkpoints of them all.
+
+deltalake reads and writes the log. Read here is only what it does not tell: what a single commit
+did, and the identities of all that was committed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from fluxforge.errors import TableError
+from fluxforge.layout import join_key
+from fluxforge.tables.files import TableFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pyarrow as pa
+
+    from fluxforge.storage.base import StorageBackend
+
+LOG = "_delta_log"
+MOVED_TO = "fluxforge.movedTo"
+"""The property of a table that a sync is about to delete: where it is now."""
+
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+_DELTAS_OWN = {
+    "timestamp", "operation", "operationParameters", "operationMetrics", "engineInfo",
+    "clientVersion", "readVersion", "isolationLevel", "isBlindAppend", "txnId",
+}  # fmt: skip
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one version of a table did.
+
+    Attributes
+    ----------
+    version, at, operation
+        The version that it made, when (UTC), and what deltalake calls it.
+    added, removed
+        The files that it added, and the paths of those that it removed.
+    transactions
+        Identities of what it committed, and when, in milliseconds since 1970.
+    metadata
+        The notes that were left with it.
+    schema, properties
+        The table's, where the commit states them.
+    """
+
+    version: int
+    at: datetime
+    operation: str
+    added: tuple[TableFile, ...] = field(repr=False)
+    removed: frozenset[str] = field(repr=False)
+    transactions: Mapping[str, int | None]
+    metadata: Mapping[str, Any]
+    schema: pa.Schema | None = field(repr=False)
+    properties: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def parse(cls, version: int, data: bytes) -> Commit:
+        """Read the lines of a commit."""
+        import pyarrow as pa
+        from deltalake import Schema
+
+        actions: dict[str, list[Any]] = {}
+        for line in data.splitlines():
+            for kind, action in json.loads(line).items() if line.strip() else ():
+                actions.setdefault(kind, []).append(action)
+        info = actions.get("commitInfo", [{}])[0]
+        stated = actions.get("metaData", [{}])[-1]
+        columns: Any = Schema.from_json(stated["schemaString"]) if stated else None
+        return cls(
+            version=version,
+            at=datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
+            operation=info.get("operation", ""),
+            added=tuple(TableFile.from_commit(action) for action in actions.get("add", ())),
+            removed=frozenset(unquote(action["path"]) for action in actions.get("remove", ())),
+            transactions={one["appId"]: one.get("lastUpdated") for one in actions.get("txn", ())},
+            metadata={name: value for name, value in info.items() if name not in _DELTAS_OWN},
+            schema=pa.schema(columns) if stated else None,
+            properties=stated.get("configuration", {}),
+        )
+
+
+class Log:
+    """The log of a table in a storage."""
+
+    def __init__(self, storage: StorageBackend, path: str) -> None:
+        self._storage = storage
+        self.folder = join_key(path, LOG)
+
+    def key(self, version: int) -> str:
+        """Return where the commit of a version lies."""
+        return join_key(self.folder, f"{version:020}.json")
+
+    def versions(self, kind: re.Pattern[str] = _COMMIT) -> list[int]:
+        """Return the versions whose commits are there, ascending."""
+        files = self._storage.list_entries(self.folder, recursive=False)
+        return sorted(int(match[1]) for file in files if (match := kind.fullmatch(file.name)))
+
+    def commit(self, version: int) -> Commit:
+        """Read the commit of a version.
+
+        Raises
+        ------
+        FileMissingError, TableError
+            If it is not there, or damaged.
+        """
+        data = self._storage.read_bytes(self.key(version))
+        try:
+            return Commit.parse(version, data)
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise TableError(f"{self.key(version)} is no commit: restore it from a copy") from exc
+
+    def commits(self, versions: Iterable[int]) -> list[Commit]:
+        """Read the commits of some versions."""
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="fluxforge-log") as pool:
+            return list(pool.map(self.commit, versions))
+
+    def transactions(self, version: int) -> dict[str, int | None]:
+        """Return the identities of all that was committed up to a version, and when."""
+        base = max((n for n in self.versions(_CHECKPOINT) if n <= version), default=-1)
+        found = {} if base < 0 else self._in_checkpoint(base)
+        for commit in self.commits(range(base + 1, version + 1)):
+            found.update(commit.transactions)
+        return found
+
+    def _in_checkpoint(self, version: int) -> dict[str, int | None]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        key = join_key(self.folder, f"{version:020}.checkpoint.parquet")
+        try:
+            data = pa.BufferReader(self._storage.read_bytes(key))
+            rows = pq.read_table(data, columns=["txn"])["txn"].to_pylist()
+        except (pa.ArrowException, OSError) as exc:
+            raise TableError(f"{key} cannot be read: restore it from a copy") from exc
+        return {row["appId"]: row["lastUpdated"] for row in rows if row is not None}

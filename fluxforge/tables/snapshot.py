@@ -1,0 +1,70 @@
+"""One version of a table, as its readers and its next commit see it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.tables.files import TableFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    from fluxforge.tables.log import Log
+
+KEEP_TRANSACTIONS = timedelta(days=30)
+
+
+class Snapshot:
+    """One version of a table."""
+
+    def __init__(self, delta: DeltaTable, log: Log, retried: Callable[..., Any]) -> None:
+        self.delta = delta
+        self._log = log
+        self._retried = retried
+        self.version: int = delta.version()
+
+    def has_transaction(self, identity: str) -> bool:
+        """Tell whether something of that identity is committed."""
+        return identity in self.transactions
+
+    @cached_property
+    def transactions(self) -> Mapping[str, int | None]:
+        """Identities of all that is committed, and when, in milliseconds since 1970.
+
+        They are forgotten after 30 days, unless it is not known when they were committed.
+        """
+        found = self._log.transactions(self.version)
+        oldest = milliseconds(datetime.now(UTC) - KEEP_TRANSACTIONS)
+        return {name: at for name, at in found.items() if at is None or at > oldest}
+
+    def schema(self) -> pa.Schema:
+        """Return the columns, the partition included, as Arrow types."""
+        import pyarrow as pa
+
+        return pa.schema(self.delta.schema())
+
+    def dataset(self) -> Any:
+        """Return this version as an Arrow dataset, which opens only files that a filter needs."""
+        return self._retried(self.delta.to_pyarrow_dataset)
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Return some columns of all rows."""
+        return self._retried(lambda: self.delta.to_pyarrow_dataset().to_table(columns=columns))
+
+    def files(self) -> list[TableFile]:
+        """Return the files of this version, oldest capture first."""
+        import pyarrow as pa
+
+        added = self._retried(lambda: self.delta.get_add_actions(flatten=True))
+        files = [TableFile.from_snapshot(row) for row in pa.table(added).to_pylist()]
+        return sorted(files, key=lambda file: (file.date, file.path))
+
+
+def milliseconds(at: datetime) -> int:
+    """Return a time as Delta writes it."""
+    return int(at.timestamp() * 1000)
