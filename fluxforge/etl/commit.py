@@ -125,7 +125,7 @@ class SegmentCommit:
 def is_committed(storage: StorageBackend, folder: str, digest: str) -> bool:
     """Tell whether a segment is in all its tables; if so, that survives a loss of power."""
     ledger = Table(storage, storage.join_path(folder, LEDGER)).snapshot()
-    if ledger is None or not ledger.has_transaction(digest):
+    if ledger is None or not (ledger.has_transaction(digest) or ledger.holds("digest", digest)):
         return False
     for name in table_names(storage, folder):
         Table(storage, storage.join_path(folder, name)).sync()

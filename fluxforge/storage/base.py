@@ -8,6 +8,7 @@ show in listings and no caller may use them. A listing is complete or it raises.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import shutil
 import uuid
 from abc import ABC, abstractmethod
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fluxforge.config import FluxForgeConfig
+
+_CHUNK = 8 << 20
 
 
 @dataclass(frozen=True, order=True)
@@ -212,6 +215,14 @@ class StorageBackend(ABC):
             if file.key == key:
                 return file
         raise FileMissingError(f"there is no file {key}")
+
+    def digest(self, key: str) -> str:
+        """Return the SHA-256 of a file in hexadecimal digits, in bounded memory."""
+        sha, start = hashlib.sha256(), 0
+        while chunk := self.read_bytes(key, start, start + _CHUNK):
+            sha.update(chunk)
+            start += len(chunk)
+        return sha.hexdigest()
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a file under `key`, or at least one below it."""

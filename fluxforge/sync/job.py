@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import (
@@ -12,22 +13,13 @@ from fluxforge.errors import (
     FluxForgeError,
     StorageFullError,
     StorageUnavailableError,
-    TableError,
     UsageError,
 )
+from fluxforge.layout import SegmentName
 from fluxforge.sync.places import have_same_name, share_a_file
-from fluxforge.sync.removal import (
-    close_table,
-    delete_table,
-    doomed_files,
-    finish_deletion,
-    has_living_etl,
-    reopen_table,
-)
-from fluxforge.sync.report import Tally
+from fluxforge.sync.report import Counters
 from fluxforge.sync.segments import SegmentSync
-from fluxforge.sync.table_plan import TablePlanner
-from fluxforge.sync.tables import TableCopy
+from fluxforge.sync.tables import TableSync
 from fluxforge.sync.transfer import Transfer
 from fluxforge.tables import Table, table_names
 from fluxforge.transform.schema import BOOKKEEPING
@@ -37,7 +29,7 @@ if TYPE_CHECKING:
 
     from fluxforge.sync.places import Place
     from fluxforge.sync.report import SyncReport
-    from fluxforge.sync.table_plan import TablePlan
+    from fluxforge.sync.tables import TablePlan
 
 _FATAL = (AccessDeniedError, StorageFullError, StorageUnavailableError)
 """What would go wrong with everything else too."""
@@ -86,7 +78,7 @@ def sync_places(
     with_tables = tables.check(one.table_folders(), other.table_folders(), delete=probe)
     if not with_segments and not with_tables:
         raise UsageError(f"{one.storage!r} is the source itself: name another destination")
-    job = SyncJob(segments, tables, Tally(on_progress), delete=delete, dry_run=dry_run)
+    job = SyncJob(segments, tables, Counters(on_progress), delete=delete, dry_run=dry_run)
     if with_segments:
         job.sync_segments()
     if with_tables:
@@ -98,17 +90,17 @@ class SyncJob:
     """One run over all segments and tables; see :func:`sync_places`."""
 
     def __init__(
-        self, segments: Route, tables: Route, tally: Tally, *, delete: bool, dry_run: bool
+        self, segments: Route, tables: Route, counters: Counters, *, delete: bool, dry_run: bool
     ) -> None:
         self._segments = segments
         self._tables = tables
-        self._tally = tally
+        self._counters = counters
         self._delete = delete
         self._dry_run = dry_run
 
     def report(self) -> SyncReport:
         """Return what was done."""
-        return self._tally.report(dry_run=self._dry_run)
+        return self._counters.report(dry_run=self._dry_run)
 
     def _transfer(self, route: Route) -> Transfer:
         return Transfer(route.source.storage, route.destination.storage, exact=self._delete)
@@ -122,7 +114,7 @@ class SyncJob:
             raise
         except FluxForgeError as exc:
             logger.info("%s: %s", name, exc)
-            self._tally.problem(f"{name}: {exc}")
+            self._counters.problem(f"{name}: {exc}")
 
     def sync_segments(self) -> None:
         """Copy or move every segment that nobody works on."""
@@ -130,66 +122,68 @@ class SyncJob:
             self._segments.source,
             self._segments.destination,
             self._transfer(self._segments),
-            self._tally,
+            self._counters,
             delete=self._delete,
             dry_run=self._dry_run,
         )
         segments = sync.list_segments()
-        self._tally.expect(len(segments))
+        self._counters.expect(len(segments))
         for segment in segments:
             with self._noting_problems(segment.file.key):
                 sync.run(segment)
 
     def sync_tables(self) -> None:
         """Copy or move every table."""
-        plans = self._plan_tables()
-        self._tally.expect(sum(plan.count for _, plan in plans))
-        for source, plan in plans:
-            with self._noting_problems(plan.name):
-                self._sync_table(source, plan)
+        planned = self._plan_tables()
+        self._counters.expect(sum(len(plan.files) for _, _, plan in planned))
+        for source, table, plan in planned:
+            with self._noting_problems(table.name):
+                if self._dry_run:
+                    table.preview(plan)
+                    continue
+                table.copy(plan)
+                if self._delete:
+                    table.remove(plan, partial(self._has_living_etl, source))
 
-    def _plan_tables(self) -> list[tuple[str, TablePlan]]:
+    def _plan_tables(self) -> list[tuple[str, TableSync, TablePlan]]:
         """Return each source's tables in the order in which an ETL commits to them.
 
         Their versions are taken in the opposite order: what the ledger says is done when it is
         read, the tables hold when they are.
         """
         here, there = self._tables.source, self._tables.destination
-        plans = []
+        planned = []
         for source in here.storage.list_folders(here.layout.processed):
             names = table_names(here.storage, here.layout.tables(source))
             for name in sorted(names, key=_commit_order, reverse=True):
-                table = Table(here.storage, here.layout.table(source, name))
-                copy = Table(there.storage, there.layout.table(source, name))
-                planner = TablePlanner(f"{source}.{name}", table, copy, delete=self._delete)
-                with self._noting_problems(f"{source}.{name}"):
-                    plan = planner.plan()
+                table = TableSync(
+                    f"{source}.{name}",
+                    Table(here.storage, here.layout.table(source, name)),
+                    Table(there.storage, there.layout.table(source, name)),
+                    self._transfer(self._tables),
+                    self._counters,
+                    delete=self._delete,
+                )
+                with self._noting_problems(table.name):
+                    plan = table.plan()
                     if plan is not None:
-                        plans.append((source, plan))
+                        planned.append((source, table, plan))
                     elif self._delete and not self._dry_run:
-                        finish_deletion(table, self._tally)
-        return plans[::-1]
+                        table.finish()
+        return planned[::-1]
 
-    def _sync_table(self, source: str, plan: TablePlan) -> None:
-        copy = TableCopy(plan, self._transfer(self._tables), self._tally)
-        if self._dry_run:
-            copy.preview()
-            for key in doomed_files(plan.source, plan.movable) if self._delete else ():
-                self._tally.deleted(key)
-            return
-        copy.run()
-        if self._delete:
-            self._remove(source, plan)
-
-    def _remove(self, source: str, plan: TablePlan) -> None:
-        """Delete a table whose copy was compared with it."""
-        if not plan.closed:
-            close_table(plan.source, plan.version, plan.destination)
-        if has_living_etl(self._segments.source, source):
-            if not plan.closed:
-                reopen_table(plan.source, plan.version)
-            raise TableError("an ETL is at work on its source; it is kept: sync again later")
-        delete_table(plan.source, plan.movable, self._tally)
+    def _has_living_etl(self, source: str) -> bool:
+        """Tell whether an ETL is at work on a segment of the source."""
+        place = self._segments.source
+        folder = place.layout.processing(source)
+        for file in place.storage.list_entries(folder, recursive=False):
+            if SegmentName.parse(file.name) is None:
+                continue
+            claim = place.storage.acquire_lease(file.key)
+            if claim is None:
+                return True
+            claim.release()
+        return False
 
 
 def _commit_order(name: str) -> int:

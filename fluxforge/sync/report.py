@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fluxforge.html import html_table
+from fluxforge.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,18 +15,18 @@ _SECONDS_BETWEEN_CALLS = 0.5
 
 
 @dataclass(frozen=True, repr=False)
-class SyncReport:
+class SyncReport(Report):
     """What a sync copied, left alone and deleted.
 
     Attributes
     ----------
     copied
-        Keys at the destination of the files that are there by this run.
+        Keys at the destination of the segments and data files that are there by this run.
     skipped
-        Keys at the source of the files whose copies were there before, and of segments that an
-        ETL or another sync had claimed.
+        Keys at the source of those whose copies were there before, and of segments that an ETL or
+        another sync had claimed.
     deleted
-        Keys at the source of the files that are gone by this run.
+        Keys at the source of those that are gone by this run.
     bytes
         The size of all copied files together.
     problems
@@ -52,42 +52,32 @@ class SyncReport:
         """Whether there were no problems."""
         return not self.problems
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON would hold them."""
-        fields = asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+    def summary(self) -> str:
+        """Say in one line what came of it."""
+        files = "file" if len(self.copied) == 1 else "files"
+        problems = "problem" if len(self.problems) == 1 else "problems"
+        future = "to be " if self.dry_run else ""
+        return (
+            f"{len(self.copied):,} {files} {future}copied ({self.bytes / 1e6:,.1f} MB), "
+            f"{len(self.skipped):,} skipped, {len(self.deleted):,} {future}deleted, "
+            f"{len(self.problems):,} {problems}"
+        )
 
     def __str__(self) -> str:
-        lines = [repr(self).strip("<>").removeprefix("SyncReport: ")]
+        lines = [self.summary()]
         if self.dry_run:
             lines += [f"would copy {key}" for key in self.copied]
             lines += [f"would delete {key}" for key in self.deleted]
         lines += [f"problem: {problem}" for problem in self.problems]
         return "\n".join(lines)
 
-    def __repr__(self) -> str:
-        files = "file" if len(self.copied) == 1 else "files"
-        problems = "problem" if len(self.problems) == 1 else "problems"
-        return (
-            f"<SyncReport: {len(self.copied):,} {files} {'to be ' if self.dry_run else ''}copied "
-            f"({self.bytes / 1e6:,.1f} MB), {len(self.skipped):,} skipped, {len(self.deleted):,} "
-            f"{'to be ' if self.dry_run else ''}deleted, {len(self.problems):,} {problems}>"
-        )
-
-    def _repr_html_(self) -> str:
-        return html_table(
-            "Sync (dry run)" if self.dry_run else "Sync",
-            {
-                "copied": len(self.copied),
-                "bytes": self.bytes,
-                "skipped": len(self.skipped),
-                "deleted": len(self.deleted),
-                **{f"problem {number}": text for number, text in enumerate(self.problems, 1)},
-            },
-        )
+    def html_rows(self) -> dict[str, object]:
+        """Return the rows of the notebook's table."""
+        named = {f"problem {number}": text for number, text in enumerate(self.problems, 1)}
+        return super().html_rows() | named
 
 
-class Tally:
+class Counters:
     """Counts what a sync does, and tells from time to time how far it is.
 
     Parameters
@@ -99,13 +89,11 @@ class Tally:
     def __init__(self, on_progress: Callable[[int, int, int], object] | None) -> None:
         self._on_progress = on_progress
         self._called = float("-inf")
-        self._settled = 0
-        self._total = 0
+        self._settled = self._total = self._bytes = 0
         self._copied: list[str] = []
         self._skipped: list[str] = []
         self._deleted: list[str] = []
         self._problems: list[str] = []
-        self._bytes = 0
 
     def expect(self, files: int) -> None:
         """Note that so many more files are to be settled."""
@@ -116,16 +104,17 @@ class Tally:
         """Note a file that is at the destination now."""
         self._copied.append(key)
         self._bytes += size
-        self._settle()
+        self.settled()
 
     def skipped(self, key: str) -> None:
         """Note a file that needed no copying."""
         self._skipped.append(key)
-        self._settle()
+        self.settled()
 
-    def passed_over(self) -> None:
-        """Note a file that is not where it was listed any more, and needs nothing."""
-        self._settle()
+    def settled(self) -> None:
+        """Note a file that needs nothing more."""
+        self._settled += 1
+        self._tell()
 
     def deleted(self, key: str) -> None:
         """Note a file that is gone from the source."""
@@ -146,10 +135,6 @@ class Tally:
             problems=tuple(self._problems),
             dry_run=dry_run,
         )
-
-    def _settle(self) -> None:
-        self._settled += 1
-        self._tell()
 
     def _tell(self, *, now: bool = False) -> None:
         if self._on_progress is None:

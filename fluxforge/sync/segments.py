@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fluxforge.storage.base import StoredFile
     from fluxforge.sync.places import Place
-    from fluxforge.sync.report import Tally
+    from fluxforge.sync.report import Counters
     from fluxforge.sync.transfer import Transfer
 
     SettledState = Literal["ready", "archive", "quarantine"]
@@ -57,7 +57,7 @@ class SegmentSync:
         The places.
     transfer
         Copies between their storages.
-    tally
+    counters
         Is told of every file.
     delete
         Delete each segment at the source once its copy was read back.
@@ -70,7 +70,7 @@ class SegmentSync:
         source: Place,
         destination: Place,
         transfer: Transfer,
-        tally: Tally,
+        counters: Counters,
         *,
         delete: bool,
         dry_run: bool,
@@ -78,7 +78,7 @@ class SegmentSync:
         self._source = source
         self._destination = destination
         self._transfer = transfer
-        self._tally = tally
+        self._counters = counters
         self._delete = delete
         self._dry_run = dry_run
         self._listings: dict[tuple[SettledState, str], list[StoredFile]] = {}
@@ -109,10 +109,10 @@ class SegmentSync:
                 self._settle(segment)
         except _HeldError as exc:
             logger.info("%s is left for later: %s is held", segment.file.key, exc)
-            self._tally.skipped(segment.file.key)
+            self._counters.skipped(segment.file.key)
         except FileMissingError:
             logger.info("%s was taken by an ETL meanwhile", segment.file.key)
-            self._tally.passed_over()
+            self._counters.settled()
 
     def _claim(self, place: Place, segment: Segment, name: str) -> AbstractContextManager[object]:
         """Keep a place's ETL away from a segment while it is moved."""
@@ -133,11 +133,11 @@ class SegmentSync:
         if self._delete:
             if not self._dry_run:
                 self._source.storage.delete(segment.file.key)
-            self._tally.deleted(segment.file.key)
+            self._counters.deleted(segment.file.key)
 
     def _provide(self, segment: Segment) -> None:
         if self._find_copy(segment) is not None:
-            self._tally.skipped(segment.file.key)
+            self._counters.skipped(segment.file.key)
         else:
             self._copy(segment)
 
@@ -185,16 +185,11 @@ class SegmentSync:
             key = join_key(folder, name)
             with self._claim(self._destination, segment, name):  # until it was read back
                 if not self._dry_run:
-                    self._write(segment, key)
+                    self._transfer.copy(segment.file.key, key)
             present.append(replace(segment.file, key=key))
-            self._tally.copied(key, segment.file.size)
+            self._counters.copied(key, segment.file.size)
             return
         raise SegmentError(f"no name is free for {segment.file.name} in {folder}")
-
-    def _write(self, segment: Segment, key: str) -> None:
-        if not self._transfer.copy(segment.file.key, key):
-            self._destination.storage.delete(key)
-            raise SegmentError(f"{key} was read back with other content than was written")
 
     def _names(self, segment: Segment) -> Iterator[str]:
         """Yield the names that the copy may have, the best first."""
@@ -207,7 +202,7 @@ class SegmentSync:
                 yield str(parsed)
         else:
             stem, dot, suffix = name.partition(".")
-            yield f"{stem}-{self._transfer.digest(segment.file)[:12]}{dot}{suffix}"
+            yield f"{stem}-{self._source.storage.digest(segment.file.key)[:12]}{dot}{suffix}"
 
 
 def _is_segment(name: str) -> bool:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from fluxforge.storage.disk import translated
+from fluxforge.errors import StorageError
+from fluxforge.storage.local import LocalStorage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from fluxforge.storage.base import StorageBackend, StoredFile
 
-_CHUNK = 8 << 20
+T = TypeVar("T")
+R = TypeVar("R")
+
 _END_BYTES = 64 << 10
 _BEGINNING_BYTES = 1024
+_WORKERS = 4  # most of a transfer is waiting for a server
 
 
 class Transfer:
@@ -35,35 +41,33 @@ class Transfer:
         self.destination = destination
         self.exact = exact
 
-    def copy(self, key: str, target: str) -> bool:
-        """Copy a file under a new key; return whether the copy is equal to the original.
-
-        What was written is read back and compared where this transfer is exact.
+    def copy(self, key: str, target: str) -> None:
+        """Copy a file under a new key; where this transfer is exact, read it back and compare.
 
         Raises
         ------
         FileExistsAlreadyError
             If the key is taken at the destination.
+        StorageError
+            If it was read back with other content; the copy is gone then.
         """
         with tempfile.TemporaryDirectory(prefix="fluxforge-sync-") as work:
             path = self.source.fetch(key, Path(work))
-            expected = _digest_of_path(path) if self.exact else ""
+            expected = LocalStorage(path.parent).digest(path.name) if self.exact else ""
             self.destination.write_file(path, target, exclusive=True)
-        return not self.exact or _digest(self.destination, target) == expected
+        if self.exact and self.destination.digest(target) != expected:
+            self.destination.delete(target)
+            raise StorageError(f"{target} was read back with other content than was written")
 
     def are_equal(self, file: StoredFile, copy: StoredFile) -> bool:
         """Tell whether a file of the source and one of the destination have the same content."""
         if file.size != copy.size:
             return False
         if self.exact:
-            return self.digest(file) == _digest(self.destination, copy.key)
+            return self.source.digest(file.key) == self.destination.digest(copy.key)
         return self._agree(file, copy, 0, _END_BYTES) and self._agree(
             file, copy, max(_END_BYTES, file.size - _END_BYTES), file.size
         )
-
-    def digest(self, file: StoredFile) -> str:
-        """Return the SHA-256 of a file of the source, in hexadecimal digits."""
-        return _digest(self.source, file.key)
 
     def begin_alike(self, file: StoredFile, other: StoredFile) -> bool:
         """Tell whether two files were the same once: their first lines are equal."""
@@ -77,14 +81,20 @@ class Transfer:
         return here == self.destination.read_bytes(copy.key, start, end)
 
 
-def _digest(storage: StorageBackend, key: str) -> str:
-    digest, start = hashlib.sha256(), 0
-    while chunk := storage.read_bytes(key, start, start + _CHUNK):
-        digest.update(chunk)
-        start += len(chunk)
-    return digest.hexdigest()
+def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield the result for each item, in the order in which they are ready.
 
+    The first error ends it: what has not begun is not begun any more.
 
-def _digest_of_path(path: Path) -> str:
-    with translated(str(path)), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    Examples
+    --------
+    >>> sorted(in_parallel(abs, [-1, 2, -3]))
+    [1, 2, 3]
+    """
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fluxforge-sync") as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -91,6 +91,11 @@ class Commit:
             properties=stated.get("configuration", {}),
         )
 
+    @property
+    def moved_to(self) -> str | None:
+        """Where the table is, if this is the commit that closed it here."""
+        return self.properties.get(MOVED_TO) or None
+
 
 class Log:
     """The log of a table in a storage."""
@@ -98,6 +103,7 @@ class Log:
     def __init__(self, storage: StorageBackend, path: str) -> None:
         self._storage = storage
         self.folder = join_key(path, LOG)
+        self._known: tuple[str, int, dict[str, int | None]] = ("", -1, {})
 
     def key(self, version: int) -> str:
         """Return where the commit of a version lies."""
@@ -127,12 +133,18 @@ class Log:
         with ThreadPoolExecutor(_READERS, thread_name_prefix="fluxforge-log") as pool:
             return list(pool.map(self.commit, versions))
 
-    def transactions(self, version: int) -> dict[str, int | None]:
+    def transactions(self, table_id: str, version: int) -> dict[str, int | None]:
         """Return the identities of all that was committed up to a version, and when."""
-        base = max((n for n in self.versions(_CHECKPOINT) if n <= version), default=-1)
-        found = {} if base < 0 else self._in_checkpoint(base)
+        known, base, found = self._known
+        if known != table_id or base > version:
+            base, found = -1, {}
+        checkpoint = max((n for n in self.versions(_CHECKPOINT) if n <= version), default=-1)
+        if checkpoint > base:
+            base, found = checkpoint, self._in_checkpoint(checkpoint)
+        found = dict(found)
         for commit in self.commits(range(base + 1, version + 1)):
             found.update(commit.transactions)
+        self._known = table_id, version, found
         return found
 
     def _in_checkpoint(self, version: int) -> dict[str, int | None]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from fluxforge.tables.log import Log
 
+COMMIT_TRIES = 100
 KEEP_TRANSACTIONS = timedelta(days=30)
 
 
@@ -27,6 +28,7 @@ class Snapshot:
         self._log = log
         self._retried = retried
         self.version: int = delta.version()
+        self.table_id = str(delta.metadata().id)
 
     def has_transaction(self, identity: str) -> bool:
         """Tell whether something of that identity is committed."""
@@ -38,7 +40,7 @@ class Snapshot:
 
         They are forgotten after 30 days, unless it is not known when they were committed.
         """
-        found = self._log.transactions(self.version)
+        found = self._log.transactions(self.table_id, self.version)
         oldest = milliseconds(datetime.now(UTC) - KEEP_TRANSACTIONS)
         return {name: at for name, at in found.items() if at is None or at > oldest}
 
@@ -51,6 +53,13 @@ class Snapshot:
     def dataset(self) -> Any:
         """Return this version as an Arrow dataset, which opens only files that a filter needs."""
         return self._retried(self.delta.to_pyarrow_dataset)
+
+    def holds(self, column: str, value: object) -> bool:
+        """Tell whether a row has a value; only files whose bounds allow it are opened."""
+        import pyarrow.dataset as ds
+
+        rows = ds.field(column) == value
+        return bool(self._retried(lambda: self.dataset().count_rows(filter=rows)))
 
     def read(self, columns: list[str]) -> pa.Table:
         """Return some columns of all rows."""
@@ -68,3 +77,18 @@ class Snapshot:
 def milliseconds(at: datetime) -> int:
     """Return a time as Delta writes it."""
     return int(at.timestamp() * 1000)
+
+
+def commit_properties(
+    metadata: Mapping[str, Any] | None = None,
+    transactions: Mapping[str, int | None] | None = None,
+    retries: int = COMMIT_TRIES,
+) -> Any:
+    """Return the notes and identities of a commit as deltalake takes them."""
+    from deltalake import CommitProperties, Transaction
+
+    return CommitProperties(
+        custom_metadata=dict(metadata or {}),
+        max_commit_retries=retries,
+        app_transactions=[Transaction(name, 1, at) for name, at in (transactions or {}).items()],
+    )

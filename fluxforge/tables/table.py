@@ -18,7 +18,13 @@ from fluxforge.retry import RetryPolicy
 from fluxforge.tables.errors import translated
 from fluxforge.tables.files import PARTITION
 from fluxforge.tables.log import LOG, MOVED_TO, Log
-from fluxforge.tables.snapshot import KEEP_TRANSACTIONS, Snapshot, milliseconds
+from fluxforge.tables.snapshot import (
+    COMMIT_TRIES,
+    KEEP_TRANSACTIONS,
+    Snapshot,
+    commit_properties,
+    milliseconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +41,6 @@ _SETTINGS = {
     "delta.deletedFileRetentionDuration": "interval 7 days",
     "delta.setTransactionRetentionDuration": f"interval {KEEP_TRANSACTIONS.days} days",
 }
-_COMMIT_TRIES = 100
 _RETRIES = RetryPolicy(first=0.2, cap=6.4, attempts=6, seconds=30)
 _RETRY_TIMEOUT = "45s"
 """How long deltalake sends one request again and again; it counts the time of slow answers too."""
@@ -84,10 +89,11 @@ class Table:
         TableError
             If the log is damaged, or gone from beside its data files.
         """
-        if version is not None and (type(version) is not int or not 0 <= version < 2**63):
-            raise UnknownTableError(
-                f"{self.uri} has no version {version!r}: versions are whole numbers from 0"
-            )
+        if version is not None:
+            newest = max(self.log.versions(), default=-1)
+            if type(version) is not int or not 0 <= version <= newest:
+                there_are = f"there are 0 to {newest}" if newest >= 0 else "it was never written"
+                raise UnknownTableError(f"{self.uri} has no version {version!r}: {there_are}")
         delta = self._open(version)
         if delta is not None:
             return Snapshot(delta, self.log, self.retried)
@@ -190,7 +196,7 @@ class Table:
                     configuration=_SETTINGS,
                     storage_options=self._options(),
                     # Only as the first version: a later one would take back grown columns.
-                    commit_properties=_properties(metadata, retries=0),
+                    commit_properties=commit_properties(metadata, retries=0),
                 )
             )
         except (TableError, CommitConflictError):
@@ -205,7 +211,7 @@ class Table:
         import pyarrow as pa
         from deltalake import Schema
 
-        for _ in range(_COMMIT_TRIES):
+        for _ in range(COMMIT_TRIES):
             present = pa.schema(delta.schema())
             for column in schema:
                 if column.name in present.names:
@@ -226,7 +232,7 @@ class Table:
             else:
                 return delta
             try:
-                self.retried(partial(change, commit_properties=_properties(metadata)))
+                self.retried(partial(change, commit_properties=commit_properties(metadata)))
             except CommitConflictError:
                 logger.info("%s: another worker changed the columns", self.uri)
             self.retried(delta.update_incremental)
@@ -291,8 +297,8 @@ class Table:
                     mode="append",
                     schema=Schema.from_arrow(snapshot.schema()),
                     partition_by=[PARTITION],
-                    commit_properties=_properties(
-                        metadata, transactions, retries=0 if at_version else _COMMIT_TRIES
+                    commit_properties=commit_properties(
+                        metadata, transactions, retries=0 if at_version else COMMIT_TRIES
                     ),
                 )
             )
@@ -336,7 +342,7 @@ class Table:
         """
         before = {file.path for file in old}
         newest: Snapshot | None = snapshot
-        for _ in range(_COMMIT_TRIES):
+        for _ in range(COMMIT_TRIES):
             # deltalake lets two commits remove the same file, which would double its rows. So
             # each try is against one version, in which the old files are known to be.
             if newest is None or not before <= {file.path for file in newest.files()}:
@@ -373,20 +379,6 @@ class Table:
 
 def _partition(file: TableFile) -> dict[str, str | None]:
     return {PARTITION: file.date.isoformat()}
-
-
-def _properties(
-    metadata: Mapping[str, Any] | None,
-    transactions: Mapping[str, int | None] | None = None,
-    retries: int = _COMMIT_TRIES,
-) -> Any:
-    from deltalake import CommitProperties, Transaction
-
-    return CommitProperties(
-        custom_metadata=dict(metadata or {}),
-        max_commit_retries=retries,
-        app_transactions=[Transaction(name, 1, at) for name, at in (transactions or {}).items()],
-    )
 
 
 def table_names(storage: StorageBackend, folder: str) -> list[str]:
