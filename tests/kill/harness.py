@@ -165,7 +165,7 @@ class Place:
             capture_output=True,
             encoding="utf-8",
             stdin=subprocess.DEVNULL,
-            timeout=PATIENCE,
+            timeout=5 * PATIENCE,
         )
         assert done.returncode in (0, 1), f"{command}: {done.returncode}: {done.stderr}"
         return json.loads(done.stdout)

@@ -28,7 +28,6 @@ SEED = os.environ.get("FLUXFORGE_SEED", "1")
 QUICK = (
     "ingestion.flush_interval_seconds=0.1",
     "ingestion.mirror_interval_seconds=0.2",
-    "ingestion.segment_max_seconds=1",
     "ingestion.sources.coinbase.products=[BTC-USD]",
     "ingestion.sources.coinbase.channels=[ticker, level2, market_trades]",
     "etl.watch_interval_seconds=0.2",
@@ -37,9 +36,10 @@ QUICK = (
 )
 
 
-def kill(folder: Path, storage: dict[str, Any], seed: str) -> None:
+def kill(folder: Path, storage: dict[str, Any], seed: str, segment_seconds: float) -> None:
     archive = f"etl.delete_after_processing={str(sum(seed.encode()) % 2 == 0).lower()}"
-    place = Place(folder, {**storage, "lease_seconds": LEASE_SECONDS}, (*QUICK, archive))
+    short = f"ingestion.segment_max_seconds={segment_seconds}"
+    place = Place(folder, {**storage, "lease_seconds": LEASE_SECONDS}, (*QUICK, archive, short))
     work = Round(place, seed, KILLS)
     try:
         found = work.run()
@@ -56,7 +56,7 @@ def kill(folder: Path, storage: dict[str, Any], seed: str) -> None:
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_on_disk(tmp_path: Path, number: int) -> None:
     storage = {"backend": "local", "base_dir": str(tmp_path / "lake")}
-    kill(tmp_path, storage, f"{SEED}-disk-{number}")
+    kill(tmp_path, storage, f"{SEED}-disk-{number}", 1)
 
 
 @pytest.mark.s3
@@ -65,4 +65,4 @@ def test_on_s3(tmp_path: Path, s3_server: Any, number: int) -> None:
     seed = f"{SEED}-s3-{number}"
     base_dir = f"{s3_server.bucket}/kill-{os.getpid()}-{number}"
     storage = {"backend": "s3", "base_dir": base_dir, "s3": s3_server.settings()}
-    kill(tmp_path, storage, seed)
+    kill(tmp_path, storage, seed, 3)  # a segment costs more there
