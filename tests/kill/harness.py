@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 LEASE_SECONDS = 2.0
-FRAMES = 6_000
-"""Frames of one recorded connection, 5 ms apart."""
+FRAMES = 3_000
+"""Frames of one recorded connection, 10 ms apart."""
 PATIENCE = 120.0
 MACHINES = ("A", "B")
 
@@ -100,7 +100,7 @@ def write_recordings(path: Path, count: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         for recording in range(count):
             for number in range(FRAMES):
-                at = 1_786_309_548_000_000_000 + number * 5_000_000
+                at = 1_786_309_548_000_000_000 + number * 10_000_000
                 frame = frame_of(recording, number)
                 file.write(f'{{"capture_ns":{at},"conn":"{recording}","data":{frame}}}\n')
 
@@ -170,10 +170,10 @@ class Place:
         assert done.returncode in (0, 1), f"{command}: {done.returncode}: {done.stderr}"
         return json.loads(done.stdout)
 
-    def stored(self) -> Iterator[Frame]:
+    def stored(self, folder: str = "raw") -> Iterator[Frame]:
         """Read the frames that lie in the raw folders of the lake at this moment."""
         storage = self.lake.storage
-        for key in storage.list_files("raw"):
+        for key in storage.list_files(folder):
             if key.startswith("raw/quarantine"):
                 continue
             try:
@@ -191,8 +191,8 @@ class Place:
             except OSError:
                 continue
 
-    def everything(self) -> Iterator[Frame]:
-        yield from self.stored()
+    def being_written(self) -> Iterator[Frame]:
+        yield from self.stored("raw/active")
         for machine in MACHINES:
             yield from self.spooled(machine)
 
@@ -396,18 +396,16 @@ class Round:
         """Wait until every collector writes; return how long that took."""
         collectors = [actor for actor in self.actors if actor.name.startswith("collector")]
         began = time.monotonic()
-        before: dict[str, int] = {}
+        first: dict[str, int] = {}
         grown: set[str] = set()
         while len(grown) < len(collectors):
             assert time.monotonic() < began + PATIENCE, f"only {len(grown)} capture"
             for actor in self.actors:
                 self._keep_going(actor, time.monotonic())
-            now: dict[str, int] = {}
-            for conn, number in self.place.everything():
-                now[conn] = max(now.get(conn, 0), number)
-            grown = {conn for conn, number in now.items() if number > before.get(conn, number)}
-            before = now
-            time.sleep(0.2)
+            last = dict(sorted(self.place.being_written()))
+            grown |= {conn for conn, number in last.items() if number > first.get(conn, number)}
+            first = last | first
+            time.sleep(0.3)
         return time.monotonic() - began
 
     def _clean_up(self) -> None:
