@@ -34,15 +34,13 @@ if TYPE_CHECKING:
 settings.register_profile("fluxforge", deadline=None)
 settings.load_profile("fluxforge")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 NAME = "recording.ndjson.zst"
 
 
 @pytest.fixture(scope="session")
 def captures() -> Path:
     """Return the folder of recorded venue traffic, which is not part of the repository."""
-    chosen = os.environ.get("FLUXFORGE_CAPTURES")
-    folder = Path(chosen) if chosen else REPOSITORY.parent / "shared" / "captures"
+    folder = Path(os.environ.get("FLUXFORGE_CAPTURES", "without any"))
     if not (folder / "INDEX.md").is_file():
         pytest.skip("no recorded traffic: set FLUXFORGE_CAPTURES to its folder")
     return folder
