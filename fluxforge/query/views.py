@@ -235,10 +235,14 @@ def _select(
     files = version.files()
     columns = ", ".join(identifier(name) for name in version.schema.names)
     storage = version.table.storage
+    held: dict[str, Any] = {}
     if version.snapshot is None or not files:
-        data = version.schema.empty_table()
-    elif storage.backend_type != "local" and not open_httpfs(connection, storage):
-        data = version.snapshot.dataset()
+        rows, held = _register(connection, version, "data", version.schema.empty_table())
+        return f"SELECT {columns} FROM {rows}", held
+    if storage.backend_type != "local" and not open_httpfs(connection, storage):
+        dataset = version.snapshot.dataset()
+        known = set(dataset.schema.names)
+        rows, held = _register(connection, version, "data", dataset)
     else:
         paths = "[" + ", ".join(literal(path) for path in version.locate(files)) + "]"
         rows = (
@@ -247,20 +251,17 @@ def _select(
             f"union_by_name = {str(_schemas_differ(version, files)).lower()})"
         )
         known = {PARTITION}.union(*(file.columns for file in files))
-        if known.issuperset(version.schema.names):
-            return f"SELECT {columns} FROM {rows}", {}
-        # A column is declared, and in no file yet.
-        name, held = _register(connection, version, version.schema.empty_table())
-        rows = f"(SELECT * FROM {rows} UNION ALL BY NAME SELECT * FROM {name})"
-        return f"SELECT {columns} FROM {rows}", held
-    name, held = _register(connection, version, data)
-    return f"SELECT {columns} FROM {name}", held
+    if not known.issuperset(version.schema.names):  # a column is declared, and in no file yet
+        empty, more = _register(connection, version, "empty", version.schema.empty_table())
+        held |= more
+        rows = f"(SELECT * FROM {rows} UNION ALL BY NAME SELECT * FROM {empty})"
+    return f"SELECT {columns} FROM {rows}", held
 
 
 def _register(
-    connection: duckdb.DuckDBPyConnection, version: TableVersion, data: Any
+    connection: duckdb.DuckDBPyConnection, version: TableVersion, kind: str, data: Any
 ) -> tuple[str, dict[str, Any]]:
-    name = f"{version.source}_{version.name}_data"
+    name = f"{version.source}_{version.name}_{kind}"
     connection.register(name, data)
     return identifier(name), {name: data}
 

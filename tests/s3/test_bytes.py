@@ -63,7 +63,7 @@ def fill(table: Table, work: Path) -> None:
 
 def by_scan(lake: Lake) -> int:
     rows = lake.scan("coinbase", "orderbook", symbols=[SYMBOL], start=START, end=END).collect()
-    assert rows.width == 10
+    assert rows.width == 14
     return rows.height
 
 

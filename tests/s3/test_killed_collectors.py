@@ -38,6 +38,7 @@ RATE = 100
 QUICK = (
     f"storage.lease_seconds={LEASE_SECONDS}",
     "ingestion.flush_interval_seconds=0.1",
+    "ingestion.mirror_interval_seconds=0.2",
     "ingestion.sources.coinbase.products=[BTC-USD]",
     "ingestion.sources.coinbase.channels=[ticker, market_trades]",
     "etl.delete_after_processing=false",
@@ -52,15 +53,15 @@ TOO_LATE = Fault("late", seconds=LEASE_SECONDS + 6)  # it is, when others have t
 # Nine moments; the tenth kill is in an outage. FLUXFORGE_LONG=2 goes through the nine twice.
 LONG = max(1, int(float(os.environ.get("FLUXFORGE_LONG", "1"))))
 MOMENTS: tuple[tuple[Fault, str, str], ...] = LONG * (
-    (NEVER, "PUT", ".00000000.part"),  # a segment begins
-    (DONE, "PUT", ".00000001.part"),  # the first flush
-    (LATE, "PUT", ".00000004.part"),  # any other
-    (TOO_LATE, "PUT", ".00000003.part"),
-    (NEVER, "GET", ".00000002.part"),  # a segment is put together,
-    (NEVER, "PUT", f"/{READY}/"),  # stored as a whole,
+    (NEVER, "PUT", "ndjson/head"),  # a segment begins
+    (DONE, "PUT", "ndjson/000000000000000"),  # its first part
+    (LATE, "PUT", "ndjson/0"),  # any part
+    (TOO_LATE, "PUT", "ndjson/0"),
+    (NEVER, "PUT", "ndjson/end"),  # it ends,
+    (NEVER, "PUT", f"/{READY}/"),  # is stored as a whole,
     (DONE, "PUT", f"/{READY}/"),
-    (DONE, "DELETE", ".00000000.part"),  # and its parts are removed
-    (NEVER, "DELETE", ".00000003.part"),
+    (DONE, "DELETE", "ndjson/head"),  # and its parts are removed
+    (NEVER, "DELETE", "ndjson/0"),
 )
 
 
@@ -70,27 +71,19 @@ class Watched:
     def __init__(self, storage: S3Storage) -> None:
         self._storage = storage
 
-    def journals_of(self, pid: int) -> set[str]:
-        """The journals that a process began."""
-        heads = [file.key for file in self._storage.scan(ACTIVE) if ".00000000.part" in file.key]
-        found = set()
-        for key in heads:
+    def began(self, pid: int) -> bool:
+        """Whether a process has a segment under way."""
+        for file in self._storage.list_entries(ACTIVE):
             with suppress(FileMissingError):
-                head = json.loads(self._storage.get_object(key))
-                if head["writer"].endswith(f"/{pid}"):
-                    found.add(head["journal"])
-        return found
+                if file.name == "head":
+                    head = json.loads(self._storage.read_bytes(file.key))
+                    if head["writer"].endswith(f"/{pid}"):
+                        return True
+        return False
 
-    def parts(self, journals: Iterable[str]) -> list[bytes]:
-        """The lines in the parts of journals whose writer is dead."""
-        names = tuple(f".{key.rpartition('/')[2]}." for key in journals)
-        content = b"".join(
-            self._storage.get_object(file.key)
-            for file in self._storage.scan(ACTIVE)
-            if file.name.startswith(names) and file.name.endswith(".part")
-            if not file.name.endswith(".00000000.part")
-        )
-        return content.splitlines(keepends=True)
+    def heads(self) -> list[str]:
+        """The segments that are not settled."""
+        return [file.key for file in self._storage.list_entries(ACTIVE) if file.name == "head"]
 
     def ready(self) -> list[bytes]:
         """The lines in ``ready/``; the ETL takes segments of the same content once."""
@@ -99,7 +92,7 @@ class Watched:
 
 
 def spooled(folder: Path) -> list[bytes]:
-    """The lines that wait on the local disk, in segments and in notes."""
+    """The lines that lie on the local disk: all that was flushed and is not settled."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
     lines = [line for path in files for line in path.read_bytes().splitlines(keepends=True)]
     return [line for line in lines if line.startswith(b'{"capture_ns"') and line.endswith(b"}\n")]
@@ -144,19 +137,18 @@ def test_ten_kills_beside_a_living_collector(
                     wait_until(lambda r=rule: r.struck, f"{method} {path}")  # type: ignore[misc]
                     mortal.kill()
                     mortal.wait()
-                    flushed.update(watched.parts(watched.journals_of(mortal.pid)))
+                    flushed.update(spooled(place.folder / "spool"))
                 assert living.poll() is None
-                wait_until(lambda: watched.journals_of(living.pid), "the living one's segment")
+                wait_until(lambda: watched.began(living.pid), "the living one's segment")
 
             # The last one in an outage: what it had flushed lies on this machine's disk.
             proxy.heal()
             with mortal_place.started(*ingest) as mortal:
-                wait_until(lambda: watched.journals_of(mortal.pid), "a first flush")
+                wait_until(lambda: watched.began(mortal.pid), "a first flush")
                 proxy.inject(Fault("refuse"))
                 wait_until(lambda: len(spooled(place.folder / "spool")) > RATE, "the spool's use")
                 mortal.kill()
                 mortal.wait()
-                flushed.update(watched.parts(watched.journals_of(mortal.pid)))
                 flushed.update(spooled(place.folder / "spool"))
             proxy.heal()
 
@@ -165,8 +157,7 @@ def test_ten_kills_beside_a_living_collector(
             assert last["frames"] == 100
             report = stopped(living)
 
-    storage = place.storage()
-    assert storage.list_journals(ACTIVE) == []
+    wait_until(lambda: not watched.heads(), "the end of every segment")
     assert spooled(place.folder / "spool") == []
     kept = watched.ready()
     assert max(Counter(kept).values()) == 1

@@ -133,7 +133,6 @@ def test_what_objects_show_of_themselves(
         s3_server,
         storage.get_filesystem(),
         storage.acquire_lease("raw/processing/coinbase/one"),
-        storage.create_journal("raw/active/coinbase/one"),
         table,
         table.snapshot(),
         IngestionPipeline(lake.config, "coinbase"),
