@@ -82,6 +82,8 @@ def test_ingestion_tables_and_readers_finish_exactly(
     assert sum(rule.struck for rule in rules) > 4
 
     proxy.heal()
+    # A write that came late may have left a copy of a segment: the ledger knows it.
+    assert not sum(lake.etl("coinbase").rows.values())
     assert {name: committed(lake)[name] for name in report.rows} == report.rows
     assert storage.list_files("raw") == []
     assert lake.verify().ok
