@@ -1,7 +1,7 @@
 """The command line: arguments to ``Lake`` calls, results to text or JSON.
 
 To read, bottom up: ``output`` (what is printed), ``request`` (the arguments that all commands
-share), ``commands``.
+share), ``app``, and the commands: ``capture``, ``keeping``, ``reading``, ``settings``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from fluxforge import __version__
-from fluxforge.cli.commands import app
+from fluxforge.cli import capture, keeping, reading, settings  # noqa: F401 -- they add commands
+from fluxforge.cli.app import app
 from fluxforge.cli.output import say
 from fluxforge.errors import FluxForgeError, UsageError
 from fluxforge.signals import interrupting

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import UsageError
+from fluxforge.lake.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,24 +14,11 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-    from fluxforge.query.catalog import Catalog
     from fluxforge.query.scan import Moment
 
 
-class Reader(ABC):
+class Reader(Places):
     """The part of :class:`~fluxforge.Lake` that reads its tables."""
-
-    @property
-    @abstractmethod
-    def catalog(self) -> Catalog:
-        """The tables and their versions, as readers see them."""
-
-    def _written(self, source: str | None) -> list[tuple[str, str]]:
-        from fluxforge.sources import get_source
-
-        catalog = self.catalog
-        names = catalog.sources() if source is None else [get_source(source).name]
-        return [(name, table) for name in names for table in catalog.written(name)]
 
     def tables(self) -> pl.DataFrame:
         """Describe every table, from its log alone.

@@ -1,0 +1,16 @@
+"""The command line itself, to which commands are added."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="fluxforge",
+    help="A market-data lake: capture feeds, make tables, query them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Show the configuration, or bring an old one up to date.")
+app.add_typer(config_app, name="config", no_args_is_help=True)

@@ -1,0 +1,125 @@
+"""The commands that make tables and look after them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fluxforge.cli.app import app
+from fluxforge.cli.request import Request, command
+
+if TYPE_CHECKING:
+    from fluxforge.etl.report import EtlReport
+
+
+@command(app, of_source=True)
+def etl(
+    request: Request,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running until stopped.")] = False,
+) -> None:
+    """Commit waiting segments to the tables, exactly once."""
+    from fluxforge.etl.report import SegmentsFailedError
+
+    lake = request.lake()
+    if watch:
+        lake.watch(request.source, on_report=request.show)
+        return
+    with request.progress("etl") as show:
+        try:
+            report: EtlReport = lake.etl(
+                request.source,
+                on_progress=lambda done, total: show(done, total, f"{done} of {total} segments"),
+            )
+        except SegmentsFailedError as exc:
+            request.show(exc.report)
+            raise
+    request.show(report)
+
+
+@command(app)
+def status(request: Request) -> None:
+    """Count segments by state."""
+    request.show(request.lake().status())
+
+
+@command(app)
+def verify(request: Request) -> None:
+    """Check the layout and the accounts.
+
+    Exit 1 if there are problems.
+    """
+    report = request.lake().verify()
+    request.show(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@command(app, of_source=True)
+def optimize(request: Request) -> None:
+    """Join small files of the tables into larger ones."""
+    reports = request.lake().optimize(request.source)
+    lines = (f"{one.table}: {one.files_before} files are now {one.files_after}" for one in reports)
+    request.show([asdict(report) for report in reports], "\n".join(lines))
+
+
+@command(app, of_source=True)
+def vacuum(
+    request: Request,
+    keep: Annotated[
+        str, typer.Option(metavar="TIME", help="Keep the versions of this long.")
+    ] = "7d",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
+    ] = False,
+) -> None:
+    """Delete files that no recent table version refers to."""
+    removed = request.lake().vacuum(request.source, keep=keep, dry_run=dry_run)
+    verb = "would be deleted" if dry_run else "deleted"
+    lines = (f"{table}: {len(paths)} files {verb}" for table, paths in removed.items())
+    request.show(removed, "\n".join(lines))
+
+
+@command(app)
+def sync(
+    request: Request,
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--to",
+            metavar="OVERLAY|KEY=VALUE",
+            help="The destination: an overlay's name or file, or a setting; repeatable.",
+        ),
+    ],
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete", help="Move: delete each file once its copy was compared, byte for byte."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only report what would be done.")
+    ] = False,
+) -> None:
+    """Copy segments and tables to another place, or move them.
+
+    Exit 1 if some were refused.
+    """
+    there = replace(
+        request,
+        overlays=tuple(word for word in to if "=" not in word),
+        settings=tuple(word for word in to if "=" in word),
+    )
+    with request.progress("sync") as show:
+        report = request.lake().sync(
+            there.lake(),
+            delete=delete,
+            dry_run=dry_run,
+            on_progress=lambda done, total, size: show(
+                done, total, f"{done:,} of {total:,} files, {size / 1e6:,.1f} MB copied"
+            ),
+        )
+    request.show(report)
+    if not report.ok:
+        raise typer.Exit(1)

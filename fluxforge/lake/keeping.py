@@ -1,0 +1,213 @@
+"""How a lake is kept: tables from segments, checks, copies, compaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluxforge.config import Role
+from fluxforge.config.durations import parse_duration
+from fluxforge.errors import UsageError
+from fluxforge.lake.places import Places
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    import polars as pl
+
+    from fluxforge.etl.job import ETLJob
+    from fluxforge.etl.optimize import OptimizeReport
+    from fluxforge.etl.report import EtlReport
+    from fluxforge.layout import Layout
+    from fluxforge.storage.base import StorageBackend
+    from fluxforge.sync import SyncReport
+    from fluxforge.verify import VerifyReport
+
+SHORTEST_KEEP_SECONDS = 3600.0
+"""Vacuum spares younger files: a running ETL may be about to commit them."""
+
+
+class Keeping(Places):
+    """The part of :class:`~fluxforge.Lake` that makes tables and looks after them."""
+
+    def etl(
+        self, source: str | None = None, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> EtlReport:
+        """Commit every waiting segment to the tables, exactly once.
+
+        Parameters
+        ----------
+        source
+            Only this source; None: all that are configured.
+        on_progress
+            Called with the number of segments that are done and of those that were waiting.
+
+        Raises
+        ------
+        SegmentsFailedError
+            If segments could not be processed; they are kept, and all others are done.
+        StorageError
+            If a storage fails; nothing is lost, and running again carries on.
+        """
+        from fluxforge.etl.report import EtlReport
+
+        return EtlReport.total(
+            [job.process_all_segments() for job in self._jobs(source, on_progress)]
+        )
+
+    def watch(
+        self,
+        source: str | None = None,
+        *,
+        stop: threading.Event | None = None,
+        on_report: Callable[[EtlReport], None] | None = None,
+    ) -> EtlReport:
+        """Keep committing segments to the tables until `stop` is set or this is interrupted."""
+        from fluxforge.etl.watcher import watch_segments
+
+        interval = self.config.etl.watch_interval_seconds
+        return watch_segments(self._jobs(source), interval, stop=stop, on_report=on_report)
+
+    def _jobs(
+        self, source: str | None, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[ETLJob]:
+        from fluxforge.etl.job import ETLJob
+
+        raw, processed = self.layout_for(Role.ETL_INPUT), self.layout_for(Role.ETL_OUTPUT)
+        return [
+            ETLJob(
+                storage_input=self.storage_for(Role.ETL_INPUT),
+                storage_output=self.storage_for(Role.ETL_OUTPUT),
+                input_path=raw.ready(name),
+                output_path=processed.tables(name),
+                delete_after_processing=self.config.etl.delete_after_processing,
+                memory_limit_mb=self.config.etl.memory_limit_mb,
+                threads=self.config.etl.threads,
+                on_progress=on_progress,
+            )
+            for name in ([source] if source is not None else self.sources)
+        ]
+
+    def optimize(self, source: str | None = None) -> list[OptimizeReport]:
+        """Join small files of every table into larger ones; rows and readers stay the same."""
+        from fluxforge.etl.optimize import optimize_table
+
+        return [
+            optimize_table(
+                self.catalog.open(name, table).table,
+                f"{name}.{table}",
+                memory_limit_mb=self.config.etl.memory_limit_mb,
+                threads=self.config.etl.threads,
+            )
+            for name, table in self._written(source)
+        ]
+
+    def vacuum(
+        self,
+        source: str | None = None,
+        *,
+        keep: str | float | timedelta = "7d",
+        dry_run: bool = False,
+    ) -> dict[str, list[str]]:
+        """Delete files that no table version of the last `keep` (at least an hour) refers to.
+
+        Returns
+        -------
+        dict
+            Paths of deleted files, or with `dry_run` of those that would be, by ``source.table``.
+
+        Raises
+        ------
+        UsageError
+            If `keep` is shorter than an hour.
+        """
+        from datetime import timedelta
+
+        seconds = parse_duration(keep)
+        if seconds < SHORTEST_KEEP_SECONDS:
+            raise UsageError("keep at least 1h: an ETL may be about to commit younger files")
+        return {
+            f"{name}.{table}": self.catalog.open(name, table).table.vacuum(
+                timedelta(seconds=seconds), dry_run=dry_run
+            )
+            for name, table in self._written(source)
+        }
+
+    @property
+    def _places(self) -> list[tuple[StorageBackend, Layout]]:
+        roles = (Role.INGESTION, Role.ETL_INPUT)
+        return [(self.storage_for(role), self.layout_for(role)) for role in roles]
+
+    def status(self) -> pl.DataFrame:
+        """Count segments by source and state: ``source, state, files, bytes, oldest, newest``."""
+        from fluxforge.verify.status import segment_status
+
+        return segment_status(self._places, self.sources)
+
+    def verify(self) -> VerifyReport:
+        """Check that everything lies where it belongs and that the accounts add up."""
+        from fluxforge.verify import verify_lake
+
+        return verify_lake(
+            self._places,
+            (self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)),
+            self.sources,
+        )
+
+    def sync(
+        self,
+        other: Places,
+        *,
+        delete: bool = False,
+        dry_run: bool = False,
+        on_progress: Callable[[int, int, int], object] | None = None,
+    ) -> SyncReport:
+        """Copy this lake's segments and tables to another lake, or move them there.
+
+        Segments that wait, archived ones and quarantine go from one ETL input to the other,
+        tables from one ETL output to the other. What is being written or processed stays. What
+        is there already is left alone: a sync that was cut short can be run again. Run the ETL on
+        one side only: a table that both sides wrote to is refused.
+
+        Parameters
+        ----------
+        other
+            The destination.
+        delete
+            Delete each segment and table here, once its copy was read back and is the same.
+        dry_run
+            Only report what would be done.
+        on_progress
+            Called about twice a second with the number of files done, of all files, and of copied
+            bytes.
+
+        Returns
+        -------
+        SyncReport
+            What was copied, skipped and deleted. ``problems`` names what was refused, and why;
+            everything else is done all the same.
+
+        Raises
+        ------
+        UsageError
+            If the other lake is this one.
+        StorageError
+            If a storage fails; nothing is lost, and running again carries on.
+        """
+        from fluxforge.sync import Place, Route, sync_places
+
+        segments, tables = (
+            Route(
+                Place(self.storage_for(role), self.layout_for(role)),
+                Place(other.storage_for(role), other.layout_for(role)),
+            )
+            for role in (Role.ETL_INPUT, Role.ETL_OUTPUT)
+        )
+        return sync_places(
+            segments=segments,
+            tables=tables,
+            delete=delete,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )

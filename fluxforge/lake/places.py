@@ -1,0 +1,83 @@
+"""The places of a lake: its configuration, storages, paths and tables."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from fluxforge.config import FluxForgeConfig, Role, load_config
+from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from fluxforge.layout import Layout
+    from fluxforge.query.catalog import Catalog
+    from fluxforge.storage.base import StorageBackend
+
+
+class Places:
+    """The part of :class:`~fluxforge.Lake` that knows what is where."""
+
+    def __init__(
+        self,
+        *overlays: str | Path,
+        config_dir: str | Path | None = None,
+        overrides: Iterable[str] = (),
+        path: str | Path | None = None,
+        config: FluxForgeConfig | None = None,
+    ) -> None:
+        loaded = config or load_config(*overlays, config_dir=config_dir, overrides=overrides)
+        self.config = loaded if path is None else loaded.in_folder(path)
+
+    @cached_property
+    def storage(self) -> StorageBackend:
+        """The storage of the top-level ``storage`` settings."""
+        return create_storage_backend(self.config)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The paths of the top-level ``storage`` settings."""
+        return create_layout(self.config)
+
+    def storage_for(self, role: Role | str) -> StorageBackend:
+        """Return the storage of ``"ingestion"``, ``"etl_input"`` or ``"etl_output"``."""
+        return self._storages[Role(role)]
+
+    def layout_for(self, role: Role | str) -> Layout:
+        """Return the paths of ``"ingestion"``, ``"etl_input"`` or ``"etl_output"``."""
+        return create_layout(self.config, Role(role))
+
+    @cached_property
+    def _storages(self) -> dict[Role, StorageBackend]:
+        """One storage a role; roles with the settings of the top level share its storage."""
+        return {role: storage_for(self.storage, role) for role in Role}
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the configured sources."""
+        return sorted(self.config.ingestion.sources)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The tables and their versions, as readers see them."""
+        from fluxforge.query.catalog import Catalog
+
+        return Catalog(
+            self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT), self.sources
+        )
+
+    def __repr__(self) -> str:
+        written, read = self.storage_for(Role.INGESTION), self.storage_for(Role.ETL_INPUT)
+        tables = self.storage_for(Role.ETL_OUTPUT)
+        places = [written] if written is read is tables else [written, tables]
+        files = "".join(f", {file}" for file in self.config.files).replace(",", ", from", 1)
+        return f"<Lake {' → '.join(place.get_full_path() for place in places)}{files}>"
+
+    def _written(self, source: str | None) -> list[tuple[str, str]]:
+        from fluxforge.sources import get_source
+
+        catalog = self.catalog
+        names = catalog.sources() if source is None else [get_source(source).name]
+        return [(name, table) for name in names for table in catalog.written(name)]
