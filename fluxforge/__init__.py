@@ -33,9 +33,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fluxforge.lake import Lake
+    from fluxforge.lake.sandbox import sandbox
 
 __version__ = "0.1.0"
-__all__ = ["Lake", "__version__"]
+__all__ = ["Lake", "__version__", "sandbox"]
 
 
 def __getattr__(name: str) -> Any:
@@ -43,4 +44,8 @@ def __getattr__(name: str) -> Any:
         from fluxforge.lake import Lake
 
         return Lake
+    if name == "sandbox":
+        from fluxforge.lake.sandbox import sandbox
+
+        return sandbox
     raise AttributeError(f"module 'fluxforge' has no attribute {name!r}")
