@@ -58,7 +58,7 @@ def run_demo(
     show
         Prints one block of text.
     """
-    from fluxforge.query.charts import terminal_chart
+    from fluxforge.plot.terminal import terminal_chart
     from fluxforge.simulator import local_exchange
 
     with ExitStack() as stack:

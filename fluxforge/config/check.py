@@ -45,6 +45,8 @@ def check_config(config: FluxForgeConfig) -> None:
                 raise ConfigError(f"'{section}.{name}' must be more than 0")
     if config.etl.threads < 0:
         raise ConfigError("'etl.threads' must be 0 (all) or more")
+    if not config.query.cache_max_mb >= 0:
+        raise ConfigError("'query.cache_max_mb' must be 0 (no cache) or more")
     for source, wanted in config.ingestion.sources.items():
         for name in ("products", "channels"):
             if not all(isinstance(item, str) for item in getattr(wanted, name)):

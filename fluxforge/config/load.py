@@ -285,6 +285,7 @@ def _at_home(config: FluxForgeConfig, layers: list[_Layer]) -> FluxForgeConfig:
 
     ingestion, etl = config.ingestion, config.etl
     spool_dir = ingestion.spool_dir and placed(ingestion.spool_dir, "ingestion.spool_dir")
+    cache_dir = config.query.cache_dir and placed(config.query.cache_dir, "query.cache_dir")
     return replace(
         config,
         storage=at_home(),
@@ -293,6 +294,7 @@ def _at_home(config: FluxForgeConfig, layers: list[_Layer]) -> FluxForgeConfig:
             storage=ingestion.storage and at_home(Role.INGESTION),
             spool_dir=spool_dir,
         ),
+        query=replace(config.query, cache_dir=cache_dir),
         etl=replace(
             etl,
             storage_input=etl.storage_input and at_home(Role.ETL_INPUT),

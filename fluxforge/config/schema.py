@@ -147,12 +147,21 @@ class EtlConfig(_Section):
 
 
 @dataclass(frozen=True, repr=False)
+class QueryConfig(_Section):
+    """Copies of remote tables' files; ``cache_dir`` None: the user's cache folder."""
+
+    cache_dir: str | None = None
+    cache_max_mb: float = 2048
+
+
+@dataclass(frozen=True, repr=False)
 class FluxForgeConfig(_Section):
     """The whole configuration; ``files`` are those that it was read from, in order."""
 
     storage: StorageConfig = field(default_factory=StorageConfig)
     ingestion: IngestionConfig = field(default_factory=IngestionConfig)
     etl: EtlConfig = field(default_factory=EtlConfig)
+    query: QueryConfig = field(default_factory=QueryConfig)
     files: tuple[Path, ...] = field(default=(), compare=False, metadata={"omegaconf_ignore": True})
 
     def to_dict(self, base: _Section | None = None) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Readers: Polars scans, DuckDB views, summaries, gaps and charts over the tables."""
+"""Readers: Polars scans, DuckDB views, summaries and gaps over the tables."""

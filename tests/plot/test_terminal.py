@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
-from fluxforge.query.charts import price_chart, terminal_chart
+from fluxforge.plot.terminal import terminal_chart
 
 START = datetime(2026, 8, 9, 21, 5, tzinfo=UTC)
 
@@ -34,24 +32,3 @@ def test_prices_in_a_terminal(count: int) -> None:
 
 def test_nothing_to_draw() -> None:
     assert terminal_chart(prices(0), title="BTC-USD") == "BTC-USD: no prices"
-
-
-def test_prices_in_a_notebook() -> None:
-    spec = price_chart(prices(10_000).lazy(), title="BTC-USD").to_dict()
-    [points] = spec["datasets"].values()
-    assert len(points) <= 5000  # a browser has to draw them
-    assert spec["mark"]["type"] == "line"
-
-
-def test_without_altair_the_message_says_what_to_install() -> None:
-    program = (
-        "import sys; sys.modules['altair'] = None\n"
-        "import polars as pl\n"
-        "from fluxforge.errors import MissingExtraError\n"
-        "from fluxforge.query.charts import price_chart\n"
-        "try:\n    price_chart(pl.DataFrame())\n"
-        "except MissingExtraError as exc:\n    print(exc)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.stderr == ""
-    assert "pip install altair" in run.stdout
