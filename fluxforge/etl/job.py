@@ -129,7 +129,7 @@ class ETLJob:
         waiting = len(self._segments.waiting())
         # Closed at once if this raises: a claim that lived on in the traceback would lock the
         # segment for this process's next try.
-        with closing(self._segments.claim()) as claims:
+        with closing(self._segments.claims()) as claims:
             for claim in claims:
                 try:
                     with deferred_interrupts():

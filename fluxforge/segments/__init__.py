@@ -6,12 +6,15 @@
 
 from fluxforge.segments.envelope import Envelope, new_connection_id, open_segment, read_segment
 from fluxforge.segments.records import (
+    Claim,
     Fingerprint,
     Quarantined,
+    RecoveryReport,
+    StoredSegment,
     is_quarantine_name,
     quarantine_name,
 )
-from fluxforge.segments.store import Claim, RecoveryReport, SegmentStore, StoredSegment
+from fluxforge.segments.store import SegmentStore
 
 __all__ = [
     "Claim",

@@ -13,6 +13,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,3 +160,24 @@ def read_segment(path: Path) -> Iterator[Envelope]:
         for line in file:
             if line.strip():
                 yield Envelope.parse(line)
+
+
+def pack_segment(path: Path, target: Path) -> Path:
+    """Write a segment to `target`, compressed as :func:`open_segment` reads it."""
+    import pyarrow as pa
+
+    with (
+        path.open("rb") as plain,
+        pa.CompressedOutputStream(pa.OSFile(str(target), "wb"), "zstd") as packed,
+    ):
+        shutil.copyfileobj(plain, packed, _CHUNK)
+    return target
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Tell whether two segments, compressed or not, hold the same bytes."""
+    with open_segment(one) as left, open_segment(other) as right:
+        while chunk := left.read(_CHUNK):
+            if chunk != right.read(_CHUNK):
+                return False
+        return not right.read(1)

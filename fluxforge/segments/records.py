@@ -1,4 +1,4 @@
-"""What is known of a segment by its content: its digest, and the lines that no table takes."""
+"""What is known of segments: where they lie, who holds them, their digests and bad lines."""
 
 from __future__ import annotations
 
@@ -6,16 +6,109 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 from fluxforge.layout import SegmentName
+from fluxforge.report import Report
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
+
+    from fluxforge.layout import State
+    from fluxforge.storage import Lease, StoredFile
 
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{12}\.ndjson")
+
+
+@dataclass(frozen=True)
+class StoredSegment:
+    """One segment in a listing; ``key`` is its file, or, mirrored in ``active``, its folder."""
+
+    name: str
+    key: str
+    size: int
+    modified: datetime
+    state: State
+
+
+class Claim:
+    """A segment in ``processing/`` that this worker holds until :meth:`release`.
+
+    As a context manager it is released at the end. What is released and not finished is taken up
+    again by the next claim.
+
+    Attributes
+    ----------
+    stored
+        The file as it was when it was claimed.
+    orphan
+        Whether another worker died over it.
+    """
+
+    def __init__(self, stored: StoredFile, lease: Lease, *, orphan: bool) -> None:
+        self.stored = stored
+        self.orphan = orphan
+        self._lease = lease
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.stored.name
+
+    @property
+    def key(self) -> str:
+        """Where it lies."""
+        return self.stored.key
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.stored.size
+
+    def release(self) -> None:
+        """Let other workers have it. Releasing twice is allowed."""
+        self._lease.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<Claim {self.key}{', an orphan' if self.orphan else ''}>"
+
+
+@dataclass(frozen=True, repr=False)
+class RecoveryReport(Report):
+    """What a recovery found.
+
+    Attributes
+    ----------
+    segments
+        Keys of the segments that it put into the ready folder.
+    torn
+        Keys of the quarantine files for lines that a crash cut short.
+    problems
+        What was passed over, and why.
+    """
+
+    segments: tuple[str, ...] = ()
+    torn: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Say in one line what came of it."""
+        counts = (len(self.segments), len(self.torn), len(self.problems))
+        return "{} segments recovered, {} torn lines, {} problems".format(*counts)
+
+    def __add__(self, other: RecoveryReport) -> RecoveryReport:
+        return RecoveryReport(
+            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
+        )
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import math
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,8 @@ from fluxforge.errors import (
     StorageUnavailableError,
 )
 from fluxforge.layout import SegmentName, State, join_key
-from fluxforge.report import Report
 from fluxforge.segments.active import ActiveSegment, Home, LocalSegment
-from fluxforge.segments.envelope import open_segment
+from fluxforge.segments.envelope import pack_segment, same_content
 from fluxforge.segments.files import (
     SegmentFile,
     check_folder,
@@ -29,11 +27,17 @@ from fluxforge.segments.files import (
     size_of,
 )
 from fluxforge.segments.mirror import Mirror, MirroredSegment, Objects, take_over
-from fluxforge.segments.records import is_quarantine_name, quarantine_name
+from fluxforge.segments.records import (
+    Claim,
+    RecoveryReport,
+    StoredSegment,
+    is_quarantine_name,
+    quarantine_name,
+)
 from fluxforge.segments.spool import default_spool_dir, spool_name
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Container, Generator, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from fluxforge.layout import Layout
@@ -42,67 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 1_000_000
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class StoredSegment:
-    """One segment in a listing; ``key`` is its file, or, mirrored in ``active``, its folder."""
-
-    name: str
-    key: str
-    size: int
-    modified: datetime
-    state: State
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A segment in ``processing/`` that this worker holds.
-
-    Attributes
-    ----------
-    name, key
-        What it is called, and where it lies.
-    size
-        Its bytes.
-    orphan
-        Whether another worker died over it.
-    """
-
-    name: str
-    key: str
-    size: int
-    orphan: bool
-
-
-@dataclass(frozen=True, repr=False)
-class RecoveryReport(Report):
-    """What a recovery found.
-
-    Attributes
-    ----------
-    segments
-        Keys of the segments that it put into the ready folder.
-    torn
-        Keys of the quarantine files for lines that a crash cut short.
-    problems
-        What was passed over, and why.
-    """
-
-    segments: tuple[str, ...] = ()
-    torn: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-
-    def summary(self) -> str:
-        """Say in one line what came of it."""
-        counts = (len(self.segments), len(self.torn), len(self.problems))
-        return "{} segments recovered, {} torn lines, {} problems".format(*counts)
-
-    def __add__(self, other: RecoveryReport) -> RecoveryReport:
-        return RecoveryReport(
-            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
-        )
+Claims = list[Claim]  # in the class, `list` is a method
 
 
 class SegmentStore:
@@ -327,57 +271,106 @@ class SegmentStore:
                 key = self._home.key("active", name)
                 yield StoredSegment(name, key, objects.reach, newest, "active")
 
-    def claim(self) -> Generator[Claim]:
-        """Yield the segments that wait, the oldest first, each held until the next is asked for.
+    def claim(
+        self,
+        max_segments: int = 1,
+        max_bytes: float = math.inf,
+        skip: Container[str] = (),
+    ) -> Claims:
+        """Take segments that wait, a dead worker's first and then the oldest; hold them.
 
-        Those that a dead worker left in ``processing/`` come first. Segments that other living
-        workers hold are passed over.
+        Segments that other living workers hold are passed over. Give each back with
+        :meth:`finish`, once every line of it is in a table or in quarantine, or with
+        :meth:`Claim.release`.
+
+        Parameters
+        ----------
+        max_segments, max_bytes
+            How much to take; one segment may have more bytes.
+        skip
+            Names to leave alone.
 
         Raises
         ------
         StorageError
-            If the folders cannot be listed.
+            If the storage fails; nothing is held then.
         """
-        for segment in self.waiting():
-            yield from self._claim(segment)
+        claims: Claims = []
+        size = 0
+        try:
+            for segment in self.waiting():
+                if len(claims) >= max_segments:
+                    break
+                if segment.name in skip or any(held.name == segment.name for held in claims):
+                    continue
+                if claims and size + segment.size > max_bytes:
+                    break
+                if claim := self._claim(segment):
+                    claims.append(claim)
+                    size += claim.size
+        except BaseException:
+            for claim in claims:
+                claim.release()
+            raise
+        return claims
 
-    def _claim(self, segment: StoredSegment) -> Generator[Claim]:
-        name = segment.name
-        ready, key = self._home.key("ready", name), self._home.key("processing", name)
+    def claims(self) -> Generator[Claim]:
+        """Yield the segments that wait one by one, each held until the next is asked for."""
+        for segment in self.waiting():
+            if claim := self._claim(segment):
+                try:
+                    yield claim
+                finally:
+                    claim.release()
+
+    def _claim(self, segment: StoredSegment) -> Claim | None:
+        key = self._home.key("processing", segment.name)
         lease = self._storage.acquire_lease(key)
         if lease is None:
-            logger.debug("%s is held by another worker", name)
+            logger.debug("%s is held by another worker", segment.name)
+            return None
+        try:
+            if segment.state == "ready":
+                self._to_processing(segment, key)
+            else:
+                logger.info("%s was left in processing: taking it up again", segment.name)
+            return Claim(self._storage.stat(key), lease, orphan=segment.state == "processing")
+        except FileMissingError:
+            logger.debug("%s: another worker has done it", segment.name)
+        except FileExistsAlreadyError:
+            logger.warning("%s is still in processing: its namesake in ready waits", segment.name)
+        except BaseException:
+            lease.release()
+            raise
+        lease.release()
+        return None
+
+    def _to_processing(self, segment: StoredSegment, key: str) -> None:
+        if self._storage.is_local:
+            self._storage.move(segment.key, key)
             return
-        with lease:
-            try:
-                size = self._storage.stat(key).size
-            except FileMissingError:
-                size = -1
-            if size >= 0:
-                logger.info("%s was left in processing: taking it up again", name)
-                yield Claim(name, key, size, orphan=True)
-            try:
-                self._storage.move(ready, key)
-            except FileMissingError:
-                return  # another worker has done it, or it was only the orphan
-            except FileExistsAlreadyError:
-                logger.warning("%s is still in processing: its namesake in ready waits", name)
-                return
-            yield Claim(name, key, segment.size, orphan=False)
+        self._storage.copy_object(segment.key, key)
+        # This worker may have slept beyond its lease: another one has done the segment since, and
+        # what lies there now may have come later. What was copied before goes, nothing else.
+        self._delete_only(segment.key, segment.size, segment.modified)
 
     def finish(self, claim: Claim) -> None:
         """Delete a claimed segment, every line of which is in a table or in quarantine.
 
-        Only what was read goes: a file of another size under that name stays.
+        Only what was read goes: another file under that name stays.
         """
+        self._delete_only(claim.key, claim.size, claim.stored.modified)
+        claim.release()
+
+    def _delete_only(self, key: str, size: int, modified: datetime) -> None:
         try:
-            size = self._storage.stat(claim.key).size
+            found = self._storage.stat(key)
         except FileMissingError:
             return  # a worker that took this one for dead was faster
-        if size != claim.size:
-            logger.error("%s was replaced while it was processed: left as it is", claim.key)
-            return
-        self._storage.delete(claim.key)
+        if (found.size, found.modified) == (size, modified):
+            self._storage.delete(key)
+        else:
+            logger.error("%s is not what was read under this name: left as it is", key)
 
     def archive(self, name: str, path: Path, digest: str) -> str:
         """Keep a segment whose rows are committed, compressed; return its key.
@@ -385,22 +378,15 @@ class SegmentStore:
         Running it again for the same segment adds nothing. Another segment of the same name is
         kept beside it, with its digest in its name.
         """
-        import pyarrow as pa
-
         with tempfile.TemporaryDirectory(prefix="fluxforge-archive-") as work:
-            packed = Path(work) / f"{name}.zst"
-            with (
-                path.open("rb") as plain,
-                pa.CompressedOutputStream(pa.OSFile(str(packed), "wb"), "zstd") as target,
-            ):
-                shutil.copyfileobj(plain, target, _CHUNK)
+            packed = pack_segment(path, Path(work) / f"{name}.zst")
             key = self._home.key("archive", packed.name)
             try:
                 self._storage.write_file(packed, key, exclusive=True)
             except FileExistsAlreadyError:
                 stored = Path(work) / "stored"
                 stored.mkdir()
-                if not _same_content(self._storage.fetch(key, stored), path):
+                if not same_content(self._storage.fetch(key, stored), path):
                     key = self._home.key("archive", quarantine_name(name, digest) + ".zst")
                     self._storage.write_file(packed, key)
         return key
@@ -433,9 +419,11 @@ class SegmentStore:
             self._storage.delete(key)
 
     def _quarantined(self, name: str) -> Sequence[str]:
-        """Return the quarantine files of a segment's content, under whatever name it came."""
+        """Return the quarantine files of a segment's content, under all names of its hour."""
+        hour, digest = name[: len("segment_YYYYMMDDTHH_")], name.rpartition("-")[2]
         folder = self._home.folder("quarantine")
-        return self._storage.list_files(folder, f"*-{name.rpartition('-')[2]}")
+        found = self._storage.list_entries(folder, recursive=False, name_prefix=hour)
+        return [file.key for file in found if file.name.endswith(f"-{digest}")]
 
 
 def _age(segment: StoredSegment) -> tuple[SegmentName | None, str]:
@@ -449,13 +437,3 @@ def _belongs(state: State, name: str) -> bool:
         return is_segment_name(name)
     plain = name.removesuffix(".zst")
     return plain != name and (is_segment_name(plain) or is_quarantine_name(plain))
-
-
-def _same_content(packed: Path, plain: Path) -> bool:
-    with open_segment(packed) as one, plain.open("rb") as other:
-        while True:
-            left, right = one.read(_CHUNK), other.read(_CHUNK)
-            if left != right:
-                return False
-            if not left:
-                return True

@@ -105,12 +105,11 @@ class TestOnce:
         lake.put(frames.ticker(), 1)
         lake.put(frames.ticker(), 2)
         store = SegmentStore(LocalStorage(lake.root), lake.layout, "coinbase")
-        claims = store.claim()
-        mine = next(claims)
+        [mine] = store.claim()
         assert len(store.waiting()) == 2
         assert lake.etl().segments == 1
         assert lake.files("processing")[-1] == mine.name
-        claims.close()
+        mine.release()
         assert lake.etl().segments == 1
         assert lake.count("ticker") == 2
 

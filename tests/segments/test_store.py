@@ -232,37 +232,79 @@ class TestClaims:
         storage.write_bytes(f"{READY}/{names[0]}", LINE)
         storage.write_bytes(f"{READY}/{names[1]}", LINE)
         storage.write_bytes(f"{PROCESSING}/{names[2]}", LINE)
-        taken = []
-        for claim in store.claim():
+        claims = store.claim(10)
+        assert [(claim.name, claim.orphan) for claim in claims] == [
+            (names[2], True),
+            (names[0], False),
+            (names[1], False),
+        ]
+        for claim in claims:
             assert storage.exists(claim.key)
             assert not storage.exists(f"{READY}/{claim.name}")
-            taken.append((claim.name, claim.orphan))
             store.finish(claim)
-        assert taken == [(names[2], True), (names[0], False), (names[1], False)]
         assert files(storage) == {}
+
+    def test_a_batch_has_bounds_and_leaves_out_what_it_is_told(
+        self, storage: StorageBackend, store: SegmentStore
+    ) -> None:
+        names = [f"segment_20251203T14_0000{number}.ndjson" for number in range(1, 6)]
+        for name in names:
+            storage.write_bytes(f"{READY}/{name}", LINE * 10)
+        taken = [store.claim(2), store.claim(9, len(LINE) * 15), store.claim(9, 1, {names[3]})]
+        assert [[claim.name for claim in batch] for batch in taken] == [
+            names[:2],
+            names[2:3],
+            names[4:],
+        ]
+        assert store.claim(9, skip=names) == []
+        with store.claim()[0] as last:
+            assert last.name == names[3]
+        for batch in taken:
+            for claim in batch:
+                claim.release()
+        assert [claim.orphan for claim in store.claim(9)] == [True] * 5
 
     def test_a_living_workers_claim_is_passed_over(
         self, storage: StorageBackend, store: SegmentStore
     ) -> None:
         storage.write_bytes(f"{READY}/{NAME}", LINE)
-        claims = store.claim()
-        next(claims)
-        assert list(store.claim()) == []
-        claims.close()
+        [claim] = store.claim()
+        assert store.claim() == []
+        claim.release()
         assert [claim.orphan for claim in store.claim()] == [True]
 
     def test_only_what_was_read_is_deleted(
         self, storage: StorageBackend, store: SegmentStore
     ) -> None:
         storage.write_bytes(f"{READY}/{NAME}", LINE)
-        claims = store.claim()
-        claim = next(claims)
-        storage.write_bytes(claim.key, LINE * 2)  # its lease had lapsed
+        [claim] = store.claim()
+        storage.write_bytes(claim.key, LINE.replace(b"1", b"2"))  # its lease had lapsed
         store.finish(claim)
-        assert storage.read_bytes(claim.key) == LINE * 2
+        assert storage.read_bytes(claim.key) == LINE.replace(b"1", b"2")
+        [claim] = store.claim()
         storage.delete(claim.key)
         store.finish(claim)
-        claims.close()
+
+    def test_a_claim_that_fails_holds_nothing(
+        self, storage: StorageBackend, store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = [f"segment_20251203T14_0000{number}.ndjson" for number in (1, 2)]
+        for name in names:
+            storage.write_bytes(f"{READY}/{name}", LINE)
+        real, looked = type(storage).stat, []
+
+        def stat(self: StorageBackend, key: str) -> object:
+            looked.append(key)
+            if len(looked) > 3:
+                raise StorageUnavailableError("no answer")
+            return real(self, key)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(storage), "stat", stat)
+            looked += ["x"] * storage.is_local * 2
+            with pytest.raises(StorageUnavailableError):
+                store.claim(2)
+        assert len(store.claim(2)) == 2
 
     def test_an_orphan_and_its_namesake_in_ready_are_both_taken(
         self, storage: StorageBackend, store: SegmentStore
@@ -270,8 +312,32 @@ class TestClaims:
         storage.write_bytes(f"{READY}/{NAME}", LINE)
         storage.write_bytes(f"{PROCESSING}/{NAME}", LINE)
         taken = []
-        for claim in store.claim():
-            taken.append(claim.orphan)
-            store.finish(claim)
+        while claims := store.claim(5):
+            for claim in claims:
+                taken.append(claim.orphan)
+                store.finish(claim)
         assert taken == [True, False]
         assert files(storage) == {}
+
+    def test_a_sleeper_between_the_copy_and_the_delete_of_its_claim_spoils_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        """A name from elsewhere may come back; what came since is not what was copied."""
+
+        class Asleep(MemoryStorage):
+            def copy_object(self, source: str, destination: str) -> None:
+                super().copy_object(source, destination)
+                wake()
+
+        storage = Asleep(lease_seconds=0.2)
+        store = SegmentStore(storage, Layout(), "coinbase", spool_dir=tmp_path)
+        storage.write_bytes(f"{READY}/{NAME}", LINE)
+
+        def wake() -> None:
+            """Another worker does the segment, and a new one comes under its name."""
+            storage.delete(f"{READY}/{NAME}")
+            storage.delete(f"{PROCESSING}/{NAME}")
+            storage.write_bytes(f"{READY}/{NAME}", LINE.replace(b"1", b"2"))
+
+        assert store.claim() == []
+        assert files(storage) == {f"{READY}/{NAME}": LINE.replace(b"1", b"2")}
