@@ -1,9 +1,9 @@
 """From the rows of a segment to its tables: once per table, whatever dies in between.
 
 Each table's commit carries the segment's digest. Whoever commits it second, after a crash or
-beside another worker, is refused, and throws its own files away. The ledger, the table
-``segments``, is committed last: a segment that stands there is done. All of it is durable
-before the segment is deleted: deltalake by itself does not wait for the disk.
+beside another worker, is refused; vacuum alone deletes the files that no version has. The ledger,
+the table ``segments``, is committed last: a segment that stands there is done. All of it is
+durable before the segment is deleted: deltalake by itself does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -102,24 +102,15 @@ class SegmentCommit:
                     return True
             except CommitConflictError:
                 # Which rows repeat others depends on what is committed: look again.
-                self._discard(table, files)
                 time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311
                 continue
-            # After any other error nobody knows whether the commit arrived: the files stay, for
-            # the sweep of the next attempt.
-            self._discard(table, files)
             table.sync(since=snapshot)
             return False
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 
     def _write(self, table: Table, name: str) -> list[TableFile]:
         writer = ParquetWriter(self._storage, table.path, self._work_dir)
-        stem = _stem(self._rows.fingerprint.digest)
-        return writer.write(self._rows.database, f"rows_{name}", stem)
-
-    def _discard(self, table: Table, files: list[TableFile]) -> None:
-        for file in files:
-            self._storage.delete(self._storage.join_path(table.path, file.path))
+        return writer.write(self._rows.database, f"rows_{name}")
 
 
 def is_committed(storage: StorageBackend, folder: str, digest: str) -> bool:
@@ -130,30 +121,6 @@ def is_committed(storage: StorageBackend, folder: str, digest: str) -> bool:
     for name in table_names(storage, folder):
         Table(storage, storage.join_path(folder, name)).sync()
     return True
-
-
-def sweep(storage: StorageBackend, folder: str, digest: str) -> int:
-    """Delete what dead attempts at a segment wrote and never committed; return how many files.
-
-    Call it when the segment is committed: then no other file of it can ever be.
-    """
-    removed = 0
-    for name in storage.list_folders(folder):
-        table = Table(storage, storage.join_path(folder, name))
-        written = storage.list_files(table.path, f"{_stem(digest)}-*")
-        snapshot = table.snapshot() if written else None
-        if snapshot is None:
-            continue
-        committed = {storage.join_path(table.path, file.path) for file in snapshot.files()}
-        for key in written:
-            if key not in committed:
-                storage.delete(key)
-                removed += 1
-    return removed
-
-
-def _stem(digest: str) -> str:
-    return f"part-{digest[:12]}"
 
 
 def ledger_row(rows: SegmentRows, segment: str, account: Account) -> None:

@@ -16,7 +16,7 @@ from fluxforge.errors import (
     SegmentError,
     TableError,
 )
-from fluxforge.etl.commit import SegmentCommit, is_committed, sweep
+from fluxforge.etl.commit import SegmentCommit, is_committed
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.segments import Fingerprint, SegmentStore
 from fluxforge.signals import deferred_interrupts
@@ -159,8 +159,6 @@ class ETLJob:
                 report = SegmentReport(claim.name, committed=False)
             else:
                 report = self._transform(claim, path, fingerprint, work_dir)
-            if claim.orphan:
-                sweep(self._output, self._output_path, fingerprint.digest)
             # Every line is in a table or in quarantine now, and only now may the segment go.
             if not self._delete:
                 self._segments.archive(claim.name, path, fingerprint.digest)

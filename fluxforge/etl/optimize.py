@@ -64,8 +64,6 @@ def optimize_table(
             table.replace(snapshot, batch, joined)
         except CommitConflictError:
             logger.info("%s: another worker has joined these files", table.uri)
-            for file in joined:
-                table.storage.delete(table.storage.join_path(table.path, file.path))
             continue
         after += len(joined) - len(batch)
         rows += sum(file.rows for file in joined)
@@ -107,4 +105,4 @@ def _join(
         expected = sum(file.rows for file in batch)
         if found is None or found[0] != expected:
             raise CommitConflictError(f"{table.uri}: read {found} of {expected} rows")
-        return ParquetWriter(table.storage, table.path, work).write(database, "joined", "joined")
+        return ParquetWriter(table.storage, table.path, work).write(database, "joined")

@@ -8,7 +8,7 @@ table), ``log`` (what a commit says), ``snapshot`` (a version), ``table``,
 """
 
 from fluxforge.tables.errors import table_error
-from fluxforge.tables.files import PARTITION, TableFile
+from fluxforge.tables.files import PARTITION, TableFile, checksum_in_name
 from fluxforge.tables.log import Commit
 from fluxforge.tables.moving import close_table, drop_table
 from fluxforge.tables.snapshot import Snapshot
@@ -20,6 +20,7 @@ __all__ = [
     "Snapshot",
     "Table",
     "TableFile",
+    "checksum_in_name",
     "close_table",
     "drop_table",
     "table_error",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
 
 PARTITION = "date"
 """Every table is divided by this column: the UTC date of capture."""
+
+_CHECKSUM = re.compile(r"part-.*-([0-9a-f]{16})\.parquet")
+
+
+def checksum_in_name(path: str) -> str | None:
+    """Return the first 16 digits of the SHA-256 of a data file's content, which its name ends in.
+
+    Examples
+    --------
+    >>> checksum_in_name("date=2026-08-09/part-5e1f2a90c4d7-9f86d081884c7d65.parquet")
+    '9f86d081884c7d65'
+    >>> checksum_in_name("date=2026-08-09/part-9f86d081884c-5e1f2a90.parquet") is None
+    True
+    """
+    match = _CHECKSUM.fullmatch(path.rsplit("/", 1)[-1])
+    return match[1] if match else None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -165,6 +166,14 @@ class LakeFolder:
             assert snapshot is not None
             found |= {f"{self.layout.table('coinbase', name)}/{f.path}" for f in snapshot.files()}
         return found
+
+    def assert_files(self) -> None:
+        """Check that every committed file is there, and that vacuum finds all others."""
+        committed = self.committed()
+        assert committed <= self.parquet()
+        for name in self.tables():
+            self.table(name).vacuum(timedelta(0), dry_run=False)
+        assert self.parquet() == committed == self.committed()
 
     def quarantined(self) -> list[tuple[int, str, bytes]]:
         """Return number, reason and restored content of every line in quarantine."""

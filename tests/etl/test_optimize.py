@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,6 +16,8 @@ from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Frames, LakeFolder
 
 
@@ -106,9 +107,7 @@ def test_two_workers_at_once(filled: LakeFolder) -> None:
     snapshot = filled.table("ticker").snapshot()
     assert snapshot is not None
     assert len(snapshot.files()) == 2
-    named = {Path(filled.table("ticker").uri, file.path) for file in snapshot.files()}
-    joined = set(Path(filled.table("ticker").uri).rglob("joined-*.parquet"))
-    assert joined == named  # those who gave up left nothing
+    filled.assert_files()
 
 
 def test_beside_an_etl(filled: LakeFolder, frames: Frames) -> None:

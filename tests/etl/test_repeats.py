@@ -138,5 +138,5 @@ def test_threads_that_commit_the_same_snapshot_at_once(lake: LakeFolder, frames:
     assert rows.height == 606
     first = rows.filter(~rows["is_repeat"])
     assert sorted(first["trade_id"]) == [*range(100), *range(1000, 1006)]
-    assert lake.parquet() == lake.committed()
+    lake.assert_files()
     lake.assert_accounts()

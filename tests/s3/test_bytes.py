@@ -55,9 +55,7 @@ def fill(table: Table, work: Path) -> None:
             wanted = {"hour": hour, "symbols": SYMBOLS, "updates": UPDATES}
             database.execute(AN_HOUR, wanted)
             snapshot = table.ensure(database.table("updates").limit(0).to_arrow_table().schema)
-            files = ParquetWriter(table.storage, table.path, work).write(
-                database, "updates", f"part-{hour}"
-            )
+            files = ParquetWriter(table.storage, table.path, work).write(database, "updates")
             assert table.commit(snapshot, files, [f"hour {hour}"], {})
 
 

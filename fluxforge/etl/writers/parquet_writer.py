@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,6 @@ class ParquetWriter:
         self,
         database: duckdb.DuckDBPyConnection,
         rows: str,
-        stem: str,
         order: tuple[str, ...] = ("symbol", "ts_event", "ts_recv", "seq"),
     ) -> list[TableFile]:
         """Write a DuckDB table or view, one file for each of its dates.
@@ -51,30 +51,28 @@ class ParquetWriter:
             The connection that has the rows.
         rows
             Its table: with a ``date`` column, which becomes the partition, and is not stored.
-        stem
-            The beginning of the files' names; their ends are unique.
         order
             The columns to sort by; equal rows keep the order in which they were made.
 
         Returns
         -------
         list of TableFile
-            What was written, whole and durable, and belongs to no table yet.
+            What was written, whole and durable, and belongs to no table yet. Their names are
+            unique, and end in a digest of the content (:func:`~fluxforge.tables.checksum_in_name`).
         """
         table, day = identifier(rows), identifier(PARTITION)
         dates = database.execute(f"SELECT DISTINCT {day} FROM {table} ORDER BY 1").fetchall()
-        return [self._write_date(database, table, stem, order, at) for (at,) in dates]
+        return [self._write_date(database, table, order, at) for (at,) in dates]
 
     def _write_date(
         self,
         database: duckdb.DuckDBPyConnection,
         table: str,
-        stem: str,
         order: tuple[str, ...],
         at: date,
     ) -> TableFile:
-        name = f"{stem}-{uuid.uuid4().hex[:8]}.parquet"
-        local = self._work_dir / name
+        attempt = uuid.uuid4().hex[:12]
+        local = self._work_dir / f"{attempt}.parquet"
         sort = ", ".join(identifier(column) for column in order)
         database.execute(
             f"COPY (SELECT * EXCLUDE ({identifier(PARTITION)}) FROM {table} "
@@ -84,8 +82,10 @@ class ParquetWriter:
         )
         try:
             count, *stats = _statistics(local)
-            path = f"{PARTITION}={at.isoformat()}/{name}"
-            self.storage.write_file(local, self.storage.join_path(self.path, path))
+            with local.open("rb") as file:
+                checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            path = f"{PARTITION}={at.isoformat()}/part-{attempt}-{checksum}.parquet"
+            self.storage.write_file(local, self.storage.join_path(self.path, path), exclusive=True)
             return TableFile(path, local.stat().st_size, count, at, *stats)
         finally:
             local.unlink()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from fluxforge.errors import StorageFullError
 from fluxforge.etl.writers import ParquetWriter
 from fluxforge.storage.local import LocalStorage
 from fluxforge.storage.memory import MemoryStorage
+from fluxforge.tables import checksum_in_name
 from fluxforge.transform.database import open_database
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def test_a_file_for_each_date_sorted_and_compressed(
     storage = LocalStorage(tmp_path / "lake")
     work = tmp_path / "work"
     work.mkdir()
-    files = ParquetWriter(storage, "t", work).write(database, "stored", "part-1")
+    files = ParquetWriter(storage, "t", work).write(database, "stored")
     assert [(file.date, file.rows) for file in files] == [
         (date(2026, 8, 9), 500), (date(2026, 8, 10), 500),
     ]  # fmt: skip
@@ -55,7 +57,8 @@ def test_a_file_for_each_date_sorted_and_compressed(
         path = Path(storage.get_full_path(f"t/{file.path}"))
         assert path.stat().st_size == file.size
         assert path.parent.name == f"date={file.date}"
-        assert path.name.startswith("part-1-")
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert checksum_in_name(file.path) == content[:16]
         frame = pl.read_parquet(path, hive_partitioning=False)
         assert "date" not in frame.columns
         order = ["symbol", "ts_event", "ts_recv", "seq"]
@@ -67,7 +70,7 @@ def test_a_file_for_each_date_sorted_and_compressed(
 
 def test_names_never_repeat(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
     writer = ParquetWriter(LocalStorage(tmp_path / "lake"), "t", tmp_path)
-    paths = [file.path for _ in range(3) for file in writer.write(database, "stored", "part")]
+    paths = [file.path for _ in range(3) for file in writer.write(database, "stored")]
     assert len(set(paths)) == 6
 
 
@@ -75,7 +78,7 @@ def test_statistics_are_those_of_the_rows(
     tmp_path: Path, database: duckdb.DuckDBPyConnection
 ) -> None:
     storage = LocalStorage(tmp_path / "lake")
-    for file in ParquetWriter(storage, "t", tmp_path).write(database, "stored", "part"):
+    for file in ParquetWriter(storage, "t", tmp_path).write(database, "stored"):
         frame = pl.read_parquet(
             storage.get_full_path(f"t/{file.path}"), hive_partitioning=False, glob=False
         )
@@ -97,7 +100,7 @@ def test_many_row_groups_have_one_bound(
         "FROM range(200_000) t(i)"
     )
     storage = LocalStorage(tmp_path / "lake")
-    (file,) = ParquetWriter(storage, "t", tmp_path).write(database, "long", "part")
+    (file,) = ParquetWriter(storage, "t", tmp_path).write(database, "long")
     assert pq.read_metadata(storage.get_full_path(f"t/{file.path}")).num_row_groups > 1
     assert (file.least["seq"], file.greatest["seq"]) == (0, 199_999)
     assert (file.least["late"], file.greatest["late"]) == (100_000, 199_999)
@@ -107,13 +110,13 @@ def test_many_row_groups_have_one_bound(
 def test_no_rows_no_files(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
     database.execute("CREATE TABLE empty AS SELECT * FROM stored LIMIT 0")
     storage = MemoryStorage()
-    assert ParquetWriter(storage, "t", tmp_path).write(database, "empty", "part") == []
+    assert ParquetWriter(storage, "t", tmp_path).write(database, "empty") == []
     assert storage.list_files() == []
 
 
 def test_any_storage_will_do(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
     storage = MemoryStorage()
-    files = ParquetWriter(storage, "t", tmp_path).write(database, "stored", "part")
+    files = ParquetWriter(storage, "t", tmp_path).write(database, "stored")
     assert storage.list_files() == sorted(f"t/{file.path}" for file in files)
     assert all(len(storage.read_bytes(f"t/{file.path}")) == file.size for file in files)
 
@@ -128,5 +131,5 @@ def test_a_storage_that_refuses_leaves_nothing_behind(
     work = tmp_path / "work"
     work.mkdir()
     with pytest.raises(StorageFullError):
-        ParquetWriter(Full(tmp_path / "lake"), "t", work).write(database, "stored", "part")
+        ParquetWriter(Full(tmp_path / "lake"), "t", work).write(database, "stored")
     assert list(work.iterdir()) == []
