@@ -24,7 +24,7 @@ from fluxforge.ingestion.backoff import Backoff
 from fluxforge.ingestion.venue import http_get, is_loopback, reason
 from fluxforge.retry import RetryPolicy
 from fluxforge.segments import new_connection_id
-from fluxforge.sources.session import Fetch, Lost, Refused, Send
+from fluxforge.sources.session import Fetch, Lost, Refused, Send, Silent
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -216,13 +216,14 @@ class Connection:
     async def _fetch(self, session: Session, request: Fetch, conn: str) -> None:
         """Get what the venue gives over REST only; its answer is a frame of this connection."""
         policy = RetryPolicy(first=1.0, cap=30.0)
+        url = f"{self._venue.source.rest_address(self._venue.url)}{request.path}"
         for delay in policy.delays():
             try:
-                answer = await asyncio.to_thread(http_get, request.url)
+                answer = await asyncio.to_thread(http_get, url)
                 break
             except OSError as error:
                 logger.warning(
-                    "%s: %s: %s", self._venue.source.name, redacted_url(request.url), reason(error)
+                    "%s: %s: %s", self._venue.source.name, redacted_url(url), reason(error)
                 )
                 await asyncio.sleep(delay)
         frame = session.fetched(request, answer)
@@ -261,6 +262,8 @@ class Connection:
                 case Refused():
                     about = f" {event.symbol}" if event.symbol else ""
                     logger.warning("%s refuses%s: %s", name, about, event.message)
+                case Silent():
+                    logger.warning("%s: %s", name, event)
                 case Send():
                     self._reply(self._say(socket, event.messages))
                 case Fetch():

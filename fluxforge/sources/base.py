@@ -18,6 +18,7 @@ from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from fluxforge.errors import ConfigError, TableError
 from fluxforge.sources.columns import LEADING, MARKET, TABLES, parse_columns
@@ -131,27 +132,8 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class FrameSummary:
-    """What the collector needs to know of a frame, read without parsing it.
-
-    Attributes
-    ----------
-    kind
-        The venue's word for the kind of frame, ``"error"`` for a refusal, None if unreadable.
-    sequence
-        The venue's number of this frame on its connection; None where it has none.
-    message
-        The venue's own words, for errors.
-    """
-
-    kind: str | None
-    sequence: int | None
-    message: str | None = None
-
-
-@dataclass(frozen=True)
 class Subscription:
-    """What one socket subscribes to."""
+    """What one socket subscribes to; products are in the venue's spelling, without the market."""
 
     products: tuple[str, ...]
     channels: tuple[str, ...]
@@ -168,21 +150,24 @@ class VenueLimits:
         Rates that the collector keeps below.
     silence_seconds
         How long a healthy connection may be without a single frame.
+    products_per_socket
+        How many products share a connection.
     first_sequence
         The number of the first frame of a connection; None where frames are not numbered.
     ping_seconds
         How often to send the venue's own ping; None: it has none.
-    book_silence_seconds
-        How long a book may be without a change before a new snapshot is asked for; None: silence
-        is known otherwise.
+    channel_silence
+        How many seconds a channel of one product may be silent before a new snapshot is asked
+        for; channels that are not named may be silent for ever.
     """
 
     connections_per_second: float
     messages_per_second: float
     silence_seconds: float
+    products_per_socket: int
     first_sequence: int | None = None
     ping_seconds: float | None = None
-    book_silence_seconds: float | None = None
+    channel_silence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,15 +176,21 @@ class BookRules:
 
     Attributes
     ----------
-    cut
-        Whether a level that falls below the subscribed depth is gone without a removal.
+    depths
+        Where a level that falls below the subscribed depth is gone without a removal: the depths
+        that can be subscribed to.
     by_number
         Whether a snapshot takes its place among the changes by its number: it comes by another
         way than they do, and may be older than changes that were received before it.
     """
 
-    cut: bool = False
+    depths: tuple[int, ...] = ()
     by_number: bool = False
+
+    @property
+    def cut(self) -> bool:
+        """Whether books are cut to their depth."""
+        return bool(self.depths)
 
 
 @dataclass(frozen=True)
@@ -240,11 +231,31 @@ class SourceTables:
 
 
 class Source(ABC):
-    """One exchange. Stateless: what belongs to a connection lives with the connection."""
+    """One exchange. Stateless: what belongs to a connection lives with the connection.
+
+    Attributes
+    ----------
+    name, limits, book
+        What it is called, what it allows, and how its books are made.
+    channels, other_names
+        Its channels, and what some of them are called elsewhere.
+    product, example
+        The form of its symbols, and one of them.
+    markets
+        Its markets; where there are several, a product is written ``linear:BTCUSDT``.
+    rest_url
+        Where its public REST calls are answered.
+    """
 
     name: ClassVar[str]
     limits: ClassVar[VenueLimits]
     book: ClassVar[BookRules] = BookRules()
+    channels: ClassVar[tuple[str, ...]]
+    other_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    product: ClassVar[re.Pattern[str]]
+    example: ClassVar[str]
+    markets: ClassVar[tuple[str, ...]] = ("spot",)
+    rest_url: ClassVar[str]
 
     @cached_property
     def tables(self) -> SourceTables:
@@ -252,69 +263,93 @@ class Source(ABC):
         return SourceTables.from_package(type(self).__module__.rpartition(".protocol")[0])
 
     @abstractmethod
+    def session(self, subscription: Subscription) -> Session:
+        """Return the conversation over a new connection."""
+
     def plan(self, products: Sequence[str], channels: Sequence[str]) -> list[Subscription]:
-        """Spread products and channels over as many sockets as the venue needs.
+        """Spread products over as many sockets as the venue needs, each with all channels.
 
         Raises
         ------
         ConfigError
-            If a channel is not one of the venue's, with the nearest right name.
+            If a channel or a product is not one of the venue's, with the nearest right name.
         """
+        wanted = self.check_channels(channels)
+        if not products:
+            raise ConfigError(f"{self.name}: no products; name at least one, as {self.example}")
+        split = dict.fromkeys(self.split(product) for product in products)
+        return [
+            Subscription(part, wanted, market)
+            for market in self.markets
+            for part in in_parts(
+                [symbol for place, symbol in split if place == market],
+                self.products_per_socket(wanted),
+            )
+        ]
 
-    @abstractmethod
-    def session(self, subscription: Subscription) -> Session:
-        """Return the conversation over a new connection."""
+    def products_per_socket(self, channels: Sequence[str]) -> int:
+        """Return how many products may share a connection with these channels."""
+        return self.limits.products_per_socket
+
+    def room(self, subscription: Subscription) -> int:
+        """Return how many products more a connection may take."""
+        return self.products_per_socket(subscription.channels) - len(subscription.products)
 
     def address(self, url: str, subscription: Subscription) -> str:
         """Return where to connect for a subscription; by default the configured address."""
         return url
 
+    def rest_address(self, url: str, rest_url: str | None = None) -> str:
+        """Return where REST calls go.
 
-def check_channels(
-    source: str,
-    channels: Sequence[str],
-    known: Sequence[str],
-    other_names: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[str, ...]:
-    """Return the channels, each once, if all of them are the venue's.
+        That is `rest_url` where it is configured; the WebSocket's host and port where `url` is
+        on this machine, as the local exchange serves both; and else the venue's own.
+        """
+        parts = urlsplit(url)
+        if rest_url is None and parts.hostname in ("127.0.0.1", "localhost", "::1"):
+            return f"http://{parts.netloc}"
+        return (rest_url or self.rest_url).rstrip("/")
 
-    `other_names` are what a channel is called elsewhere, for the message.
+    def check_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
+        """Return the channels, each once, if all of them are the venue's.
 
-    Raises
-    ------
-    ConfigError
-        If there is none, or one that the venue does not have; with the nearest right name.
-    """
-    if not channels:
-        raise ConfigError(f"{source}: no channels; there are: {', '.join(known)}")
-    for name in channels:
-        if name not in known:
-            near = [other_names[name]] if name in other_names else []
-            near += difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-            raise ConfigError(f"{source}: unknown channel {name!r}: {hint}")
-    return tuple(dict.fromkeys(channels))
+        Raises
+        ------
+        ConfigError
+            If there is none, or one that the venue does not have; with the nearest right name.
+        """
+        known = ", ".join(self.channels)
+        if not channels:
+            raise ConfigError(f"{self.name}: no channels; there are: {known}")
+        for name in channels:
+            if name not in self.channels:
+                near = [self.other_names[name]] if name in self.other_names else []
+                near += difflib.get_close_matches(name, self.channels, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {known}"
+                raise ConfigError(f"{self.name}: unknown channel {name!r}: {hint}")
+        return tuple(dict.fromkeys(channels))
 
+    def split(self, product: str) -> tuple[str, str]:
+        """Return the market and the symbol of a product: ``linear:BTCUSDT``, or ``BTC-USD``.
 
-def check_products(
-    source: str, products: Sequence[str], form: re.Pattern[str], example: str
-) -> list[str]:
-    """Return the products, each once, if all of them are written as the venue writes them.
-
-    Raises
-    ------
-    ConfigError
-        If there is none, or one of another form; with the right one where it can be guessed.
-    """
-    if not products:
-        raise ConfigError(f"{source}: no products; name at least one, as {example}")
-    separator = "".join(re.findall(r"[^A-Za-z0-9]", example))
-    for name in products:
-        if not form.fullmatch(name):
-            right = re.sub(r"[^A-Z0-9]+", separator, name.upper()).strip(separator)
-            hint = f"did you mean {right!r}?" if form.fullmatch(right) else f"as {example}"
-            raise ConfigError(f"{source}: {name!r} is not a product of this venue: {hint}")
-    return list(dict.fromkeys(products))
+        Raises
+        ------
+        ConfigError
+            If it is not written as the venue writes it, with the right form where it can be
+            guessed; or lacks its market where the venue has several.
+        """
+        market, _, symbol = product.rpartition(":")
+        if self.product.fullmatch(symbol) and market in (*self.markets, ""):
+            if market or len(self.markets) == 1:
+                return market or self.markets[0], symbol
+            choice = ", ".join(f"{market}:{symbol}" for market in self.markets)
+            raise ConfigError(f"{self.name}: {product!r} may be in several markets: write {choice}")
+        separator = "".join(re.findall(r"[^A-Za-z0-9]", self.example.rpartition(":")[2]))
+        right = re.sub(r"[^A-Z0-9]+", separator, symbol.upper()).strip(separator)
+        hint = f"as {self.example}"
+        if self.product.fullmatch(right) and market in (*self.markets, ""):
+            hint = f"did you mean {f'{market}:{right}' if market else right!r}?"
+        raise ConfigError(f"{self.name}: {product!r} is not a product of this venue: {hint}")
 
 
 def in_parts(items: Sequence[str], size: int) -> list[tuple[str, ...]]:

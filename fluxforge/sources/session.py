@@ -1,17 +1,25 @@
 """The conversation with a venue over one connection: what to send, and what each frame means.
 
 A session does no I/O. The collector opens a socket, sends :meth:`Session.opening`, hands every
-frame to :meth:`Session.read` in order, and does what the events that come back ask for.
+frame to :meth:`Session.read` in order, asks :meth:`Session.overdue` every second or so, and does
+what the events that come back ask for.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fluxforge.sources.base import Source, Subscription
 
 Evidence = Literal["number", "checksum", "age"]
 """How a loss is known: by the venue's numbers, by its checksum, or by a silence."""
+
+Method = Literal["subscribe", "unsubscribe"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,26 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Silent:
+    """Nothing came of a channel for longer than is usual; a request for a new snapshot follows.
+
+    Attributes
+    ----------
+    channel, symbol
+        What is silent.
+    seconds
+        For how long, at least.
+    """
+
+    channel: str
+    symbol: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"nothing of {self.symbol} {self.channel} for {self.seconds:g} s: subscribing again"
+
+
+@dataclass(frozen=True)
 class Send:
     """Messages to send: an answer, or a request for a new snapshot."""
 
@@ -79,25 +107,40 @@ class Fetch:
 
     Attributes
     ----------
-    url
-        What to GET.
+    path
+        What to GET, below :meth:`Source.rest_address`.
     symbol
         What it is about.
     """
 
-    url: str
+    path: str
     symbol: str
 
 
-Event = Lost | Refused | Send | Fetch
+Event = Lost | Refused | Silent | Send | Fetch
 
 
 class Session(ABC):
-    """One connection's conversation with a venue."""
+    """One connection's conversation with a venue.
+
+    Attributes
+    ----------
+    subscription
+        What the connection is subscribed to; :meth:`subscribe` and :meth:`unsubscribe` change it.
+    """
+
+    def __init__(self, source: Source, subscription: Subscription) -> None:
+        self.source = source
+        self.subscription = subscription
+        self._heard: set[tuple[str, str]] = set()  # channel and symbol, since the last look
+        self._since: dict[tuple[str, str], float] = {}
+        self._refused: set[str] = set()
 
     @abstractmethod
-    def opening(self) -> list[str]:
-        """Return the messages to send on the open socket, in order, freshly signed if need be."""
+    def request(
+        self, method: Method, channels: Sequence[str], products: Sequence[str]
+    ) -> list[str]:
+        """Return the messages of a request, within the venue's limits, freshly signed."""
 
     @abstractmethod
     def read(self, frame: bytes) -> list[Event]:
@@ -106,13 +149,96 @@ class Session(ABC):
         A frame that cannot be read has no event: it is stored all the same.
         """
 
+    def opening(self) -> list[str]:
+        """Return the messages to send on the open socket, in order."""
+        return self.request("subscribe", self.subscription.channels, self.subscription.products)
+
+    def subscribe(self, products: Sequence[str]) -> list[str]:
+        """Return the messages that add products to the open connection, with all its channels."""
+        own = self.subscription
+        added = [product for product in products if product not in own.products]
+        self._refused.difference_update(added)
+        self.subscription = replace(own, products=(*own.products, *added))
+        return self.request("subscribe", own.channels, added) if added else []
+
+    def unsubscribe(self, products: Sequence[str]) -> list[str]:
+        """Return the messages that take products off the open connection."""
+        own = self.subscription
+        removed = [product for product in own.products if product in products]
+        kept = tuple(product for product in own.products if product not in removed)
+        self.subscription = replace(own, products=kept)
+        return self.request("unsubscribe", own.channels, removed) if removed else []
+
+    def resubscribe(self, channel: str, *symbols: str) -> list[Event]:
+        """Return what asks for new snapshots of one channel of some symbols."""
+        again = self.request("unsubscribe", [channel], symbols)
+        return [Send((*again, *self.request("subscribe", [channel], symbols)))]
+
+    def overdue(self, now: float) -> list[Event]:
+        """Return what follows from the silence of channels that should not be silent.
+
+        `now` is of any clock that never goes back. A venue's heartbeats do not count.
+        """
+        events: list[Event] = []
+        own = self.subscription
+        for channel, seconds in self.source.limits.channel_silence.items():
+            for symbol in own.products if channel in own.channels else ():
+                key = channel, symbol
+                since = self._since.setdefault(key, now)
+                if key in self._heard:
+                    self._since[key] = now
+                elif now - since >= seconds and symbol not in self._refused:
+                    self._since[key] = now
+                    events += [Silent(channel, symbol, seconds), *self.resubscribe(channel, symbol)]
+        self._heard.clear()
+        return events
+
+    def heard(self, channel: str, symbol: str) -> None:
+        """Note that a channel of a symbol is alive."""
+        self._heard.add((channel, symbol))
+
+    def refused(self, message: str, symbol: str | None = None) -> list[Event]:
+        """Return the refusal of a symbol; it is told once, and the symbol's silence is none."""
+        if symbol in self._refused:
+            return []
+        if symbol is not None:
+            self._refused.add(symbol)
+        return [Refused(message, symbol)]
+
     def fetched(self, request: Fetch, answer: bytes) -> bytes:
         """Return the frame that stands for a REST answer in the segment.
 
         It is then given to :meth:`read` like any other.
         """
-        raise NotImplementedError(request.url)
+        raise NotImplementedError(request.path)
 
     def ping(self) -> str | None:
         """Return the venue's own kind of ping, to be sent every ``limits.ping_seconds``."""
         return None
+
+
+class NumberCheck:
+    """Finds what is missing in numbers that run without a hole, one run per table and symbol.
+
+    Examples
+    --------
+    >>> check = NumberCheck()
+    >>> check.follow("trades", "BTC/USD", 7), check.follow("trades", "BTC/USD", 10)
+    ([], [Lost(evidence='number', table='trades', symbol='BTC/USD', first=8, last=9)])
+    """
+
+    def __init__(self) -> None:
+        self._reached: dict[tuple[str, str], int] = {}
+
+    def follow(self, table: str, symbol: str, first: int, last: int | None = None) -> list[Event]:
+        """Take note of a frame's numbers; what is late neither opens nor fills a gap."""
+        key, last = (table, symbol), first if last is None else last
+        reached = self._reached.get(key)
+        self._reached[key] = max(last, last if reached is None else reached)
+        if reached is None or first <= reached + 1:
+            return []
+        return [Lost("number", table, symbol, reached + 1, first - 1)]
+
+    def reached(self, table: str, symbol: str) -> int | None:
+        """Return the last number of a run; None before its first."""
+        return self._reached.get((table, symbol))

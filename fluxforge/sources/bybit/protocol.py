@@ -8,31 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, ClassVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fluxforge.errors import ConfigError
-from fluxforge.sources.base import (
-    Source,
-    Subscription,
-    VenueLimits,
-    check_channels,
-    check_products,
-    in_parts,
-)
-from fluxforge.sources.session import Lost, Refused, Send, Session
+from fluxforge.sources.base import Source, Subscription, VenueLimits, in_parts
+from fluxforge.sources.session import Lost, Send, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fluxforge.sources.session import Event
+    from fluxforge.sources.session import Event, Method
 
-MARKETS = ("spot", "linear", "inverse")
-
-_PRODUCT = re.compile(r"(spot|linear|inverse):[A-Z0-9-]+")
-_CHANNELS = ("orderbook", "publicTrade", "tickers", "kline")
-_TOPICS = {"orderbook": "orderbook.200", "kline": "kline.1"}
+_BOOK = "orderbook"
+_TOPICS = {_BOOK: "orderbook.200", "kline": "kline.1"}
 _ARGS_PER_MESSAGE = 10
-_PRODUCTS_PER_SOCKET = 50
+_REFUSED_TOPIC = re.compile(r"topic:([\w.-]+)")
 
 
 class Bybit(Source):
@@ -43,35 +33,20 @@ class Bybit(Source):
         connections_per_second=1.0,  # 500 in five minutes
         messages_per_second=5.0,
         silence_seconds=60.0,
+        products_per_socket=50,
         ping_seconds=20.0,
+        channel_silence={_BOOK: 60.0},
     )
-
-    def plan(self, products: Sequence[str], channels: Sequence[str]) -> list[Subscription]:
-        """Spread products over sockets, each of one market.
-
-        Raises
-        ------
-        ConfigError
-            If a product lacks its market: the same name may be in several.
-        """
-        wanted = check_channels(self.name, channels, _CHANNELS)
-        for product in products:
-            if product.isalnum():
-                markets = ", ".join(f"{market}:{product}" for market in MARKETS)
-                raise ConfigError(f"bybit: {product!r} may be in several markets: write {markets}")
-        names = check_products(self.name, products, _PRODUCT, "linear:BTCUSDT")
-        plans = []
-        for market in MARKETS:
-            own = [name.partition(":")[2] for name in names if name.startswith(f"{market}:")]
-            plans += [
-                Subscription(part, wanted, market=market)
-                for part in in_parts(own, _PRODUCTS_PER_SOCKET)
-            ]
-        return plans
+    channels = (_BOOK, "publicTrade", "tickers", "kline")
+    other_names = {"trades": "publicTrade", "ticker": "tickers", "candles": "kline"}  # noqa: RUF012
+    product = re.compile(r"[A-Z0-9-]+")
+    example = "linear:BTCUSDT"
+    markets = ("spot", "linear", "inverse")
+    rest_url = "https://api.bybit.com"
 
     def session(self, subscription: Subscription) -> BybitSession:
         """Return the conversation over a new connection."""
-        return BybitSession(subscription)
+        return BybitSession(self, subscription)
 
     def address(self, url: str, subscription: Subscription) -> str:
         """Return the address of the subscription's market."""
@@ -84,18 +59,23 @@ class BybitSession(Session):
     Each topic of a book is numbered without a hole; a snapshot begins anew, wherever it comes.
     """
 
-    def __init__(self, subscription: Subscription) -> None:
-        self._subscription = subscription
-        self._books: dict[str, int] = {}
+    def __init__(self, source: Bybit, subscription: Subscription) -> None:
+        super().__init__(source, subscription)
+        self._books: dict[str, int] = {}  # the last number of each topic
+        self._silent: dict[str, int] = {}  # the last number of a topic when it fell silent
+        self._asked: dict[str, tuple[str, ...]] = {}
+        self._ids = count(1)
 
-    def opening(self) -> list[str]:
+    def request(
+        self, method: Method, channels: Sequence[str], products: Sequence[str]
+    ) -> list[str]:
         """Return messages of as many topics as the venue takes at once."""
         topics = [
             f"{_TOPICS.get(channel, channel)}.{product}"
-            for channel in self._subscription.channels
-            for product in self._subscription.products
+            for channel in channels
+            for product in products
         ]
-        return [_request("subscribe", part) for part in in_parts(topics, _ARGS_PER_MESSAGE)]
+        return self._messages(method, topics)
 
     def read(self, frame: bytes) -> list[Event]:
         """Check acknowledgements and the numbers of books."""
@@ -104,36 +84,69 @@ class BybitSession(Session):
         try:
             content = json.loads(frame)
             if content.get("success") is False:
-                message = str(content.get("ret_msg"))
-                return [Refused(message, _symbol_in(message))]
+                return self._refusal(content)
             topic, data = content["topic"], content["data"]
-            number, last = int(data["u"]), self._books.get(topic)
-            if content["type"] == "snapshot" or number == 1:
-                self._books[topic] = number
-            elif last is not None:
-                self._books[topic] = number
-                if number > last + 1:
-                    del self._books[topic]  # until the next snapshot
-                    lost = Lost("number", "orderbook", data["s"], last + 1, number - 1)
-                    renewal = (_request("unsubscribe", [topic]), _request("subscribe", [topic]))
-                    return [lost, Send(renewal)]
+            whole = content["type"] == "snapshot" or int(data["u"]) == 1
+            return self._book(topic, data["s"], int(data["u"]), whole=whole)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass  # it is stored, and the ETL says what is wrong with it
-        return []
+            return []  # it is stored, and the ETL says what is wrong with it
+
+    def resubscribe(self, channel: str, *symbols: str) -> list[Event]:
+        """Return what asks for new snapshots; changes that come until then belong to no book."""
+        for topic in (f"{_TOPICS.get(channel, channel)}.{symbol}" for symbol in symbols):
+            if topic in self._books:
+                self._silent[topic] = self._books.pop(topic)
+        return super().resubscribe(channel, *symbols)
 
     def ping(self) -> str:
         """Return the venue's own ping."""
         return '{"op":"ping"}'
 
+    def _messages(self, method: str, topics: Sequence[str], size: int | None = None) -> list[str]:
+        messages = []
+        for part in in_parts(topics, size or _ARGS_PER_MESSAGE):
+            number = str(next(self._ids))
+            self._asked[number] = part
+            content = {"req_id": number, "op": method, "args": list(part)}
+            messages.append(json.dumps(content, separators=(",", ":")))
+        return messages
 
-def _request(op: str, topics: Sequence[str]) -> str:
-    return json.dumps({"op": op, "args": list(topics)}, separators=(",", ":"))
+    def _refusal(self, content: dict[str, Any]) -> list[Event]:
+        """Tell what is refused, and ask again for the others: a message is refused as a whole."""
+        message = str(content.get("ret_msg"))
+        topics = self._asked.pop(str(content.get("req_id")), ())
+        wrong = [topic for topic in _REFUSED_TOPIC.findall(message) if topic in topics]
+        wrong = wrong or list(topics[: len(topics) == 1])
+        events: list[Event] = []
+        if "already" not in message.lower():
+            symbols = [topic.rpartition(".")[2] for topic in wrong] or [_symbol_in(message)]
+            events = [event for symbol in symbols for event in self.refused(message, symbol)]
+        others = [topic for topic in topics if topic not in wrong]
+        if content.get("op") == "subscribe" and others:
+            # One at a time where the venue does not say which of them is wrong.
+            events.append(Send(tuple(self._messages("subscribe", others, None if wrong else 1))))
+        return events
+
+    def _book(self, topic: str, symbol: str, number: int, *, whole: bool) -> list[Event]:
+        reached = self._books.get(topic)
+        if reached is None and not whole:
+            return []  # a change on its way while a new snapshot is awaited
+        self.heard(_BOOK, symbol)
+        self._books[topic] = number if whole else max(number, reached or 0)
+        if whole:
+            before = self._silent.pop(topic, number)
+            missed = number > before + 1
+            return [Lost("age", _BOOK, symbol, before + 1, number - 1)] if missed else []
+        if reached is None or number <= reached + 1:
+            return []
+        del self._books[topic]  # until the next snapshot
+        again = (*self._messages("unsubscribe", [topic]), *self._messages("subscribe", [topic]))
+        return [Lost("number", _BOOK, symbol, reached + 1, number - 1), Send(again)]
 
 
 def _symbol_in(message: str) -> str | None:
-    """Return the symbol of a refused topic, as "… topic:orderbook.200.NOPEUSDT" names it."""
-    found = re.search(r"topic:[\w.]*?\.([A-Z0-9-]+)(?:$|\W)", message)
-    return found[1] if found else None
+    found = _REFUSED_TOPIC.search(message)
+    return found[1].rpartition(".")[2] if found else None
 
 
 SOURCE = Bybit()

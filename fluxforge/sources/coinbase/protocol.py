@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.errors import ConfigError
-from fluxforge.sources.base import (
-    FrameSummary,
-    Source,
-    Subscription,
-    VenueLimits,
-    check_channels,
-    check_products,
-    in_parts,
-)
-from fluxforge.sources.session import Lost, Refused, Send, Session
+from fluxforge.sources.base import Source, Subscription, VenueLimits
+from fluxforge.sources.session import Lost, Refused, Session
 from fluxforge.sources.tokens import Signer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from fluxforge.sources.session import Event
+    from fluxforge.sources.session import Event, Method
 
 _HEARTBEATS, _BOOK = "heartbeats", "level2"
-_CHANNELS = (_HEARTBEATS, "ticker", "ticker_batch", _BOOK, "market_trades", "candles", "status")
 _PRIVATE = ("user", "futures_balance_summary")
-_OTHER_NAMES = {"l2_data": _BOOK, "orderbook": _BOOK, "trades": "market_trades"}
-_PRODUCT = re.compile(r"[A-Z0-9]+(?:-[A-Z0-9]+)+")
 
 # The venue states no limit. Thirty is what others run with. Each subscription to a book begins
 # with a snapshot of up to 5 MB: ten of them keep the burst after a connect near 50 MB, which is
@@ -38,7 +28,30 @@ _PRODUCTS_PER_SOCKET, _BOOKS_PER_SOCKET = 30, 10
 _HEAD = re.compile(
     rb'\{"channel":"([A-Za-z0-9_]+)",(?:"client_id":"[^"\\]*",)?'
     rb'"timestamp":"[^"\\]*","sequence_num":(0|[1-9][0-9]{0,17}),"events":'
+    rb'(?:\[\{"type":"\w+","product_id":"([^"\\]+)")?'
 )
+
+
+@dataclass(frozen=True)
+class FrameSummary:
+    """What the collector needs to know of a frame, read without parsing it.
+
+    Attributes
+    ----------
+    kind
+        The venue's word for the kind of frame, ``"error"`` for a refusal, None if unreadable.
+    sequence
+        The venue's number of this frame on its connection; None where it has none.
+    message
+        The venue's own words, for errors.
+    symbol
+        The product of a book; None where the head does not tell.
+    """
+
+    kind: str | None
+    sequence: int | None
+    message: str | None = None
+    symbol: str | None = field(default=None, compare=False)
 
 
 class Coinbase(Source):
@@ -49,29 +62,37 @@ class Coinbase(Source):
         connections_per_second=8.0,
         messages_per_second=8.0,
         silence_seconds=15.0,  # heartbeats come every second
+        products_per_socket=_PRODUCTS_PER_SOCKET,
         first_sequence=0,
+        channel_silence={_BOOK: 120.0},
     )
-
-    def plan(self, products: Sequence[str], channels: Sequence[str]) -> list[Subscription]:
-        """Spread products over sockets; each has all channels of its products, and heartbeats."""
-        for name in channels:
-            if name in _PRIVATE:
-                raise ConfigError(f"coinbase: channel {name!r} is about an account; leave it out")
-        checked = check_channels(self.name, channels, _CHANNELS, _OTHER_NAMES)
-        wanted = tuple(dict.fromkeys((_HEARTBEATS, *checked)))
-        names = check_products(self.name, products, _PRODUCT, "BTC-USD")
-        size = _BOOKS_PER_SOCKET if _BOOK in wanted else _PRODUCTS_PER_SOCKET
-        return [Subscription(part, wanted) for part in in_parts(names, size)]
+    channels = (_HEARTBEATS, "ticker", "ticker_batch", _BOOK, "market_trades", "candles", "status")
+    other_names = {"l2_data": _BOOK, "orderbook": _BOOK, "trades": "market_trades"}  # noqa: RUF012
+    product = re.compile(r"[A-Z0-9]+(?:-[A-Z0-9]+)+")
+    example = "BTC-USD"
+    rest_url = "https://api.coinbase.com"
 
     def session(self, subscription: Subscription) -> CoinbaseSession:
         """Return the conversation over a new connection."""
-        return CoinbaseSession(subscription)
+        return CoinbaseSession(self, subscription)
+
+    def check_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
+        """Return the channels, and heartbeats: they prove that a connection lives."""
+        for name in channels:
+            if name in _PRIVATE:
+                raise ConfigError(f"coinbase: channel {name!r} is about an account; leave it out")
+        return tuple(dict.fromkeys((_HEARTBEATS, *super().check_channels(channels))))
+
+    def products_per_socket(self, channels: Sequence[str]) -> int:
+        """Return how many products share a connection: fewer where their books are sent."""
+        return _BOOKS_PER_SOCKET if _BOOK in channels else _PRODUCTS_PER_SOCKET
 
     def summarize(self, frame: bytes) -> FrameSummary:
         """Read a frame's kind and number, by its first bytes where it begins as usual."""
         head = _HEAD.match(frame)
         if head is not None:
-            return FrameSummary(head[1].decode(), int(head[2]))
+            symbol = head[3].decode(errors="replace") if head[3] else None
+            return FrameSummary(head[1].decode(), int(head[2]), symbol=symbol)
         try:
             content = json.loads(frame.decode())
         except (ValueError, RecursionError):
@@ -89,19 +110,34 @@ class Coinbase(Source):
 class CoinbaseSession(Session):
     """One connection to Coinbase: all its frames are numbered together, from 0, without a hole."""
 
-    def __init__(self, subscription: Subscription) -> None:
-        self._subscription = subscription
+    def __init__(self, source: Coinbase, subscription: Subscription) -> None:
+        super().__init__(source, subscription)
+        self._summarize = source.summarize
         self._expected = 0
-        self._refused: set[str] = set()
+        self._unanswered = 0
 
-    def opening(self) -> list[str]:
-        """Return one message a channel, heartbeats first.
+    def request(
+        self, method: Method, channels: Sequence[str], products: Sequence[str]
+    ) -> list[str]:
+        """Return one message a channel, heartbeats first; they stay until the end.
 
         They are signed if ``COINBASE_API_KEY_NAME`` and ``COINBASE_API_PRIVATE_KEY`` are in the
         environment, each with a token of its own.
         """
-        ordered = sorted(self._subscription.channels, key=lambda channel: channel != _HEARTBEATS)
-        return self._requests(("subscribe", channel) for channel in ordered)
+        signer = Signer.from_environment("COINBASE_API", issuer="cdp")
+        messages = []
+        for channel in sorted(channels, key=lambda channel: channel != _HEARTBEATS):
+            message: dict[str, Any] = {"type": method}
+            if channel != _HEARTBEATS:
+                message["product_ids"] = list(products)
+            elif method == "unsubscribe":
+                continue
+            message["channel"] = channel
+            if signer is not None:
+                message["jwt"] = signer.token()
+            messages.append(json.dumps(message, separators=(",", ":")))
+        self._unanswered += len(messages)
+        return messages
 
     def read(self, frame: bytes) -> list[Event]:
         """Check the number of a frame, and whether products are refused.
@@ -109,55 +145,53 @@ class CoinbaseSession(Session):
         After a gap every book of the connection is in doubt: new snapshots are asked for. A number
         below the expected one is late or repeated: it neither opens nor fills a gap.
         """
-        summary = SOURCE.summarize(frame)
-        if summary.kind == "error":
-            # "authentication failure" is the answer to a refused token and to a channel that the
-            # venue does not have: both stay wrong.
-            message = summary.message or "an error without a message"
-            return [Refused(message, fatal="authentication" in message.lower())]
-        events = self._refusals(frame) if summary.kind == "subscriptions" else []
+        summary = self._summarize(frame)
+        events: list[Event] = []
+        match summary.kind:
+            case "error":
+                # "authentication failure" is the answer to a refused token and to a channel that
+                # the venue does not have: both stay wrong.
+                self._unanswered -= self._unanswered > 0
+                message = summary.message or "an error without a message"
+                return [Refused(message, fatal="authentication" in message.lower())]
+            case "subscriptions":
+                self._unanswered -= self._unanswered > 0
+                events = self._refusals(frame) if not self._unanswered else []
+            case "l2_data":
+                self.heard(_BOOK, summary.symbol or "")
         number, expected = summary.sequence, self._expected
         if number is None:
             return events
         self._expected = max(expected, number + 1)
         if number > expected:
             events.append(Lost("number", first=expected, last=number - 1))
-            if _BOOK in self._subscription.channels:
-                again = (("unsubscribe", _BOOK), ("subscribe", _BOOK))
-                events.append(Send(tuple(self._requests(again))))
+            if _BOOK in self.subscription.channels:
+                events += self.resubscribe(_BOOK, *self.subscription.products)
         return events
 
+    def heard(self, channel: str, symbol: str) -> None:
+        """Note that a book is alive, also under the name by which it was asked for."""
+        super().heard(channel, symbol)
+        super().heard(channel, f"{symbol}C")
+
     def _refusals(self, frame: bytes) -> list[Event]:
-        """Return the products that an acknowledged channel is without; each is told once."""
+        """Return the products that the acknowledged channels are without."""
         try:
             acknowledged = json.loads(frame)["events"][0]["subscriptions"]
             listed = {
                 _book_of(product)
                 for channel, products in acknowledged.items()
-                if channel in self._subscription.channels and channel != _HEARTBEATS
+                if channel in self.subscription.channels and channel != _HEARTBEATS
                 for product in products
             }
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return []
-        if not listed:
-            return []
-        wanted = {product: _book_of(product) for product in self._subscription.products}
-        refused = [p for p, book in wanted.items() if book not in listed and p not in self._refused]
-        self._refused.update(refused)
-        return [Refused("it is not among the acknowledged", product) for product in refused]
-
-    def _requests(self, wanted: Iterable[tuple[str, str]]) -> list[str]:
-        signer = Signer.from_environment("COINBASE_API", issuer="cdp")
-        messages = []
-        for kind, channel in wanted:
-            message: dict[str, Any] = {"type": kind}
-            if channel != _HEARTBEATS:
-                message["product_ids"] = list(self._subscription.products)
-            message["channel"] = channel
-            if signer is not None:
-                message["jwt"] = signer.token()
-            messages.append(json.dumps(message, separators=(",", ":")))
-        return messages
+        missing = [p for p in self.subscription.products if listed and _book_of(p) not in listed]
+        return [
+            event
+            for product in missing
+            for event in self.refused("it is not among the acknowledged", product)
+        ]
 
 
 def _book_of(product: str) -> str:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+DEPTHS = (10, 25, 100, 500, 1000)
+"""The depths that can be subscribed to."""
+
 _CHECKED = 10
 
 Level = tuple[str, str]

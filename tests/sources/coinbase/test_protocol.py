@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from fluxforge.errors import ConfigError
 from fluxforge.segments import read_segment
 from fluxforge.sources import get_source
-from fluxforge.sources.base import FrameSummary, Subscription
+from fluxforge.sources.base import Subscription
 from fluxforge.sources.coinbase import SOURCE, Coinbase
+from fluxforge.sources.coinbase.protocol import FrameSummary
 from fluxforge.sources.session import Lost, Refused, Send
 
 if TYPE_CHECKING:
