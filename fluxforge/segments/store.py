@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fluxforge.layout import Layout
-    from fluxforge.storage import StorageBackend, StoredFile
+    from fluxforge.storage import Lease, StorageBackend, StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -323,9 +323,13 @@ class SegmentStore:
                 finally:
                     claim.release()
 
+    def lease(self, name: str) -> Lease | None:
+        """Keep every worker from a segment; None while one that lives has it."""
+        return self._storage.acquire_lease(self._home.key("processing", name))
+
     def _claim(self, segment: StoredSegment) -> Claim | None:
         key = self._home.key("processing", segment.name)
-        lease = self._storage.acquire_lease(key)
+        lease = self.lease(segment.name)
         if lease is None:
             logger.debug("%s is held by another worker", segment.name)
             return None
@@ -427,7 +431,8 @@ class SegmentStore:
 
 
 def _age(segment: StoredSegment) -> tuple[SegmentName | None, str]:
-    return SegmentName.parse(segment.name), segment.name
+    plain = f"{segment.name.rpartition('-')[0]}.ndjson"  # of a quarantine file
+    return SegmentName.parse(segment.name) or SegmentName.parse(plain), segment.name
 
 
 def _belongs(state: State, name: str) -> bool:

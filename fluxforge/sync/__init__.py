@@ -4,8 +4,8 @@ A copy can be cut short anywhere and run again: what is at the destination alrea
 Nothing is deleted before its copy was read back and found equal, byte for byte.
 """
 
-from fluxforge.sync.job import Route, sync_places
-from fluxforge.sync.places import Place
+from fluxforge.sync.job import sync_places
+from fluxforge.sync.places import Place, Route
 from fluxforge.sync.report import SyncReport
 
 __all__ = ["Place", "Route", "SyncReport", "sync_places"]

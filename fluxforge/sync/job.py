@@ -15,10 +15,10 @@ from fluxforge.errors import (
     StorageUnavailableError,
     UsageError,
 )
-from fluxforge.layout import SegmentName
-from fluxforge.sync.places import have_same_name, share_a_file
+from fluxforge.layout import STATES
+from fluxforge.segments import SegmentStore
 from fluxforge.sync.report import Counters
-from fluxforge.sync.segments import SegmentSync
+from fluxforge.sync.segments import SETTLED_STATES, SegmentSync
 from fluxforge.sync.tables import TableSync
 from fluxforge.sync.transfer import Transfer
 from fluxforge.tables import Table, table_names
@@ -27,7 +27,7 @@ from fluxforge.transform.schema import BOOKKEEPING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fluxforge.sync.places import Place
+    from fluxforge.sync.places import Place, Route
     from fluxforge.sync.report import SyncReport
     from fluxforge.sync.tables import TablePlan
 
@@ -35,31 +35,6 @@ _FATAL = (AccessDeniedError, StorageFullError, StorageUnavailableError)
 """What would go wrong with everything else too."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Route:
-    """From where to where one kind of file goes."""
-
-    source: Place
-    destination: Place
-
-    def check(self, folders: list[str], others: list[str], *, delete: bool) -> bool:
-        """Return False if both ends are one place by name.
-
-        Raises
-        ------
-        UsageError
-            If both are one place under two names, and files are to be deleted.
-        """
-        if have_same_name(self.source, folders, self.destination, others):
-            return False
-        if delete and share_a_file(self.source, folders[0], self.destination, others[0]):
-            raise UsageError(
-                f"{self.source.storage!r} and {self.destination.storage!r} are one place: nothing "
-                "can be moved"
-            )
-        return True
 
 
 def sync_places(
@@ -72,38 +47,32 @@ def sync_places(
 ) -> SyncReport:
     """Copy or move segments and tables; see :meth:`fluxforge.Lake.sync`."""
     probe = delete and not dry_run
-    one, other = segments.source, segments.destination
-    with_segments = segments.check(one.segment_folders(), other.segment_folders(), delete=probe)
-    one, other = tables.source, tables.destination
-    with_tables = tables.check(one.table_folders(), other.table_folders(), delete=probe)
+    with_segments = segments.is_needed(
+        *([place.layout.state(state, "") for state in STATES] for place in segments), delete=probe
+    )
+    with_tables = tables.is_needed(*([place.layout.processed] for place in tables), delete=probe)
     if not with_segments and not with_tables:
-        raise UsageError(f"{one.storage!r} is the source itself: name another destination")
-    job = SyncJob(segments, tables, Counters(on_progress), delete=delete, dry_run=dry_run)
+        raise UsageError(
+            f"{segments.source.storage!r} is the source itself: name another destination"
+        )
+    job = _SyncJob(segments, tables, Counters(on_progress), delete=delete, dry_run=dry_run)
     if with_segments:
         job.sync_segments()
     if with_tables:
         job.sync_tables()
-    return job.report()
+    return job.counters.report(dry_run=dry_run)
 
 
-class SyncJob:
-    """One run over all segments and tables; see :func:`sync_places`."""
-
-    def __init__(
-        self, segments: Route, tables: Route, counters: Counters, *, delete: bool, dry_run: bool
-    ) -> None:
-        self._segments = segments
-        self._tables = tables
-        self._counters = counters
-        self._delete = delete
-        self._dry_run = dry_run
-
-    def report(self) -> SyncReport:
-        """Return what was done."""
-        return self._counters.report(dry_run=self._dry_run)
+@dataclass(frozen=True)
+class _SyncJob:
+    segments: Route
+    tables: Route
+    counters: Counters
+    delete: bool
+    dry_run: bool
 
     def _transfer(self, route: Route) -> Transfer:
-        return Transfer(route.source.storage, route.destination.storage, exact=self._delete)
+        return Transfer(route.source.storage, route.destination.storage, self.delete)
 
     @contextmanager
     def _noting_problems(self, name: str) -> Iterator[None]:
@@ -114,36 +83,35 @@ class SyncJob:
             raise
         except FluxForgeError as exc:
             logger.info("%s: %s", name, exc)
-            self._counters.problem(f"{name}: {exc}")
+            self.counters.problems.append(f"{name}: {exc}")
 
     def sync_segments(self) -> None:
         """Copy or move every segment that nobody works on."""
-        sync = SegmentSync(
-            self._segments.source,
-            self._segments.destination,
-            self._transfer(self._segments),
-            self._counters,
-            delete=self._delete,
-            dry_run=self._dry_run,
-        )
-        segments = sync.list_segments()
-        self._counters.expect(len(segments))
-        for segment in segments:
-            with self._noting_problems(segment.file.key):
+        here, there = self.segments
+        transfer = self._transfer(self.segments)
+        planned = []
+        for state in SETTLED_STATES:
+            for source in here.storage.list_folders(here.layout.state(state, "")):
+                options = (transfer, self.counters, self.delete, self.dry_run)
+                sync = SegmentSync(source, state, here, there, *options)
+                planned += [(sync, segment) for segment in sync.list()]
+        self.counters.expect(len(planned))
+        for sync, segment in planned:
+            with self._noting_problems(segment.key):
                 sync.run(segment)
 
     def sync_tables(self) -> None:
         """Copy or move every table."""
         planned = self._plan_tables()
-        self._counters.expect(sum(len(plan.files) for _, _, plan in planned))
+        self.counters.expect(sum(len(plan.files) for _, _, plan in planned))
         for source, table, plan in planned:
             with self._noting_problems(table.name):
-                if self._dry_run:
+                if self.dry_run:
                     table.preview(plan)
                     continue
                 table.copy(plan)
-                if self._delete:
-                    table.remove(plan, partial(self._has_living_etl, source))
+                if self.delete:
+                    table.remove(plan, partial(_has_living_etl, self.segments.source, source))
 
     def _plan_tables(self) -> list[tuple[str, TableSync, TablePlan]]:
         """Return each source's tables in the order in which an ETL commits to them.
@@ -151,7 +119,7 @@ class SyncJob:
         Their versions are taken in the opposite order: what the ledger says is done when it is
         read, the tables hold when they are.
         """
-        here, there = self._tables.source, self._tables.destination
+        here, there = self.tables
         planned = []
         for source in here.storage.list_folders(here.layout.processed):
             names = table_names(here.storage, here.layout.tables(source))
@@ -160,30 +128,28 @@ class SyncJob:
                     f"{source}.{name}",
                     Table(here.storage, here.layout.table(source, name)),
                     Table(there.storage, there.layout.table(source, name)),
-                    self._transfer(self._tables),
-                    self._counters,
-                    delete=self._delete,
+                    self._transfer(self.tables),
+                    self.counters,
+                    self.delete,
                 )
                 with self._noting_problems(table.name):
                     plan = table.plan()
                     if plan is not None:
                         planned.append((source, table, plan))
-                    elif self._delete and not self._dry_run:
+                    elif self.delete and not self.dry_run:
                         table.finish()
         return planned[::-1]
 
-    def _has_living_etl(self, source: str) -> bool:
-        """Tell whether an ETL is at work on a segment of the source."""
-        place = self._segments.source
-        folder = place.layout.processing(source)
-        for file in place.storage.list_entries(folder, recursive=False):
-            if SegmentName.parse(file.name) is None:
-                continue
-            claim = place.storage.acquire_lease(file.key)
-            if claim is None:
-                return True
-            claim.release()
-        return False
+
+def _has_living_etl(place: Place, source: str) -> bool:
+    """Tell whether an ETL is at work on a segment of the source."""
+    store = SegmentStore(*place, source)
+    for segment in store.list("processing"):
+        lease = store.lease(segment.name)
+        if lease is None:
+            return True
+        lease.release()
+    return False
 
 
 def _commit_order(name: str) -> int:

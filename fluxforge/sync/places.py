@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import os
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fluxforge.layout import STATES, join_key
+from fluxforge.errors import UsageError
+from fluxforge.layout import join_key
 
 if TYPE_CHECKING:
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A storage, and the names of the folders in it."""
 
     storage: StorageBackend
     layout: Layout
-
-    def segment_folders(self) -> list[str]:
-        """Return the folders of segments, without a source's name."""
-        return [self.layout.state(state, "") for state in STATES]
-
-    def table_folders(self) -> list[str]:
-        """Return the folder of all tables, without a source's name."""
-        return [join_key(self.layout.processed)]
 
     def locate(self, folder: str) -> tuple[str, str]:
         """Return where a folder is: the server, if there is one, and the path on it."""
@@ -37,25 +28,40 @@ class Place:
         return self.storage.get_storage_options().get("AWS_ENDPOINT_URL", ""), path
 
 
-def have_same_name(one: Place, folders: list[str], other: Place, others: list[str]) -> bool:
-    """Tell whether two lists of folders are called the same."""
-    here = [one.locate(folder) for folder in folders]
-    return here == [other.locate(folder) for folder in others]
+class Route(NamedTuple):
+    """From where to where one kind of file goes."""
 
+    source: Place
+    destination: Place
 
-def share_a_file(one: Place, folder: str, other: Place, other_folder: str) -> bool:
-    """Tell whether two folders are one, whatever they are called.
+    def is_needed(self, folders: list[str], others: list[str], *, delete: bool) -> bool:
+        """Return False if both ends are one place by name.
 
-    A file that is claimed in the one is then claimed in the other too. Names alone do not tell: a
-    server has several, and a disk may be mounted twice.
-    """
-    probe = f"sync-{uuid.uuid4().hex}"
-    claim = one.storage.acquire_lease(join_key(folder, probe))
-    if claim is None:
+        Raises
+        ------
+        UsageError
+            If both are one place under two names, and files are to be deleted.
+        """
+        here, there = self
+        if [here.locate(one) for one in folders] == [there.locate(one) for one in others]:
+            return False
+        if delete and self._share_a_file(folders[0], others[0]):
+            raise UsageError(
+                f"{here.storage!r} and {there.storage!r} are one place: nothing can be moved"
+            )
         return True
-    with claim:
-        found = other.storage.acquire_lease(join_key(other_folder, probe))
-        if found is None:
+
+    def _share_a_file(self, folder: str, other: str) -> bool:
+        """Tell whether a file that is claimed at one end is claimed at the other too.
+
+        Names alone do not tell: a server has several, and a disk may be mounted twice.
+        """
+        probe = f"sync-{uuid.uuid4().hex}"
+        claim = self.source.storage.acquire_lease(join_key(folder, probe))
+        if claim is None:
             return True
-        found.release()
-        return False
+        with claim:
+            found = self.destination.storage.acquire_lease(join_key(other, probe))
+            if found is not None:
+                found.release()
+            return found is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluxforge.report import Report
@@ -68,8 +68,7 @@ class SyncReport(Report):
         if self.dry_run:
             lines += [f"would copy {key}" for key in self.copied]
             lines += [f"would delete {key}" for key in self.deleted]
-        lines += [f"problem: {problem}" for problem in self.problems]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
     def html_rows(self) -> dict[str, object]:
         """Return the rows of the notebook's table."""
@@ -77,6 +76,7 @@ class SyncReport(Report):
         return super().html_rows() | named
 
 
+@dataclass
 class Counters:
     """Counts what a sync does, and tells from time to time how far it is.
 
@@ -86,59 +86,46 @@ class Counters:
         Called with the files that are settled, those there are, and the bytes that were copied.
     """
 
-    def __init__(self, on_progress: Callable[[int, int, int], object] | None) -> None:
-        self._on_progress = on_progress
-        self._called = float("-inf")
-        self._settled = self._total = self._bytes = 0
-        self._copied: list[str] = []
-        self._skipped: list[str] = []
-        self._deleted: list[str] = []
-        self._problems: list[str] = []
+    on_progress: Callable[[int, int, int], object] | None = None
+    copied: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    bytes: int = 0
+    _settled: int = 0
+    _total: int = 0
+    _called: float = float("-inf")
 
     def expect(self, files: int) -> None:
         """Note that so many more files are to be settled."""
         self._total += files
         self._tell()
 
-    def copied(self, key: str, size: int) -> None:
+    def copy(self, key: str, size: int) -> None:
         """Note a file that is at the destination now."""
-        self._copied.append(key)
-        self._bytes += size
-        self.settled()
+        self.copied.append(key)
+        self.bytes += size
+        self.settle()
 
-    def skipped(self, key: str) -> None:
+    def skip(self, key: str) -> None:
         """Note a file that needed no copying."""
-        self._skipped.append(key)
-        self.settled()
+        self.skipped.append(key)
+        self.settle()
 
-    def settled(self) -> None:
+    def settle(self) -> None:
         """Note a file that needs nothing more."""
         self._settled += 1
         self._tell()
 
-    def deleted(self, key: str) -> None:
-        """Note a file that is gone from the source."""
-        self._deleted.append(key)
-
-    def problem(self, text: str) -> None:
-        """Note what could not be done."""
-        self._problems.append(text)
-
     def report(self, *, dry_run: bool) -> SyncReport:
         """Return what was noted."""
         self._tell(now=True)
-        return SyncReport(
-            copied=tuple(self._copied),
-            skipped=tuple(self._skipped),
-            deleted=tuple(self._deleted),
-            bytes=self._bytes,
-            problems=tuple(self._problems),
-            dry_run=dry_run,
-        )
+        copied, skipped, deleted = tuple(self.copied), tuple(self.skipped), tuple(self.deleted)
+        return SyncReport(copied, skipped, deleted, self.bytes, tuple(self.problems), dry_run)
 
     def _tell(self, *, now: bool = False) -> None:
-        if self._on_progress is None:
+        if self.on_progress is None:
             return
         if now or time.monotonic() - self._called >= _SECONDS_BETWEEN_CALLS:
             self._called = time.monotonic()
-            self._on_progress(self._settled, self._total, self._bytes)
+            self.on_progress(self._settled, self._total, self.bytes)

@@ -173,8 +173,9 @@ def full_lake(
     lake = make_lake()
     shutil.copytree(filled_lake.storage.get_full_path(), lake.storage.get_full_path())
     for state in STATES:
-        suffix = ".zst" if state == "archive" else ""
-        key = f"raw/{state}/coinbase/segment_20251203T14_00001.ndjson{suffix}"
+        suffix = {"archive": ".ndjson.zst", "quarantine": "-0123456789ab.ndjson"}
+        name = f"segment_20251203T14_00001{suffix.get(state, '.ndjson')}"
+        key = f"raw/{state}/coinbase/{name}"
         lake.storage.write_bytes(key, segment(state))
     return lake
 

@@ -42,7 +42,8 @@ def fill(
 
     def run(storage: StorageBackend, state: str) -> None:
         for number in range(1, SEGMENTS + 1):
-            storage.write_bytes(SEGMENT.format(state, number), segment(f"{number}"))
+            key = SEGMENT.format(state, number) + (".zst" if state == "archive" else "")
+            storage.write_bytes(key, segment(f"{number}"))
         ticker = make_numbers(storage, *ROWS[:4])
         ticker.join(vacuum=True)
         ticker.add(*ROWS[4:])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fluxforge import Lake
+from fluxforge.layout import SegmentName
 from fluxforge.segments import read_segment
 from fluxforge.storage.local import LocalStorage
 
@@ -34,7 +36,7 @@ moved_or_copied = pytest.mark.parametrize("delete", [False, True])
 
 @any_kind
 @moved_or_copied
-def test_another_segment_of_the_same_name_gets_the_next_free_one(
+def test_another_segment_of_the_same_name_gets_one_that_follows_from_its_content(
     make_storage: MakeStorage, sync: Sync, segment: Make, content: Content, kind: str, delete: bool
 ) -> None:
     here, there = make_storage(), make_storage(kind)
@@ -44,12 +46,14 @@ def test_another_segment_of_the_same_name_gets_the_next_free_one(
     there.write_bytes(PROCESSING.format(2), segment("D"))
     report = sync(here, there, delete=delete)
     assert report.problems == ()
-    assert report.copied == (READY.format(3), READY.format(4))
-    expected = {
-        READY.format(1): segment("C"),
-        READY.format(3): segment("A"),
-        READY.format(4): segment("B"),
+    renamed = {
+        "raw/ready/coinbase/"
+        + str(SegmentName("20251203T14", number).derive(sha256(segment(name)).hexdigest())): name
+        for number, name in enumerate("AB", 1)
     }
+    assert report.copied == tuple(renamed)
+    expected = {key: segment(name) for key, name in renamed.items()}
+    expected[READY.format(1)] = segment("C")
     assert content(there, "raw/ready") == expected
     assert here.list_files() == ([] if delete else [READY.format(1), READY.format(2)])
     assert sync(here, there, delete=delete).copied == ()
