@@ -8,20 +8,17 @@ never divided between two bars.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
 import polars as pl
 
+from fluxforge.analytics.coverage import LATEST
 from fluxforge.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 BarKind = Literal["time", "tick", "volume", "dollar"]
-
-_LATEST = timedelta(seconds=1)
-"""How late a trade may arrive; Coinbase's came up to 0.96 s after their time, as measured."""
 
 _GROUP = ("source", "symbol", "instrument")
 _AMOUNTS = {
@@ -160,7 +157,7 @@ def _with_complete(bars: pl.DataFrame, coverage: pl.DataFrame) -> pl.DataFrame:
             check_sortedness=False,
         )
         .with_columns(
-            complete=(pl.col("ended") & (pl.col("ts_end") + _LATEST <= pl.col("end"))).fill_null(
+            complete=(pl.col("ended") & (pl.col("ts_end") + LATEST <= pl.col("end"))).fill_null(
                 value=False
             )
         )

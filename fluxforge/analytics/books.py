@@ -7,12 +7,14 @@ a reconnect) and the next snapshot belongs to no book.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from fluxforge.analytics.book import SHOWN, Book
+from fluxforge.analytics.coverage import LATEST
 from fluxforge.analytics.levels import Ladder, cut_to_depth, ladder
 from fluxforge.errors import NoBookError
 
@@ -21,89 +23,7 @@ if TYPE_CHECKING:
 
     from fluxforge.analytics.levels import Floats
 
-_SHOWN = "%Y-%m-%d %H:%M:%S.%f"
 _TIME = pl.Datetime("us", "UTC")
-
-
-@dataclass(frozen=True)
-class Book:
-    """An order book at one moment.
-
-    Attributes
-    ----------
-    source, symbol
-        Whose book it is.
-    bids, asks
-        Frames of ``price, size`` (base currency), best first.
-    ts_event
-        The venue's time of the last frame in it, UTC.
-    conn
-        The connection that it came over.
-    snapshot_at
-        The venue's time of the snapshot that it began with, UTC.
-    complete
-        Whether nothing is missing between that snapshot and the moment that was asked for.
-    """
-
-    source: str
-    symbol: str
-    bids: pl.DataFrame = field(repr=False)
-    asks: pl.DataFrame = field(repr=False)
-    ts_event: datetime
-    conn: str
-    snapshot_at: datetime
-    complete: bool
-
-    @property
-    def spread(self) -> float | None:
-        """The best ask less the best bid, in the quote currency; None if a side is empty."""
-        return None if self._best is None else self._best[2] - self._best[0]
-
-    @property
-    def mid(self) -> float | None:
-        """The middle between the best bid and the best ask; None if a side is empty."""
-        return None if self._best is None else (self._best[0] + self._best[2]) / 2
-
-    @property
-    def microprice(self) -> float | None:
-        """The mid weighted by the size on the other side; None if a side is empty."""
-        if self._best is None:
-            return None
-        bid, bid_size, ask, ask_size = self._best
-        return (bid * ask_size + ask * bid_size) / (bid_size + ask_size)
-
-    @property
-    def imbalance(self) -> float | None:
-        """``(bid size - ask size) / (bid size + ask size)`` over all levels held; -1 to 1."""
-        bid, ask = float(self.bids["size"].sum()), float(self.asks["size"].sum())
-        return (bid - ask) / (bid + ask) if bid + ask else None
-
-    @property
-    def _best(self) -> tuple[float, float, float, float] | None:
-        if self.bids.is_empty() or self.asks.is_empty():
-            return None
-        return (*self.bids.row(0), *self.asks.row(0))
-
-    def __repr__(self) -> str:
-        best = self._best
-        quote = (
-            "one side is empty"
-            if best is None
-            else f"{best[0]:g} x {best[1]:g} / {best[2]:g} x {best[3]:g}"
-        )
-        doubt = "" if self.complete else ", incomplete"
-        when = f"{self.ts_event:{_SHOWN}} UTC"
-        return f"<Book {self.source} {self.symbol} {when}: {quote}{doubt}>"
-
-    def _repr_html_(self) -> str:
-        rows = pl.concat(
-            [
-                self.bids.select(pl.col("size").alias("bid size"), pl.col("price").alias("bid")),
-                self.asks.select(pl.col("price").alias("ask"), pl.col("size").alias("ask size")),
-            ],
-            how="horizontal",
-        )
-        return f"<p>{self.__repr__()[1:-1]}</p>{rows._repr_html_()}"
 
 
 @dataclass(frozen=True)
@@ -116,18 +36,24 @@ class Epoch:
         Level changes in order, with the number of their ``frame``, from 0, which is the snapshot.
     times
         Per frame: ``ts`` (the venue's time, never falling), ``ts_event`` and ``ts_recv``.
+    snapshot_at
+        The venue's time of the snapshot.
     until
         Up to when the book is known to hold: its last frame, or where its connection went on
-        without a change of it, the end of that.
-    broken
-        When the first frame came that cannot be applied, because others before it are missing.
+        without a change of it, shortly before the end of that.
+    gap
+        Whether its connection went on after that with frames missing between.
+    resumed
+        Whether any connection went on after that.
     """
 
     conn: str
     changes: pl.DataFrame
     times: pl.DataFrame
+    snapshot_at: datetime
     until: datetime
-    broken: datetime | None
+    gap: bool
+    resumed: bool
 
     def frame_at(self, moment: datetime) -> int:
         """Return the last frame not later than a moment; -1 where all are."""
@@ -171,7 +97,7 @@ def epochs(
     rows
         Rows of the table ``orderbook``, of one symbol.
     runs
-        ``conn, start, end``: in which times of capture nothing of this book is missing.
+        ``conn, start, end, first_seq``: in which times of capture nothing of it is missing.
     cut
         Whether the venue sends no removal for a level that falls below the subscribed depth.
     by_number
@@ -184,16 +110,14 @@ def epochs(
     frames = (
         rows.group_by("frame", maintain_order=True)
         .agg(
-            pl.col("conn", "ts_recv").first(),
+            pl.col("conn", "ts_recv", "seq").first(),
             pl.col("is_snapshot").any(),
             pl.col("ts_event").max(),
             pl.coalesce("ts_event", "ts_recv").max().alias("ts"),
         )
         .sort("ts_recv", maintain_order=True)
         .join_asof(
-            runs.with_columns(pl.col("start", "end").cast(_TIME))
-            .sort("start")
-            .with_row_index("run"),
+            runs.sort("start").with_row_index("run"),
             left_on="ts_recv",
             right_on="start",
             by="conn",
@@ -201,34 +125,38 @@ def epochs(
         )
         .sort("frame")
     )
-    other_run = pl.col("run").ne_missing(pl.col("run").shift())
-    other_conn = pl.col("conn") != pl.col("conn").shift()
-    begins = pl.col("is_snapshot") | other_run | other_conn.fill_null(value=True)
-    parts = frames.with_columns(begins.cum_sum().alias("epoch")).partition_by(
-        "epoch", maintain_order=True
-    )
+    # A snapshot that was received before the first number of its run belongs to it.
+    run, conn = pl.col("run"), pl.col("conn")
+    other = (run != run.shift()) | (run.is_null() & run.shift().is_not_null())
+    begins = pl.col("is_snapshot") | other | (conn != conn.shift())
+    parts = frames.with_columns(begins.fill_null(value=False).cum_sum().alias("epoch"))
+    divided = parts.partition_by("epoch", maintain_order=True)
     found = []
-    for part, after in zip(parts, [*parts[1:], None], strict=True):
-        if not part["is_snapshot"][0]:
+    for part, after in zip(divided, [*divided[1:], None], strict=True):
+        whole, seq, first_seq = part.select("is_snapshot", "seq", "first_seq").row(0)
+        if not whole or (by_number and seq + 1 < (first_seq or 0)):
             continue  # it follows a gap, and no snapshot: it belongs to no book
-        first, last = part["frame"][0], part["frame"][-1]
-        changes = rows.filter(pl.col("frame").is_between(first, last)).select(
-            pl.col("frame") - first, "side", "price", "size"
-        )
         times = part.select(pl.col("ts").cum_max(), "ts_event", "ts_recv")
-        ends = [times["ts"][-1], *part["end"].drop_nulls()[-1:]]
-        broken = None
-        if after is not None and after["conn"][0] == part["conn"][0]:
-            broken = after["ts"][0]
-            if after["is_snapshot"][0]:
-                ends, broken = [times["ts"][-1], broken], None
+        conn_name, until, run_end = part["conn"][0], times["ts"][-1], part["end"][-1]
+        if run_end is not None:
+            until = max(until, run_end - LATEST)
+        later = runs.filter(pl.col("start") > (run_end or part["ts_recv"][-1]))
+        gap = conn_name in later["conn"]
+        if after is not None and after["conn"][0] == conn_name:
+            gap = bool(after["run"][0] != part["run"][-1])
+            if not gap:  # the next snapshot takes over
+                until = max(times["ts"][-1], after["ts"][0])
+        changes = rows.filter(pl.col("frame").is_between(part["frame"][0], part["frame"][-1]))
+        changes = changes.select(pl.col("frame") - part["frame"][0], "side", "price", "size")
         found.append(
             Epoch(
-                conn=part["conn"][0],
+                conn=conn_name,
                 changes=_within_depth(changes) if cut else changes,
                 times=times,
-                until=max(ends),
-                broken=broken,
+                snapshot_at=times["ts"][0],
+                until=until,
+                gap=gap,
+                resumed=gap or not later.is_empty(),
             )
         )
     return sorted(found, key=lambda epoch: epoch.times["ts_recv"][0])
@@ -266,16 +194,16 @@ def book_at(
     if not found:
         raise NoBookError(f"there is no snapshot of the order book of {symbol} in {source}")
     moment = found[-1].times["ts"][-1] if at is None else at
-    begun = [epoch for epoch in found if epoch.times["ts"][0] <= moment]
+    begun = [epoch for epoch in found if epoch.snapshot_at <= moment]
     if not begun:
-        first = found[0].times["ts"][0]
-        raise NoBookError(f"the first book of {source} {symbol} is of {first:{_SHOWN}} UTC")
+        first = found[0].snapshot_at
+        raise NoBookError(f"the first book of {source} {symbol} is of {first:{SHOWN}} UTC")
     holding = [epoch for epoch in begun if moment <= epoch.until]
     epoch = (holding or begun)[-1]
-    if not holding and epoch.broken is not None and epoch.broken <= moment:
+    if (at is None and epoch.gap) or (not holding and epoch.resumed):
         raise NoBookError(
-            f"frames of {source} {symbol} are missing before {epoch.broken:{_SHOWN}} UTC: the "
-            f"book is unknown from {epoch.until:%H:%M:%S.%f} to the next snapshot"
+            f"frames of {source} {symbol} are missing after {epoch.until:{SHOWN}} UTC: the book "
+            "is unknown from there to the next snapshot"
         )
     frame = epoch.frame_at(moment)
     return Book(
@@ -285,7 +213,7 @@ def book_at(
         asks=epoch.levels(frame, bids=False, depth=depth),
         ts_event=epoch.times["ts"][frame],
         conn=epoch.conn,
-        snapshot_at=epoch.times["ts"][0],
+        snapshot_at=epoch.snapshot_at,
         complete=bool(holding),
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import polars as pl
 
 from fluxforge.analytics.bars import BarKind, make_bars
-from fluxforge.analytics.books import Book, book_at, book_features, book_snapshots, epochs
+from fluxforge.analytics.books import book_at, book_features, book_snapshots, epochs
 from fluxforge.analytics.coverage import find_coverage, unbroken_runs
 from fluxforge.errors import UnknownTableError, UsageError
 from fluxforge.sources import get_source
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from fluxforge.analytics.book import Book
     from fluxforge.analytics.books import Epoch
 
 BOOKS = "orderbook"
@@ -28,6 +29,9 @@ SEQUENCES = "sequences"
 _KEYED = ("trades", "orderbook", "ticker", "candles", "status")
 _LATE = timedelta(minutes=1)
 """How long before a snapshot from elsewhere the changes may begin that follow it by number."""
+
+_NEXT = timedelta(minutes=10)
+"""How far the frame is looked for that comes next."""
 
 
 class Scan(Protocol):
@@ -51,7 +55,7 @@ def read_book(
     scan: Scan, source: str, symbol: str, at: datetime | None = None, depth: int | None = 10
 ) -> Book:
     """Return the order book at a moment; see :meth:`fluxforge.Lake.book`."""
-    found = _epochs(scan, source, symbol, start=at, end=at)
+    found = epochs_of(scan, source, symbol, start=at, end=at)
     return book_at(found, source, symbol, at, depth)
 
 
@@ -65,7 +69,7 @@ def read_books(
     depth: int,
 ) -> pl.DataFrame:
     """Return the order book at regular times; see :meth:`fluxforge.Lake.books`."""
-    found = _epochs(scan, source, symbol, start=start, end=end)
+    found = epochs_of(scan, source, symbol, start=start, end=end)
     return _between(book_snapshots(found, every, depth), "ts", start, end)
 
 
@@ -79,7 +83,7 @@ def read_features(
     size: float,
 ) -> pl.DataFrame:
     """Return features of each change of a book; see :meth:`fluxforge.Lake.book_features`."""
-    found = _epochs(scan, source, symbol, start=start, end=end)
+    found = epochs_of(scan, source, symbol, start=start, end=end)
     return _between(book_features(found, levels, size), "ts_event", start, end)
 
 
@@ -133,8 +137,13 @@ def read_coverage(scan: Scan, source: str, tables: Sequence[str] | None = None) 
     return find_coverage(runs, frames)
 
 
-def _epochs(
-    scan: Scan, source: str, symbol: str, *, start: datetime | None, end: datetime | None
+def epochs_of(
+    scan: Scan,
+    source: str,
+    symbol: str,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
 ) -> list[Epoch]:
     """Return the books of a symbol that are needed to know it from `start` to `end`."""
     if start is not None and end is not None and end < start:
@@ -142,7 +151,10 @@ def _epochs(
     moment = pl.coalesce("ts_event", "ts_recv")
     rows = scan(source, BOOKS, symbols=[symbol], raw=True)
     if end is not None:
-        rows = rows.filter(moment <= end)
+        # The frame that comes next tells that nothing is missing before it.
+        after = rows.filter(moment > end, moment <= end + _NEXT).select(pl.col("ts_recv").min())
+        following = after.collect().item()
+        rows = rows.filter((moment <= end) | (pl.col("ts_recv") == following))
     runs = unbroken_runs(scan(source, SEQUENCES).collect())
     own = (pl.col("symbol") == symbol) & (pl.col("channel") == BOOKS)
     runs = runs.filter(pl.col("symbol").is_null() | own)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from fluxforge.analytics.bars import BarKind
-    from fluxforge.analytics.books import Book
+    from fluxforge.analytics.book import Book
     from fluxforge.query.scan import Moment
 
 

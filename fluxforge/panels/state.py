@@ -9,7 +9,7 @@ import polars as pl
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fluxforge.analytics.books import Book
+    from fluxforge.analytics.book import Book
 
 
 def ladder_state(book: Book, depth: int) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def ladder_state(book: Book, depth: int) -> dict[str, Any]:
     Examples
     --------
     >>> from datetime import UTC, datetime
-    >>> from fluxforge.analytics.books import Book
+    >>> from fluxforge.analytics.book import Book
     >>> side = pl.DataFrame({"price": [100.5], "size": [2.0]})
     >>> now = datetime(2026, 8, 9, tzinfo=UTC)
     >>> book = Book("x", "A", side, side.with_columns(price=pl.lit(101.0)), now, "c", now, True)

@@ -140,7 +140,7 @@ def book(bids: pl.DataFrame, asks: pl.DataFrame, *, title: str = "order book") -
     Parameters
     ----------
     bids, asks
-        ``price, size``, best first, as :class:`~fluxforge.analytics.books.Book` has them.
+        ``price, size``, best first, as :class:`~fluxforge.analytics.book.Book` has them.
     """
     sides = [
         _needs(side, "price", "size").select(

@@ -37,8 +37,8 @@ def rows_of(frames: list[Frame]) -> pl.DataFrame:
 
 
 def runs_of(*runs: tuple[str, float, float]) -> pl.DataFrame:
-    rows = [(conn, moment(start), moment(end)) for conn, start, end in runs]
-    schema = {"conn": pl.String, "start": TIME, "end": TIME}
+    rows = [(conn, moment(start), moment(end), 0) for conn, start, end in runs]
+    schema = {"conn": pl.String, "start": TIME, "end": TIME, "first_seq": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -68,7 +68,7 @@ def test_a_book_is_its_snapshot_and_the_frames_since() -> None:
 
 def test_a_book_never_crosses_a_gap_or_a_reconnect() -> None:
     found = epochs(rows_of(FRAMES), RUNS)
-    with pytest.raises(NoBookError, match="missing before 2026-08-09 21:00:10"):
+    with pytest.raises(NoBookError, match="missing after 2026-08-09 21:00:04"):
         book_at(found, "x", "A", moment(11), 5)
     after = book_at(found, "x", "A", moment(21), 5)
     assert after.bids.rows() == [(89.0, 1.0)]
@@ -125,6 +125,6 @@ def test_a_snapshot_from_elsewhere_takes_its_place_by_its_number() -> None:
     ]
     numbers = {0: 5, 1: 6, 2: 7, 3: 6, 4: 8}
     rows = rows_of(frames).with_columns(pl.col("seq").replace_strict(numbers))
-    book = book_at(epochs(rows, RUNS, by_number=True), "x", "A", None, None)
+    book = book_at(epochs(rows, runs_of(("one", 0, 12)), by_number=True), "x", "A", None, None)
     assert book.bids.rows() == [(99.0, 70.0), (98.0, 2.0)]
     assert book.asks.rows() == [(102.0, 4.0)]

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("anywidget")
 
-from fluxforge.analytics.books import Book
+from fluxforge.analytics.book import Book
 from fluxforge.errors import NoBookError
 from fluxforge.panels.state import candle_state
 from fluxforge.panels.views import CandlePanel, LadderPanel, MonitorPanel
