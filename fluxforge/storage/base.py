@@ -12,12 +12,18 @@ import hashlib
 import shutil
 import uuid
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import FileMissingError, InvalidKeyError
+from fluxforge.errors import (
+    ConfigError,
+    FileExistsAlreadyError,
+    FileMissingError,
+    InvalidKeyError,
+)
 from fluxforge.layout import Layout, check_key, join_key
 from fluxforge.storage.disk import translated
 from fluxforge.storage.lease import LEASE_SECONDS, Lease, LeaseKeeper
@@ -78,6 +84,7 @@ class StorageBackend(ABC):
 
     def __init__(self, lease_seconds: float = LEASE_SECONDS) -> None:
         self._leases = LeaseKeeper(self, lease_seconds)
+        self._is_exclusive = False
 
     # What a storage implements
 
@@ -86,14 +93,8 @@ class StorageBackend(ABC):
         """Return the bytes of one version of `key`, as :meth:`read_bytes` does."""
 
     @abstractmethod
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
-        """Store some bytes or a local file, as :meth:`write_bytes` does.
-
-        Returns
-        -------
-        bool
-            False if an earlier attempt went unanswered and may still be carried out later.
-        """
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> None:
+        """Store some bytes or a local file, as :meth:`write_bytes` does."""
 
     @abstractmethod
     def delete_object(self, key: str) -> None:
@@ -200,7 +201,9 @@ class StorageBackend(ABC):
     def copy_object(self, source: str, destination: str) -> None:
         """Copy a file, never over another one."""
         with TemporaryDirectory(prefix="fluxforge-") as folder:
-            self.put_object(destination, self.fetch(source, Path(folder)), exclusive=True)
+            path = Path(folder) / "copy"
+            self.download(source, path)
+            self.put_object(destination, path, exclusive=True)
 
     def stat(self, key: str) -> StoredFile:
         """Return the size of a file and when it was last written.
@@ -259,7 +262,8 @@ class StorageBackend(ABC):
         StorageError
             If the listing could not be read to its end. An error never looks like "no files".
         """
-        found = self.scan(join_key(path), recursive=recursive, name_prefix=name_prefix)
+        below, _, first = name_prefix.rpartition("/")
+        found = self.scan(join_key(path, below), recursive=recursive, name_prefix=first)
         return sorted(file for file in found if _is_visible(file.key))
 
     def list_files(
@@ -276,8 +280,36 @@ class StorageBackend(ABC):
         return sorted(name for name in folders if not name.startswith("."))
 
     def mkdir(self, path: str) -> None:
-        """Make a folder and its parents, where the storage has folders at all."""
-        join_key(path)  # a valid key; the folder itself comes with its first file
+        """Make a folder and its parents, where the storage has folders at all.
+
+        Raises
+        ------
+        ConfigError
+            If the place replaces files that it is told to create: data would be lost there.
+        """
+        join_key(path)  # the folder itself comes with its first file
+        if not self._is_exclusive:
+            self._check_exclusive()
+            self._is_exclusive = True
+
+    def _check_exclusive(self) -> None:
+        """Try out that neither a write nor a copy replaces what is there."""
+        key, replaced = f".probe-{uuid.uuid4().hex}", 0
+        self.put_object(key, b"first", exclusive=True)
+        try:
+            with suppress(FileExistsAlreadyError):
+                self.put_object(key, b"second", exclusive=True)
+                replaced += 1
+            with suppress(FileExistsAlreadyError):
+                self.copy_object(key, key)
+                replaced += 1
+        finally:
+            self.delete_object(key)
+        if replaced:
+            raise ConfigError(
+                f"{self.get_full_path()} replaces files that it is told to create, so that data "
+                "would be lost there: choose another storage.backend or server"
+            )
 
     # Claims
 

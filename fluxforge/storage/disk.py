@@ -5,49 +5,59 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from fluxforge import errors
 from fluxforge.errors import (
     AccessDeniedError,
     FileExistsAlreadyError,
     FileMissingError,
-    FluxForgeError,
     StorageError,
     StorageFullError,
+    Translation,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from io import FileIO
     from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
+FILE_ERRORS = (
+    Translation(
+        (FileNotFoundError, IsADirectoryError, NotADirectoryError),
+        FileMissingError,
+        "there is no file {what}",
+    ),
+    Translation(FileExistsError, FileExistsAlreadyError, "{what} exists already"),
+    Translation(
+        OSError,
+        StorageFullError,
+        "no space left for {what} ({reason}): free some and run the same again",
+        lambda error: error.errno in _FULL,
+    ),
+    Translation(
+        OSError,
+        AccessDeniedError,
+        "no permission for {what} ({reason}): change its owner, storage.base_dir or the "
+        "credentials",
+        lambda error: error.errno in _DENIED,
+    ),
+)
+"""What every filesystem says in the operating system's words."""
 
-@contextmanager
-def translated(what: str) -> Iterator[None]:
+_DISK_ERRORS = (
+    *FILE_ERRORS,
+    Translation(OSError, StorageError, "{what}: {reason}: look at storage.base_dir"),
+)
+
+
+def translated(what: str) -> AbstractContextManager[None]:
     """Turn the operating system's errors into FluxForge's, naming what they are about."""
-    try:
-        yield
-    except FluxForgeError:
-        raise
-    except FileNotFoundError as exc:
-        raise FileMissingError(f"there is no file {what}") from exc
-    except FileExistsError as exc:
-        raise FileExistsAlreadyError(f"{what} exists already") from exc
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
-        if exc.errno in _FULL:
-            message = f"no space left for {what} ({reason}): free some and run the same again"
-            raise StorageFullError(message) from exc
-        if exc.errno in _DENIED:
-            raise AccessDeniedError(
-                f"no permission for {what} ({reason}): change its owner or storage.base_dir"
-            ) from exc
-        where = f" ({exc.filename}): look at storage.base_dir" if exc.filename else ""
-        raise StorageError(f"{what}: {reason}{where}") from exc
+    return errors.translated(_DISK_ERRORS, what)
 
 
 def sync_file(file: BinaryIO | FileIO) -> None:

@@ -30,7 +30,7 @@ def create_storage_backend(
     Raises
     ------
     ConfigError
-        If the backend is neither ``local`` nor ``s3`` nor a protocol that fsspec knows.
+        If the backend is neither ``local``, ``s3`` or ``memory`` nor a protocol that fsspec knows.
     MissingExtraError
         If the backend's package is not installed.
 
@@ -59,15 +59,19 @@ def storage_for(storage: StorageBackend, role: Role) -> StorageBackend:
 
 
 def _create(settings: StorageConfig) -> StorageBackend:
-    if settings.backend == "local":
+    root = settings.base_dir.removeprefix(f"{settings.backend}://")
+    if settings.backend in ("local", "file"):
         from fluxforge.storage.local import LocalStorage
 
-        return LocalStorage(settings.base_dir)
+        return LocalStorage(root)
+    if settings.backend == "memory":
+        from fluxforge.storage.memory import MemoryStorage
+
+        return MemoryStorage(root.removeprefix("./").strip("/"))
     if settings.backend == "s3":
         from fluxforge.storage.s3 import S3Storage
 
-        root = settings.base_dir.removeprefix("s3://").strip("/")
-        bucket, _, prefix = root.partition("/")
+        bucket, _, prefix = root.strip("/").partition("/")
         return S3Storage(
             bucket,
             prefix,
@@ -81,25 +85,14 @@ def _create(settings: StorageConfig) -> StorageBackend:
     from fluxforge.storage.fsspec_storage import FsspecStorage
 
     return FsspecStorage(
-        settings.backend,
-        settings.base_dir,
-        lease_seconds=settings.lease_seconds,
-        **reveal(settings.options),
+        settings.backend, root, lease_seconds=settings.lease_seconds, **reveal(settings.options)
     )
 
 
 def create_layout(config: FluxForgeConfig, role: Role | str | None = None) -> Layout:
     """Return the layout of one role's storage."""
-    paths = storage_config(config, role).paths
-    return Layout(
-        raw=paths.raw_dir,
-        processed=paths.processed_dir,
-        active_subdir=paths.active_subdir,
-        ready_subdir=paths.ready_subdir,
-        processing_subdir=paths.processing_subdir,
-        archive_subdir=paths.archive_subdir,
-        quarantine_subdir=paths.quarantine_subdir,
-    )
+    names = dict(vars(storage_config(config, role).paths))
+    return Layout(raw=names.pop("raw_dir"), processed=names.pop("processed_dir"), **names)
 
 
 def get_ingestion_path(config: FluxForgeConfig, source: str, state: State = "active") -> str:
@@ -120,38 +113,17 @@ def get_ingestion_path(config: FluxForgeConfig, source: str, state: State = "act
 
 
 def get_etl_input_path(config: FluxForgeConfig, source: str) -> str:
-    """Return the key of the folder from which the ETL takes a source's segments.
-
-    Examples
-    --------
-    >>> from fluxforge.config import load_config
-    >>> get_etl_input_path(load_config(), "coinbase")
-    'raw/ready/coinbase'
-    """
+    """Return the key of the folder from which the ETL takes a source's segments."""
     return create_layout(config, Role.ETL_INPUT).ready(source)
 
 
 def get_etl_output_path(config: FluxForgeConfig, source: str) -> str:
-    """Return the key of the folder that holds a source's tables.
-
-    Examples
-    --------
-    >>> from fluxforge.config import load_config
-    >>> get_etl_output_path(load_config(), "coinbase")
-    'processed/coinbase'
-    """
+    """Return the key of the folder that holds a source's tables."""
     return create_layout(config, Role.ETL_OUTPUT).tables(source)
 
 
 def get_processing_path(config: FluxForgeConfig, source: str) -> str:
-    """Return the key of the folder that holds the segments an ETL has claimed.
-
-    Examples
-    --------
-    >>> from fluxforge.config import load_config
-    >>> get_processing_path(load_config(), "coinbase")
-    'raw/processing/coinbase'
-    """
+    """Return the key of the folder that holds the segments an ETL has claimed."""
     return create_layout(config, Role.ETL_INPUT).processing(source)
 
 

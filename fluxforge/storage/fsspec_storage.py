@@ -3,20 +3,13 @@
 ``backend: gcs`` with ``base_dir: bucket/prefix`` is all it takes, if the filesystem keeps two
 promises that the storage contract rests on: a file appears whole or not at all, and creating one
 exclusively (``pipe_file(…, mode="create")``) lets exactly one of several writers win. Object
-stores keep the first by nature; gcsfs, adlfs and s3fs the second. To find out about another::
-
-    class TestMyStorage(StorageConformance):
-        @pytest.fixture
-        def storage(self):
-            return FsspecStorage("my-protocol", "container/new-prefix", user=…)
-
-and the hooks of :class:`fluxforge.testing.StorageConformance` for access beside the storage.
+stores keep the first by nature; gcsfs, adlfs and s3fs the second, which is tried out before the
+first file. To find out about another, run :class:`fluxforge.testing.StorageConformance` on it.
 """
 
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,24 +17,40 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 
 from fluxforge.errors import (
-    AccessDeniedError,
     ConfigError,
     FileExistsAlreadyError,
     FileMissingError,
-    FluxForgeError,
     StorageError,
-    StorageFullError,
     StorageUnavailableError,
+    Translation,
+    translated,
 )
 from fluxforge.layout import join_key
 from fluxforge.storage.base import StorageBackend, StoredFile
+from fluxforge.storage.disk import FILE_ERRORS
 from fluxforge.storage.lease import LEASE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "created")
-_NEVER = datetime.fromtimestamp(0, UTC)
+_ERRORS = (
+    Translation(  # how s3fs words a failed precondition
+        OSError, FileExistsAlreadyError, "{what} exists already", lambda e: e.errno == errno.EINVAL
+    ),
+    Translation(  # not every filesystem numbers its errors
+        PermissionError, FILE_ERRORS[-1].raised, FILE_ERRORS[-1].message
+    ),
+    *FILE_ERRORS,
+    Translation(
+        (TypeError, ValueError, NotImplementedError),
+        ConfigError,
+        "{what}: this filesystem cannot do what a lake needs ({reason}): choose another "
+        "storage.backend",
+    ),
+    # What is not known for good may be tried again.
+    Translation(Exception, StorageUnavailableError, "no whole answer for {what}: {reason}"),
+)
 
 
 class FsspecStorage(StorageBackend):
@@ -56,7 +65,7 @@ class FsspecStorage(StorageBackend):
     lease_seconds
         How long a lease outlives a holder that died without releasing it.
     **options
-        What the filesystem's own constructor takes.
+        What the filesystem's own constructor takes. Tables are opened with those that are text.
 
     Raises
     ------
@@ -70,6 +79,7 @@ class FsspecStorage(StorageBackend):
         super().__init__(lease_seconds)
         self.backend_type = protocol
         self.base_path = base.removeprefix(f"{protocol}://").strip("/")
+        self._options = options
         settings = {"use_listings_cache": False, "skip_instance_cache": True} | options
         try:
             self._filesystem, root = fsspec.url_to_fs(f"{protocol}://{self.base_path}", **settings)
@@ -87,34 +97,38 @@ class FsspecStorage(StorageBackend):
         return f"{self._root}/{key}" if key else self._root
 
     def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        path = self._path(key)
-        with _translated(key):
-            size = int(self._filesystem.info(path)["size"])
-            end = size if end is None else min(end, size)
-            data = self._filesystem.cat_file(path, start=start, end=end) if start < end else b""
-        if len(data) != max(0, end - start):
-            raise StorageUnavailableError(f"{key}: read {len(data)} of {end - start} bytes")
-        return bytes(data)
+        size, data = self._size(key), b""
+        end = size if end is None else min(end, size)
+        if start < end:
+            with translated(_ERRORS, key):
+                data = bytes(self._filesystem.cat_file(self._path(key), start=start, end=end))
+        _check_size(len(data), max(0, end - start), key)
+        return data
 
     def download(self, key: str, path: Path) -> None:
-        with _translated(key):
+        size = self._size(key)
+        with translated(_ERRORS, key):
             self._filesystem.get_file(self._path(key), str(path))
-            size = int(self._filesystem.info(self._path(key))["size"])
-        if path.stat().st_size != size:
-            raise StorageUnavailableError(f"{key}: read {path.stat().st_size} of {size} bytes")
+        _check_size(path.stat().st_size, size, key)
 
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
+    def _size(self, key: str) -> int:
+        with translated(_ERRORS, key):
+            info = self._filesystem.info(self._path(key))
+            if info["type"] == "directory":
+                raise FileMissingError(f"there is no file {key}")
+            return int(info["size"])
+
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> None:
         path, mode = self._path(key), "create" if exclusive else "overwrite"
-        with _translated(key):
+        with translated(_ERRORS, key):
             if isinstance(content, Path):
                 self._filesystem.put_file(str(content), path, mode=mode)
             else:
                 self._filesystem.pipe_file(path, content, mode=mode)
-        return True
 
     def delete_object(self, key: str) -> None:
         try:
-            with _translated(key):
+            with translated(_ERRORS, key):
                 self._filesystem.rm_file(self._path(key))
         except FileMissingError:
             return
@@ -124,7 +138,7 @@ class FsspecStorage(StorageBackend):
     ) -> Iterator[StoredFile]:
         folder = f"{path}/" if path else ""
         for info in self._list(path, recursive=recursive):
-            key = self._key(info)
+            key = str(info["name"]).rstrip("/").removeprefix(self._root).lstrip("/")
             if info["type"] == "directory":
                 key += "/"
             if key.startswith(folder + name_prefix) and key != folder:
@@ -134,63 +148,38 @@ class FsspecStorage(StorageBackend):
         """List a folder; one that is absent is empty, but a missing container is an error."""
         place = self._path(path)
         try:
-            with _translated(path or self.base_path):
+            with translated(_ERRORS, path or self.base_path):
                 self._filesystem.invalidate_cache()
                 if recursive:
                     return list(self._filesystem.find(place, detail=True).values())
                 return list(self._filesystem.ls(place, detail=True))
         except FileMissingError:
-            self._check_container()
+            container = self._root.lstrip("/").partition("/")[0]
+            with translated(_ERRORS, container):
+                if self.backend_type != "memory" and not self._filesystem.exists(container):
+                    raise StorageError(
+                        f"there is no {self.backend_type}://{container}: create it, or change "
+                        "storage.base_dir"
+                    ) from None
             return []
 
-    def _check_container(self) -> None:
-        container = self._root.lstrip("/").partition("/")[0]
-        with _translated(container):
-            if not self._filesystem.exists(container):
-                raise StorageError(
-                    f"there is no {self.backend_type}://{container}: create it, or change "
-                    "storage.base_dir"
-                )
-
-    def _key(self, info: dict[str, Any]) -> str:
-        name = str(info["name"]).rstrip("/")
-        return name.removeprefix(self._root).lstrip("/")
+    def get_storage_options(self) -> dict[str, str]:
+        return {name: value for name, value in self._options.items() if isinstance(value, str)}
 
     def get_filesystem(self) -> Any:
         return self._filesystem
 
 
+def _check_size(found: int, size: int, key: str) -> None:
+    if found != size:
+        raise StorageUnavailableError(f"{key}: read {found} of {size} bytes")
+
+
 def _modified(info: dict[str, Any]) -> datetime:
     """Return when a file was written, by whatever name its filesystem has for it."""
-    for name in _MODIFIED:
-        value = info.get(name)
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        if isinstance(value, (int, float)):
-            return datetime.fromtimestamp(value, UTC)
-        if isinstance(value, datetime):
-            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return _NEVER
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Turn what fsspec raises into our errors; what is not known for good may be tried again."""
-    try:
-        yield
-    except FluxForgeError:
-        raise
-    except FileNotFoundError as exc:
-        raise FileMissingError(f"there is no file {what}") from exc
-    except FileExistsError as exc:
-        raise FileExistsAlreadyError(f"{what} exists already") from exc
-    except PermissionError as exc:
-        raise AccessDeniedError(f"no permission for {what}: check the credentials") from exc
-    except OSError as exc:
-        if exc.errno == errno.EINVAL:  # how s3fs words a failed precondition
-            raise FileExistsAlreadyError(f"{what} exists already") from exc
-        if exc.errno == errno.ENOSPC:
-            raise StorageFullError(f"no space left for {what}: free some") from exc
-        raise StorageUnavailableError(f"no whole answer for {what}: {exc}") from exc
-    except Exception as exc:
-        raise StorageUnavailableError(f"no whole answer for {what}: {exc}") from exc
+    value = next((info[name] for name in _MODIFIED if info.get(name)), 0)
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return datetime.fromtimestamp(float(value), UTC)

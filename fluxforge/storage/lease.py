@@ -16,12 +16,12 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from fluxforge.storage.base import StorageBackend
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +45,7 @@ def lease_key(key: str) -> str:
 
 
 class Lease(ABC):
-    """A claim on a key that ends with its holder: released, or lapsed once the holder is dead.
-
-    A lease keeps two workers from doing the same work in vain. Nothing relies on it for
-    correctness.
-    """
+    """A claim on a key that ends with its holder: released, or lapsed once the holder is dead."""
 
     key: str
 
@@ -60,21 +56,8 @@ class Lease(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
-
-
-class Objects(Protocol):
-    """What a lease needs of a storage."""
-
-    def get_object(self, key: str) -> bytes: ...
-    def put_object(self, key: str, content: bytes, *, exclusive: bool = ...) -> object: ...
-    def delete_object(self, key: str) -> None: ...
 
 
 class ObjectLease(Lease):
@@ -95,7 +78,7 @@ class ObjectLease(Lease):
 class LeaseKeeper:
     """The leases that one storage holds, and the one thread that renews them."""
 
-    def __init__(self, objects: Objects, seconds: float) -> None:
+    def __init__(self, objects: StorageBackend, seconds: float) -> None:
         self._objects = objects
         self._seconds = seconds
         self._held: dict[str, ObjectLease] = {}
@@ -180,11 +163,8 @@ class LeaseKeeper:
 
     def _write(self, lease: ObjectLease, *, exclusive: bool) -> None:
         expires_ns = time.time_ns() + int(self._seconds * 1e9)
-        content = {
-            "owner": f"{socket.gethostname()}/{os.getpid()}",
-            "token": lease.token,
-            "expires_ns": expires_ns,
-        }
+        owner = f"{socket.gethostname()}/{os.getpid()}"
+        content = {"owner": owner, "token": lease.token, "expires_ns": expires_ns}
         data = json.dumps(content).encode()
         self._objects.put_object(lease_key(lease.key), data, exclusive=exclusive)
         lease.expires_ns = expires_ns

@@ -8,12 +8,9 @@ import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import (
-    FileMissingError,
-    StorageUnavailableError,
-)
+from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageUnavailableError
 from fluxforge.layout import check_key
 from fluxforge.storage.base import StorageBackend, StoredFile, own_key
 from fluxforge.storage.disk import (
@@ -76,21 +73,18 @@ class LocalStorage(StorageBackend):
             raise StorageUnavailableError(f"{key}: read {len(data)} of {wanted} bytes")
         return data
 
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
-        def fill(file: BinaryIO) -> None:
-            if isinstance(content, bytes):
-                file.write(content)
-                return
-            with content.open("rb") as source:
-                shutil.copyfileobj(source, file, _COPY_CHUNK)
-
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> None:
         target = self._path(key)
         temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
         with translated(key):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with temporary.open("xb") as file:
-                    fill(file)
+                    if isinstance(content, bytes):
+                        file.write(content)
+                    else:
+                        with content.open("rb") as source:
+                            shutil.copyfileobj(source, file, _COPY_CHUNK)
                     sync_file(file)
                 if exclusive:
                     rename_exclusively(temporary, target)
@@ -99,7 +93,6 @@ class LocalStorage(StorageBackend):
             finally:
                 temporary.unlink(missing_ok=True)
             sync_directory(target.parent)
-        return True
 
     def fetch(self, key: str, directory: Path) -> Path:
         path = self._path(own_key(key))
@@ -113,7 +106,10 @@ class LocalStorage(StorageBackend):
             if not old.is_file():
                 raise FileMissingError(f"there is no file {source}")
             new.parent.mkdir(parents=True, exist_ok=True)
-            rename_exclusively(old, new)
+            try:
+                rename_exclusively(old, new)
+            except FileExistsError as exc:
+                raise FileExistsAlreadyError(f"{destination} exists already") from exc
             sync_directory(new.parent)
             sync_directory(old.parent)
 

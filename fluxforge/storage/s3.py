@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -98,20 +99,14 @@ class S3Storage(StorageBackend):
         super().__init__(lease_seconds)
         if not bucket:
             raise ConfigError("S3 needs a bucket: set storage.base_dir to bucket or bucket/prefix")
+        self._access = S3Access(
+            region, endpoint_url, access_key_id, secret_access_key, session_token,
+            attempts, connect_timeout, read_timeout,
+        )  # fmt: skip
         self.bucket = bucket
         self._prefix = join_key(prefix)
         self.base_path = join_key(bucket, self._prefix)
-        self.server = endpoint_url or ""
-        self._access = S3Access(
-            region=region,
-            endpoint_url=endpoint_url,
-            access_key_id=access_key_id,
-            secret_access_key=secret_access_key,
-            session_token=session_token,
-            attempts=attempts,
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
-        )
+        self.server = self._access.endpoint_url or ""
         self._client = self._access.open()
         self._client.retries = 1  # those of botocore are enough
 
@@ -164,23 +159,18 @@ class S3Storage(StorageBackend):
     def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         if end is not None and end <= start:
             return b""
-        wanted = f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"
         content = io.BytesIO()
-        try:
-            self._receive(key, content, wanted if start or end is not None else "")
-        except EmptyRangeError:
-            return b""
+        with suppress(EmptyRangeError):
+            self._receive(key, content, f"bytes={start}-{'' if end is None else end - 1}")
         return content.getvalue()
 
     def download(self, key: str, path: Path) -> None:
-        with translated(str(path)), path.open("wb") as file:
+        with translated(str(path)), path.open("wb") as file, suppress(EmptyRangeError):
             self._receive(key, file)
 
-    def _receive(self, key: str, sink: BinaryIO, byte_range: str = "") -> None:
+    def _receive(self, key: str, sink: BinaryIO, byte_range: str = "bytes=0-") -> None:
         """Write an object to `sink` from one answer: it is of one version, and whole."""
-        wanted = {"Bucket": self.bucket, "Key": self._object_key(key)}
-        if byte_range:
-            wanted["Range"] = byte_range
+        wanted = {"Bucket": self.bucket, "Key": self._object_key(key), "Range": byte_range}
 
         def receive(timeout: float) -> None:
             sink.seek(0)
@@ -191,7 +181,7 @@ class S3Storage(StorageBackend):
 
         self._call(key, receive)
 
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> None:
         path = f"{self.bucket}/{self._object_key(key)}"
         if isinstance(content, Path):
             size, send = content.stat().st_size, self._client.put_file
@@ -206,7 +196,6 @@ class S3Storage(StorageBackend):
             "timeout": self._limit(size),
         }
         self._create(key, lambda writer: self._call(key, send, *ends, Metadata=writer, **options))
-        return True
 
     def copy_object(self, source: str, destination: str) -> None:
         how = {

@@ -40,25 +40,24 @@ class S3Access:
     access_key_id: str | None = field(repr=False)
     secret_access_key: str | None = field(repr=False)
     session_token: str | None = field(repr=False)
-    attempts: int
-    connect_timeout: float
-    read_timeout: float
+    attempts: int = 5
+    connect_timeout: float = 5.0
+    read_timeout: float = 20.0
 
     def __post_init__(self) -> None:
         for name in ("region", "access_key_id", "secret_access_key", "session_token"):
             object.__setattr__(self, name, getattr(self, name) or None)
         environment = (os.environ.get(f"AWS_ENDPOINT_URL{end}") for end in ("_S3", ""))
-        endpoint_url = self.endpoint_url or next(filter(None, environment), None)
-        object.__setattr__(self, "endpoint_url", endpoint_url)
-        if endpoint_url is not None:
-            parts = urlsplit(endpoint_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ConfigError("storage.s3.endpoint_url must be like https://host:port")
-            if parts.username or parts.password:
-                raise ConfigError(
-                    "storage.s3.endpoint_url must hold no user or password: set "
-                    "storage.s3.aws_access_key_id and aws_secret_access_key"
-                )
+        url = self.endpoint_url or next(filter(None, environment), None)
+        object.__setattr__(self, "endpoint_url", url)
+        parts = urlsplit(url or "https://aws")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError("storage.s3.endpoint_url must be like https://host:port")
+        if parts.username or parts.password:
+            raise ConfigError(
+                "storage.s3.endpoint_url must hold no user or password: set "
+                "storage.s3.aws_access_key_id and aws_secret_access_key"
+            )
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ConfigError(
                 "storage.s3.aws_access_key_id and aws_secret_access_key go together: set both or "

@@ -10,22 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import ClientError as AioHttpError
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004  (botocore's own, the parent of all its connection errors)
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    EndpointConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ResponseStreamingError,
-    SSLError,
-    UnauthorizedSSOTokenError,
-)
+from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from fluxforge.errors import (
@@ -43,8 +28,6 @@ from fluxforge.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fluxforge.storage.s3_access import S3Access
 
 
@@ -54,17 +37,6 @@ class SendAgainError(StorageUnavailableError):
 
 class EmptyRangeError(StorageError):
     """The object ends before the range begins."""
-
-
-def _answered(*wanted: str | int) -> Callable[[ClientError], bool]:
-    """Test for one of S3's names of errors, or for an HTTP status."""
-
-    def fits(error: ClientError) -> bool:
-        code = error.response.get("Error", {}).get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code in wanted or status in wanted
-
-    return fits
 
 
 _PERMISSIONS = {
@@ -79,118 +51,116 @@ _NO_NAME = "{bucket!r} is no bucket name: change storage.base_dir"
 _BUSY = "{server} is too busy for {what} ({reason}): try again later"
 _NO_ANSWER = "{server} gave no whole answer for {what} ({reason}): try again later"
 
+
+def _answer(raised: type[FluxForgeError], message: str, *answers: str | int) -> Translation:
+    """Make the row for some of S3's names of errors, or HTTP statuses."""
+
+    def fits(error: boto.ClientError) -> bool:
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return code in answers or status in answers
+
+    return Translation(boto.ClientError, raised, message, fits)
+
+
 S3_ERRORS = [
-    Translation(
-        ClientError,
+    _answer(
         StorageError,
         "there is no bucket {bucket!r} at {server}: create it, or change storage.base_dir",
-        _answered("NoSuchBucket"),
+        "NoSuchBucket",
     ),
-    Translation(ClientError, ConfigError, _NO_NAME, _answered("InvalidBucketName")),
-    Translation(ClientError, FileMissingError, "there is no file {what}", _answered(404)),
-    Translation(ClientError, FileExistsAlreadyError, "{what} exists already", _answered(412)),
-    Translation(ClientError, EmptyRangeError, "{what} ends before the range", _answered(416)),
-    Translation(
-        ClientError,
+    _answer(ConfigError, _NO_NAME, "InvalidBucketName"),
+    _answer(FileMissingError, "there is no file {what}", 404),
+    _answer(FileExistsAlreadyError, "{what} exists already", 412),
+    _answer(EmptyRangeError, "{what} ends before the range", 416),
+    _answer(
         AccessDeniedError,
         "{server} does not know this access key id: change storage.s3.aws_access_key_id or "
         "AWS_ACCESS_KEY_ID",
-        _answered("InvalidAccessKeyId"),
+        "InvalidAccessKeyId",
     ),
-    Translation(
-        ClientError,
+    _answer(
         AccessDeniedError,
         "{server} does not accept this secret key: change storage.s3.aws_secret_access_key or "
         "AWS_SECRET_ACCESS_KEY",
-        _answered("SignatureDoesNotMatch"),
+        "SignatureDoesNotMatch",
     ),
-    Translation(
-        ClientError,
+    _answer(
         AccessDeniedError,
         "{server} does not accept the session token any more: renew the credentials, or change "
         "storage.s3.aws_session_token or AWS_SESSION_TOKEN",
-        _answered("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"),
+        *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"),
     ),
-    Translation(
-        ClientError,
+    _answer(
         AccessDeniedError,
         "this machine's clock is not that of {server}: set the clock",
-        _answered("RequestTimeTooSkewed"),
+        "RequestTimeTooSkewed",
     ),
-    Translation(
-        ClientError,
+    _answer(
         AccessDeniedError,
         "no permission for {what} in bucket {bucket!r} at {server}: grant {permission} to these "
         "credentials, or use others",
-        _answered(401, 403),
+        *(401, 403),
     ),
-    Translation(
-        ClientError,
+    _answer(
         StorageFullError,
         "{server} has no space left for {what}: free some",
-        _answered(507, "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"),
+        *(507, "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"),
     ),
-    Translation(
-        ClientError,
+    _answer(
         ConfigError,
         "the bucket {bucket!r} is in another region: change storage.s3.region ({reason})",
-        _answered("PermanentRedirect", "AuthorizationHeaderMalformed"),
+        *("PermanentRedirect", "AuthorizationHeaderMalformed"),
     ),
-    Translation(
-        ClientError,
+    _answer(
         StorageUnavailableError,
         _BUSY,
-        _answered(500, 502, 503, 504, "SlowDown", "Throttling", "ThrottlingException"),
+        *(500, 502, 503, 504, "SlowDown", "Throttling", "ThrottlingException"),
     ),
-    Translation(
-        ClientError,
+    _answer(
         SendAgainError,
         _BUSY,
-        _answered(
-            *(408, 425, 429, 509),
-            "ConditionalRequestConflict",
-            "IncompleteBody",
-            "OperationAborted",
-            "RequestTimeout",
-            "XAmzContentSHA256Mismatch",
-        ),
+        *(408, 425, 429, 509, "ConditionalRequestConflict", "IncompleteBody"),
+        *("OperationAborted", "RequestTimeout", "XAmzContentSHA256Mismatch"),
     ),
-    Translation(ClientError, StorageError, "{server} refuses the request for {what}: {reason}"),
+    Translation(
+        boto.ClientError, StorageError, "{server} refuses the request for {what}: {reason}"
+    ),
     Translation(
         (
-            NoCredentialsError,
-            PartialCredentialsError,
-            CredentialRetrievalError,
-            UnauthorizedSSOTokenError,
+            *(boto.NoCredentialsError, boto.PartialCredentialsError),
+            *(boto.CredentialRetrievalError, boto.UnauthorizedSSOTokenError),
         ),
         AccessDeniedError,
         "no usable AWS credentials were found: set storage.s3.aws_access_key_id and "
         "aws_secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this "
         "machine a role",
     ),
-    Translation(ParamValidationError, ConfigError, _NO_NAME),
+    Translation(boto.ParamValidationError, ConfigError, _NO_NAME),
     Translation(
-        SSLError,
+        boto.SSLError,
         StorageError,
         "no secure connection to {server}: check that storage.s3.endpoint_url has the right scheme "
         "and the server a valid certificate ({reason})",
     ),
     Translation(
-        (ConnectTimeoutError, EndpointConnectionError),
+        (boto.ConnectTimeoutError, boto.EndpointConnectionError),
         StorageUnavailableError,
         "cannot reach {server}: check storage.s3.endpoint_url and the network",
     ),
     Translation(
-        (AioHttpError, IncompleteReadError, ResponseStreamingError, ResponseParserError),
+        (AioHttpError, boto.IncompleteReadError, boto.ResponseStreamingError, ResponseParserError),
         SendAgainError,  # a throttled answer is not always XML
         _NO_ANSWER,
     ),
     Translation(
-        (HTTPClientError, ConnectionError, asyncio.TimeoutError, OSError),
+        (boto.HTTPClientError, boto.ConnectionError, asyncio.TimeoutError, OSError),
         StorageUnavailableError,
         _NO_ANSWER,
     ),
-    Translation((BotoCoreError, ValueError), ConfigError, "the S3 settings do not work: {reason}"),
+    Translation(
+        (boto.BotoCoreError, ValueError), ConfigError, "the S3 settings do not work: {reason}"
+    ),
     Translation(Exception, StorageError, "{what}: {reason}"),
 ]
 """From the first row that fits; see :func:`fluxforge.errors.translate`."""
@@ -198,7 +168,7 @@ S3_ERRORS = [
 
 def translate_s3(error: Exception, what: str, bucket: str, access: S3Access) -> FluxForgeError:
     """Return what to raise for what s3fs or botocore raised; no secret is in it."""
-    cause = error.__cause__ if isinstance(error.__cause__, ClientError) else error
+    cause = error.__cause__ if isinstance(error.__cause__, boto.ClientError) else error
     values = {
         "bucket": bucket,
         "server": access.server,

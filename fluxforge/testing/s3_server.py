@@ -49,19 +49,7 @@ for word in command:  # it makes sockets outside of its folder, and leaves them 
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running server, and what a client must know of it.
-
-    Attributes
-    ----------
-    endpoint_url
-        Where it listens: ``http://127.0.0.1:PORT``.
-    access_key, secret_key
-        The only credentials it accepts.
-    bucket
-        A bucket that is there.
-    region
-        Any will do; this one is as good as another.
-    """
+    """A running server, and what a client must know of it: a bucket and its only credentials."""
 
     endpoint_url: str
     access_key: str = field(repr=False)
@@ -97,15 +85,7 @@ class S3Server:
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """Start a server on free ports of 127.0.0.1, ready when this yields, stopped after.
-
-    Raises
-    ------
-    MissingExtraError
-        If there is no ``weed`` program.
-    StorageUnavailableError
-        If it does not come up.
-    """
+    """Start a server on free ports of 127.0.0.1, ready when this yields, stopped after."""
     server = start_s3_server()
     try:
         yield server
@@ -114,7 +94,15 @@ def s3_server() -> Iterator[S3Server]:
 
 
 def start_s3_server() -> S3Server:
-    """Start a server that runs until :meth:`S3Server.stop`, or until this process ends."""
+    """Start a server that runs until :meth:`S3Server.stop`, or until this process ends.
+
+    Raises
+    ------
+    MissingExtraError
+        If there is no ``weed`` program.
+    StorageUnavailableError
+        If it does not come up.
+    """
     program = find_weed()
     for _ in range(_START_ATTEMPTS):  # another process may take a port before its bind
         server = _launch(program)
@@ -164,12 +152,9 @@ def _is_ready(server: S3Server) -> bool:
     """Wait until the bucket is there; False if the server ends before."""
     from fluxforge.storage.s3 import S3Storage
 
+    url, who = server.endpoint_url, (server.access_key, server.secret_key)
     storage = S3Storage(
-        server.bucket,
-        endpoint_url=server.endpoint_url,
-        access_key_id=server.access_key,
-        secret_access_key=server.secret_key,
-        attempts=1,
+        server.bucket, endpoint_url=url, access_key_id=who[0], secret_access_key=who[1], attempts=1
     )
     until = time.monotonic() + _START_SECONDS
     while server._watcher.poll() is None:  # noqa: SLF001

@@ -35,7 +35,7 @@ from fluxforge.segments import Envelope, SegmentStore, files
 from fluxforge.segments.active import LocalSegment
 from fluxforge.segments.files import SegmentFile
 from fluxforge.storage.local import LocalStorage
-from fluxforge.storage.memory import MemoryStorage
+from tests.support.object_store import object_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def frame(number: int, size: int = 0) -> bytes:
 # What a writer does when all is well
 
 
-@pytest.mark.parametrize("make", [LocalStorage, lambda _: MemoryStorage()])
+@pytest.mark.parametrize("make", [LocalStorage, lambda _: object_store()])
 def test_frames_come_back_byte_for_byte(
     make: Callable[[Path], StorageBackend], tmp_path: Path
 ) -> None:
@@ -260,7 +260,7 @@ def test_old_names_say_what_they_are_called_now() -> None:
         S3LogWriter(s3_manager=None)
     with pytest.raises(UsageError, match="different sources"):
         LogWriter(
-            storage=MemoryStorage(), active_path="a/x", ready_path="b/y", source_name="coinbase"
+            storage=object_store(), active_path="a/x", ready_path="b/y", source_name="coinbase"
         )
 
 

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fluxforge import Lake
 from fluxforge.errors import FluxForgeError
+from fluxforge.simulator import local_exchange
 from fluxforge.tables import Table
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Any
 
+    from fluxforge.testing.s3_server import S3Server
     from tests.s3.conftest import Place
 
 pytestmark = pytest.mark.s3
@@ -102,3 +106,23 @@ def check_one_line(
     assert done.stderr.startswith("fluxforge: "), (command, done.stderr)
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1, (command, done.stderr)
+
+
+def test_a_server_named_by_the_environment_alone(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    with local_exchange("coinbase", seed=3, rate=0) as exchange:
+        lake = Lake(
+            overrides=[
+                "storage.backend=s3",
+                f"storage.base_dir={s3_server.bucket}/by the environment",
+                f"ingestion.spool_dir={tmp_path}",
+                f"ingestion.sources.coinbase.url={exchange.url}",
+            ]
+        )
+        lake.ingest_sync("coinbase", frames=100)
+    assert lake.etl().lines_taken == 100
+    assert lake.scan("coinbase", "ticker").collect().height > 0

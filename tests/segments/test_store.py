@@ -16,7 +16,7 @@ from fluxforge.ingestion.writers import LogWriter
 from fluxforge.layout import Layout
 from fluxforge.segments import Envelope, RecoveryReport, SegmentStore
 from fluxforge.storage.local import LocalStorage
-from fluxforge.storage.memory import MemoryStorage
+from tests.support.object_store import object_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ NOW = datetime(2025, 12, 3, 14, 10, tzinfo=UTC)
 
 @pytest.fixture(params=["local", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageBackend:
-    return LocalStorage(tmp_path / "lake") if request.param == "local" else MemoryStorage()
+    return LocalStorage(tmp_path / "lake") if request.param == "local" else object_store()
 
 
 @pytest.fixture

@@ -3,13 +3,21 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import fsspec
+import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from fluxforge.errors import AccessDeniedError, ConfigError, StorageError
+from fluxforge.layout import Layout
+from fluxforge.segments import SegmentStore
 from fluxforge.storage.fsspec_storage import FsspecStorage
+from fluxforge.tables import Table
 from fluxforge.testing import StorageConformance
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fluxforge.storage.base import StorageBackend
     from fluxforge.testing.s3_server import S3Server
 
@@ -75,3 +83,35 @@ def test_it_says_where_it_is(s3_server: S3Server) -> None:
     assert (storage.backend_type, storage.base_path) == ("s3", "lake/prefix")
     assert storage.get_full_path("raw/x") == "s3://lake/prefix/raw/x"
     assert s3_server.secret_key not in repr(storage)
+
+
+class Careless(MemoryFileSystem):  # type: ignore[misc]
+    """A filesystem that replaces what it is told to create, as older S3 servers do."""
+
+    protocol = "careless"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        super().pipe_file(path, value)
+
+
+class Unable(Careless):
+    protocol = "unable"
+
+    def pipe_file(self, path: str, value: bytes, **_: Any) -> None:
+        if _:
+            raise NotImplementedError(f"no {', '.join(_)} here")
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "words"), [(Careless, "told to create"), (Unable, "cannot do what a lake")]
+)
+def test_what_cannot_create_exclusively_is_refused_at_the_start(
+    filesystem: Any, words: str, tmp_path: Path
+) -> None:
+    fsspec.register_implementation(filesystem.protocol, filesystem, clobber=True)
+    storage = FsspecStorage(filesystem.protocol, "lake")
+    with pytest.raises(ConfigError, match=words):
+        SegmentStore(storage, Layout(), "coinbase", spool_dir=tmp_path).prepare()
+    with pytest.raises(ConfigError, match=words):
+        Table(storage, "processed/coinbase/ticker").ensure(pa.schema([("date", pa.date32())]))
+    assert storage.list_files() == []

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fluxforge.errors import StorageUnavailableError
+from fluxforge.storage.fsspec_storage import FsspecStorage
 from fluxforge.storage.lease import lease_key
-from fluxforge.storage.memory import MemoryStorage
+from tests.support.object_store import object_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,13 +27,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def sharing(storage: MemoryStorage, seconds: float) -> MemoryStorage:
-    other = MemoryStorage(lease_seconds=seconds)
-    other._objects = storage._objects
-    return other
-
-
-def content(storage: MemoryStorage) -> dict[str, object]:
+def content(storage: FsspecStorage) -> dict[str, object]:
     return dict(json.loads(storage.get_object(lease_key(KEY))))
 
 
@@ -41,7 +36,7 @@ def renewing_threads() -> set[threading.Thread]:
 
 
 def test_a_lease_says_who_holds_it_and_until_when() -> None:
-    storage = MemoryStorage()
+    storage = object_store()
     before = time.time_ns()
     lease = storage.acquire_lease(KEY)
     assert lease is not None
@@ -49,22 +44,22 @@ def test_a_lease_says_who_holds_it_and_until_when() -> None:
     assert "/" in str(held["owner"])
     assert before + 59e9 < int(str(held["expires_ns"])) < time.time_ns() + 61e9
     lease.release()
-    assert storage._objects == {}
+    assert list(storage.scan("")) == []
 
 
 def test_a_living_holder_keeps_its_lease() -> None:
-    storage = MemoryStorage(lease_seconds=0.4)
+    storage = object_store("living", 0.4)
     lease = storage.acquire_lease(KEY)
     assert lease is not None
     first = content(storage)
     wait_until(lambda: int(str(content(storage)["expires_ns"])) > int(str(first["expires_ns"])))
     assert content(storage)["token"] == first["token"]
-    assert sharing(storage, 0.4).acquire_lease(KEY) is None
+    assert object_store("living", 0.4).acquire_lease(KEY) is None
     lease.release()
 
 
 def test_a_dead_holders_lease_lapses() -> None:
-    storage = MemoryStorage(lease_seconds=60)
+    storage = object_store(lease_seconds=60)
     lapsed = {"owner": "elsewhere/1", "token": "dead", "expires_ns": time.time_ns() + int(2e8)}
     storage.put_object(lease_key(KEY), json.dumps(lapsed).encode())
     assert storage.acquire_lease(KEY) is None
@@ -74,7 +69,7 @@ def test_a_dead_holders_lease_lapses() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff\x00", b'{"token": 1}', b"[1]"])
 def test_a_lease_that_cannot_be_read_counts_as_lapsed(data: bytes) -> None:
-    storage = MemoryStorage()
+    storage = object_store()
     storage.put_object(lease_key(KEY), data)
     lease = storage.acquire_lease(KEY)
     assert lease is not None
@@ -83,7 +78,7 @@ def test_a_lease_that_cannot_be_read_counts_as_lapsed(data: bytes) -> None:
 
 def test_one_thread_renews_all_and_ends_with_the_last() -> None:
     before = renewing_threads()  # of leases that other tests let lapse; they may end any time
-    storage = MemoryStorage(lease_seconds=60)
+    storage = object_store(lease_seconds=60)
     leases = [storage.acquire_lease(f"{KEY}/{number}") for number in range(20)]
     assert len(renewing_threads() - before) == 1
     for lease in leases:
@@ -97,7 +92,7 @@ def test_one_thread_renews_all_and_ends_with_the_last() -> None:
 
 
 def test_a_lease_that_went_to_another_is_left_alone() -> None:
-    storage = MemoryStorage()
+    storage = object_store()
     lease = storage.acquire_lease(KEY)
     assert lease is not None
     other = {"owner": "elsewhere/1", "token": "other", "expires_ns": time.time_ns() + int(60e9)}
@@ -107,7 +102,7 @@ def test_a_lease_that_went_to_another_is_left_alone() -> None:
 
 
 def test_a_holder_that_slept_too_long_notices(caplog: pytest.LogCaptureFixture) -> None:
-    storage = MemoryStorage(lease_seconds=0.2)
+    storage = object_store(lease_seconds=0.2)
     lease = storage.acquire_lease(KEY)
     assert lease is not None
     other = {"owner": "elsewhere/1", "token": "other", "expires_ns": time.time_ns() + int(60e9)}
@@ -120,13 +115,13 @@ def test_a_holder_that_slept_too_long_notices(caplog: pytest.LogCaptureFixture) 
     assert content(storage)["token"] == "other"
 
 
-class DeafStorage(MemoryStorage):
+class DeafStorage(FsspecStorage):
     deaf = False
 
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> None:
         if self.deaf:
             raise StorageUnavailableError("no answer")
-        return super().put_object(key, content, exclusive=exclusive)
+        super().put_object(key, content, exclusive=exclusive)
 
     def delete_object(self, key: str) -> None:
         if self.deaf:
@@ -136,7 +131,7 @@ class DeafStorage(MemoryStorage):
 
 def test_failures_are_logged_and_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    storage = DeafStorage(lease_seconds=0.2)
+    storage = DeafStorage("memory", "deaf", lease_seconds=0.2)
     lease = storage.acquire_lease(KEY)
     assert lease is not None
     token = content(storage)["token"]

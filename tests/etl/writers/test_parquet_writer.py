@@ -12,9 +12,9 @@ import pytest
 from fluxforge.errors import StorageFullError
 from fluxforge.etl.writers import ParquetWriter
 from fluxforge.storage.local import LocalStorage
-from fluxforge.storage.memory import MemoryStorage
 from fluxforge.tables import checksum_in_name
 from fluxforge.transform.database import open_database
+from tests.support.object_store import object_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,13 +109,13 @@ def test_many_row_groups_have_one_bound(
 
 def test_no_rows_no_files(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
     database.execute("CREATE TABLE empty AS SELECT * FROM stored LIMIT 0")
-    storage = MemoryStorage()
+    storage = object_store()
     assert ParquetWriter(storage, "t", tmp_path).write(database, "empty") == []
     assert storage.list_files() == []
 
 
 def test_any_storage_will_do(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
-    storage = MemoryStorage()
+    storage = object_store()
     files = ParquetWriter(storage, "t", tmp_path).write(database, "stored")
     assert storage.list_files() == sorted(f"t/{file.path}" for file in files)
     assert all(len(storage.read_bytes(f"t/{file.path}")) == file.size for file in files)
