@@ -15,6 +15,7 @@ from fluxforge.errors import StorageError, StorageUnavailableError
 from fluxforge.ingestion.writers import LogWriter
 from fluxforge.layout import Layout
 from fluxforge.segments import Envelope, RecoveryReport, SegmentStore
+from fluxforge.storage.fsspec_storage import FsspecStorage
 from fluxforge.storage.local import LocalStorage
 from tests.support.object_store import object_store
 
@@ -324,12 +325,12 @@ class TestClaims:
     ) -> None:
         """A name from elsewhere may come back; what came since is not what was copied."""
 
-        class Asleep(MemoryStorage):
+        class Asleep(FsspecStorage):
             def copy_object(self, source: str, destination: str) -> None:
                 super().copy_object(source, destination)
                 wake()
 
-        storage = Asleep(lease_seconds=0.2)
+        storage = Asleep("memory", "lake/asleep", lease_seconds=0.2)
         store = SegmentStore(storage, Layout(), "coinbase", spool_dir=tmp_path)
         storage.write_bytes(f"{READY}/{NAME}", LINE)
 
