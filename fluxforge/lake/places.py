@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from fluxforge.layout import Layout
     from fluxforge.query.catalog import Catalog
+    from fluxforge.query.live import LiveCatalog
+    from fluxforge.segments.reading import SegmentReader
     from fluxforge.storage.base import StorageBackend
 
 
@@ -67,6 +69,31 @@ class Places:
         return Catalog(
             self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT), self.sources
         )
+
+    @cached_property
+    def live_catalog(self) -> LiveCatalog:
+        """The same with the rows of segments that are not in tables yet."""
+        from fluxforge.query.live import LiveCatalog
+
+        return LiveCatalog(
+            self.storage_for(Role.ETL_OUTPUT),
+            self.layout_for(Role.ETL_OUTPUT),
+            self.sources,
+            self._readers,
+        )
+
+    def _readers(self, source: str) -> list[SegmentReader]:
+        """Return what finds a source's segments: where they are captured, where the ETL reads."""
+        from fluxforge.segments.reading import SegmentReader
+
+        readers = {}
+        for role in (Role.INGESTION, Role.ETL_INPUT):
+            storage, layout = self.storage_for(role), self.layout_for(role)
+            place = storage.server, storage.get_full_path(layout.ready(source))
+            readers[place] = SegmentReader(
+                storage, layout, source, spool_dir=self.config.ingestion.spool_dir
+            )
+        return list(readers.values())
 
     def __repr__(self) -> str:
         written, read = self.storage_for(Role.INGESTION), self.storage_for(Role.ETL_INPUT)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+    from fluxforge.query.catalog import Catalog, TableVersion
     from fluxforge.query.scan import Moment
 
 
@@ -49,6 +50,7 @@ class Reader(Places):
         start: Moment | None = None,
         end: Moment | None = None,
         version: int | None = None,
+        live: bool = False,
         raw: bool = False,
     ) -> pl.LazyFrame:
         """Return a table as a lazy Polars frame.
@@ -69,6 +71,9 @@ class Reader(Places):
             Only ``start <= ts_event < end``; without a zone they are UTC.
         version
             An earlier version of the table.
+        live
+            Also the rows of segments that are not in the table yet: of running captures, and of
+            those that wait for the ETL. They are those of this moment; scan again for newer ones.
         raw
             All rows, also duplicates of a key (trades and candles).
 
@@ -77,20 +82,32 @@ class Reader(Places):
         UnknownSourceError, UnknownTableError
             If there is no such source, table or version.
         """
-        from fluxforge.query.scan import scan_table, scan_tables
+        from fluxforge.query.scan import scan_tables
 
-        options: dict[str, Any] = {
-            "symbols": symbols, "instruments": instruments, "start": start, "end": end, "raw": raw,
-        }  # fmt: skip
+        if live and version is not None:
+            raise UsageError("an earlier version has no live rows: leave out version, or live")
+        return scan_tables(
+            self._open(source, table, version, live=live),
+            symbols=symbols, instruments=instruments, start=start, end=end, raw=raw,
+        )  # fmt: skip
+
+    def _open(
+        self, source: str | Sequence[str], table: str, version: int | None = None, *, live: bool
+    ) -> TableVersion | list[TableVersion]:
+        catalog = self._catalog(live)
         if isinstance(source, str) and source != "*":
-            return scan_table(self.catalog.open(source, table, version), **options)
-        found = [name for name in self.names_of(source) if table in self.catalog.names(name)]
-        return scan_tables([self.catalog.open(name, table) for name in found], **options)
+            return catalog.open(source, table, version)
+        names = [name for name in self.names_of(source) if table in catalog.names(name)]
+        return [catalog.open(name, table) for name in names]
 
-    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+    def _catalog(self, live: bool) -> Catalog:
+        return self.live_catalog if live else self.catalog
+
+    def sql(self, query: str, *, live: bool = False) -> duckdb.DuckDBPyRelation:
         """Run one SQL statement over views named ``source.table``.
 
-        Tables with a key show one row per key; all rows are in ``source.table_raw``.
+        Tables with a key show one row per key; all rows are in ``source.table_raw``. With `live`,
+        rows of segments that are not in tables yet are there too, as of this moment.
 
         Raises
         ------
@@ -109,13 +126,16 @@ class Reader(Places):
         """
         from fluxforge.query.views import run
 
-        return run(self.catalog, query)
+        return run(self._catalog(live), query)
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """Return a DuckDB connection with a view for each table, as they are now."""
+    def connect(self, *, live: bool = False) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with a view for each table, as they are now.
+
+        With `live`, rows of segments that are not in tables yet are there too.
+        """
         from fluxforge.query.views import connect
 
-        return connect(self.catalog)
+        return connect(self._catalog(live))
 
     def gaps(self, source: str) -> pl.DataFrame:
         """Return the frames that the venue numbered and nobody received.
@@ -136,13 +156,19 @@ class Reader(Places):
         source: str | Sequence[str],
         table: str,
         n: int = 20,
-        *,
         symbols: Sequence[str] | None = None,
+        *,
         instruments: Sequence[str] | None = None,
+        live: bool = True,
     ) -> pl.DataFrame:
-        """Return the last `n` rows of a table, in the order of ``ts_event``."""
-        rows = self.scan(source, table, symbols=symbols, instruments=instruments)
-        return rows.sort("ts_event", "ts_recv").tail(n).collect()
+        """Return the last `n` rows of a table, in the order of ``ts_event``.
+
+        Rows of segments that are not in the table yet are among them, unless `live` is false.
+        """
+        from fluxforge.query.scan import last_rows
+
+        opened = self._open(source, table, live=live)
+        return last_rows(opened, n, symbols=symbols, instruments=instruments)
 
     def export(
         self, source: str | Sequence[str], table: str, path: str | Path, **scan: Any

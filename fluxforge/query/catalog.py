@@ -15,6 +15,7 @@ from fluxforge.transform.schema import table_schemas
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import polars as pl
     import pyarrow as pa
 
     from fluxforge.layout import Layout
@@ -39,6 +40,8 @@ class TableVersion:
         Where it lies.
     snapshot
         None for a table that has never been written: it reads as empty.
+    live
+        Rows of segments that are not in it yet, with its columns.
     """
 
     source: str
@@ -47,6 +50,7 @@ class TableVersion:
     channel: Channel | None
     table: Table = field(repr=False)
     snapshot: Snapshot | None = field(repr=False)
+    live: pl.DataFrame | None = field(default=None, repr=False, compare=False)
 
     def files(self) -> list[TableFile]:
         """Return the files of this version."""

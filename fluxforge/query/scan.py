@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import QueryError, UnknownTableError
+from fluxforge.query.catalog import TableVersion
 from fluxforge.tables import PARTITION
 
 if TYPE_CHECKING:
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from fluxforge.query.catalog import TableVersion
-
 Moment = datetime | date | str
+
+_SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
 
 
 def scan_table(
@@ -42,21 +43,24 @@ def scan_table(
             for column, names in chosen.items()
         )
     ]
-    if not files:
-        return _one_row_a_key(version, empty.lazy(), raw=raw)  # type: ignore[union-attr]
     columns = dict(empty.schema)  # type: ignore[union-attr]
     partition = {PARTITION: columns.pop(PARTITION)}
-    frame = pl.scan_parquet(
-        version.locate(files),
-        schema=columns,
-        hive_partitioning=True,
-        hive_schema=partition,
-        missing_columns="insert",
-        extra_columns="ignore",
-        glob=False,  # a folder may be named [1]
-        storage_options=version.table.storage.get_storage_options() or None,
-        credential_provider=None,
-    ).select([*columns, PARTITION])
+    parts = [] if version.live is None else [version.live.lazy()]
+    if files:
+        committed = pl.scan_parquet(
+            version.locate(files),
+            schema=columns,
+            hive_partitioning=True,
+            hive_schema=partition,
+            missing_columns="insert",
+            extra_columns="ignore",
+            glob=False,  # a folder may be named [1]
+            storage_options=version.table.storage.get_storage_options() or None,
+            credential_provider=None,
+        )
+        parts.insert(0, committed)
+    rows = [part.select([*columns, PARTITION]) for part in parts or [empty.lazy()]]  # type: ignore[union-attr]
+    frame = pl.concat(rows)
     for column, names in chosen.items():
         if names is not None:
             # Equality is looked up in the statistics of row groups; being among several is not.
@@ -69,8 +73,8 @@ def scan_table(
     return _one_row_a_key(version, frame, raw=raw)
 
 
-def scan_tables(versions: Sequence[TableVersion], **options: Any) -> pl.LazyFrame:
-    """Return the tables of several sources as one frame, with a column ``source``.
+def scan_tables(versions: TableVersion | Sequence[TableVersion], **options: Any) -> pl.LazyFrame:
+    """Return a table, or those of several sources as one frame with a column ``source``.
 
     Raises
     ------
@@ -79,6 +83,8 @@ def scan_tables(versions: Sequence[TableVersion], **options: Any) -> pl.LazyFram
     """
     import polars as pl
 
+    if isinstance(versions, TableVersion):
+        return scan_table(versions, **options)
     if not versions:
         raise UnknownTableError("no source has such a table")
     frames = []
@@ -88,6 +94,25 @@ def scan_tables(versions: Sequence[TableVersion], **options: Any) -> pl.LazyFram
             frame = frame.with_columns(pl.col("trade_id").cast(pl.String))
         frames.append(frame.select(pl.lit(version.source).alias("source"), pl.all()))
     return pl.concat(frames, how="diagonal_relaxed")
+
+
+def last_rows(
+    versions: TableVersion | Sequence[TableVersion], n: int, **options: Any
+) -> pl.DataFrame:
+    """Return the last rows by ``ts_event``, from as short a time as holds enough of them."""
+    times = []
+    for version in [versions] if isinstance(versions, TableVersion) else versions:
+        times += [file.greatest.get("ts_event") for file in version.files()]
+        if version.live is not None:
+            times.append(version.live["ts_event"].max())
+    latest = max((at for at in times if at is not None), default=None)
+    for span in _SPANS:
+        start = latest - span if latest is not None and span is not None else None
+        rows = scan_tables(versions, start=start, **options)
+        found = rows.sort("ts_event", "ts_recv").tail(n).collect()
+        if found.height >= n or start is None:
+            break
+    return found
 
 
 def _several(names: Sequence[str] | None) -> list[str] | None:

@@ -237,7 +237,8 @@ def _select(
     storage = version.table.storage
     held: dict[str, Any] = {}
     if version.snapshot is None or not files:
-        rows, held = _register(connection, version, "data", version.schema.empty_table())
+        data = version.schema.empty_table() if version.live is None else version.live.to_arrow()
+        rows, held = _register(connection, version, "data", data)
         return f"SELECT {columns} FROM {rows}", held
     if storage.backend_type != "local" and not open_httpfs(connection, storage):
         dataset = version.snapshot.dataset()
@@ -255,6 +256,10 @@ def _select(
         empty, more = _register(connection, version, "empty", version.schema.empty_table())
         held |= more
         rows = f"(SELECT * FROM {rows} UNION ALL BY NAME SELECT * FROM {empty})"
+    if version.live is not None:
+        live, more = _register(connection, version, "live", version.live.to_arrow())
+        held |= more
+        rows = f"(SELECT {columns} FROM {rows} UNION ALL SELECT {columns} FROM {live})"
     return f"SELECT {columns} FROM {rows}", held
 
 

@@ -1,0 +1,274 @@
+"""Rows of segments that are in no table yet, by the SQL that makes the tables.
+
+The order of reads makes every row appear once: first the segments, each to its last whole line,
+then the table. A segment that the table's version names is left out; one that was listed and is
+gone must be in that version, or all is read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+import threading
+import weakref
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from fluxforge.errors import FileMissingError, SegmentError
+from fluxforge.query.catalog import Catalog, TableVersion
+from fluxforge.query.scan import scan_table
+from fluxforge.segments import Fingerprint
+from fluxforge.sources import get_source
+from fluxforge.transform.database import identifier, open_database
+from fluxforge.transform.parts import Part
+from fluxforge.transform.schema import SEQUENCES
+from fluxforge.transform.transform import SegmentRows, make_bookkeeping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from fluxforge.layout import Layout
+    from fluxforge.segments.reading import RawSegment, SegmentReader
+    from fluxforge.sources.base import Channel
+    from fluxforge.storage.base import StorageBackend
+
+_TRIES = 5
+_BATCH_BYTES = 32 << 20
+
+
+class LiveCatalog(Catalog):
+    """Tables with the rows that are not in them yet.
+
+    What was read is kept: asking again reads only what was written since.
+
+    Parameters
+    ----------
+    storage, layout, configured
+        As :class:`~fluxforge.query.catalog.Catalog` takes them.
+    readers
+        Returns what finds the segments of a source, in the order in which they move.
+    """
+
+    def __init__(
+        self,
+        storage: StorageBackend,
+        layout: Layout,
+        configured: Iterable[str],
+        readers: Callable[[str], Sequence[SegmentReader]],
+    ) -> None:
+        super().__init__(storage, layout, configured)
+        self._readers = readers
+        self._tables: dict[tuple[str, str], LiveTable] = {}
+        self._lock = threading.Lock()
+
+    def open(self, source: str, name: str, version: int | None = None) -> TableVersion:
+        """Return the newest version of a table, with its live rows.
+
+        Raises
+        ------
+        SegmentError
+            If segments vanished again and again while they were read.
+        """
+        opened = super().open(source, name, version)
+        if version is not None or (opened.channel is None and name != SEQUENCES):
+            return opened
+        with self._lock:
+            table = self._tables.get((source, name))
+            if table is None:
+                table = self._tables[source, name] = LiveTable(source, name, opened.channel)
+            doubtful: set[str] = set()
+            for _ in range(_TRIES):
+                segments = self._find(source)
+                gone = table.read(segments)
+                opened = super().open(source, name)
+                committed = {each for each in {*segments, *gone} if table.is_in(opened, each)}
+                # Others may have ended it below what its file has, so that its rest lives on.
+                cut = {each for each in committed - gone if segments[each].open_end} - doubtful
+                if not cut and gone <= committed:
+                    return table.add_to(
+                        opened, [each for each in segments if each not in committed]
+                    )
+                doubtful |= cut
+        raise SegmentError(f"segments of {source} keep vanishing while they are read: ask again")
+
+    def _find(self, source: str) -> dict[str, RawSegment]:
+        found: dict[str, RawSegment] = {}
+        for reader in self._readers(source):
+            for name, segment in reader.find().items():
+                known = found.get(name)
+                found[name] = (
+                    segment
+                    if known is None
+                    else replace(known, places=(*known.places, *segment.places))
+                )
+        return found
+
+
+@dataclass
+class _Seen:
+    """What was read of one segment: up to where, its digest, and its rows."""
+
+    offset: int = 0
+    whole: bool = False
+    digest: Any = field(default_factory=hashlib.sha256)
+    frames: list[pl.DataFrame] = field(default_factory=list)
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Keep some more rows; few frames, of which none is copied often."""
+        self.frames.append(frame)
+        while len(self.frames) > 1 and self.frames[-1].height * 2 > self.frames[-2].height:
+            self.frames[-2:] = [pl.concat(self.frames[-2:], rechunk=True)]
+
+
+class LiveTable:
+    """The live rows of one table; of ``sequences``, the lines that its rows are made of."""
+
+    def __init__(self, source: str, name: str, channel: Channel | None) -> None:
+        folder = tempfile.mkdtemp(prefix="fluxforge-live-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._path = Path(folder) / "lines"
+        self._stack = ExitStack()
+        self._database = self._stack.enter_context(open_database(Path(folder)))
+        tables = get_source(source).tables
+        tables = replace(tables, channels={} if channel is None else {name: channel})
+        nothing = Fingerprint(digest="", size=0, lines=0, longest=0)
+        self._rows = SegmentRows(self._database, self._path, tables, nothing)
+        self._made = identifier("classified" if channel is None else f"rows_{name}")
+        # A frame has the word for its kind in it, unless it is spelt with escapes.
+        words = [re.escape(kind.encode()) for kind in channel.takes] if channel else [b"\\S"]
+        self._wanted = re.compile(b"|".join([*words, rb"\\"])).search
+        self._channel = channel
+        self._seen: dict[str, _Seen] = {}
+        self._keys: tuple[int, datetime | None, pl.DataFrame] | None = None
+        self._last: tuple[TableVersion, object, TableVersion] | None = None
+
+    def read(self, segments: Mapping[str, RawSegment]) -> set[str]:
+        """Read what is new in segments, and forget all others; return those that are gone."""
+        known, self._seen = self._seen, {}  # after an error or an interrupt, all is read anew
+        seen = {name: known.get(name) or _Seen() for name in segments}
+        gone = self._read(segments, seen)
+        self._seen = seen
+        return gone
+
+    def _read(self, segments: Mapping[str, RawSegment], known: dict[str, _Seen]) -> set[str]:
+        gone: set[str] = set()
+        batch: list[tuple[_Seen, list[bytes]]] = []
+        size = 0
+        for name, segment in segments.items():
+            seen = known[name]
+            if segment.end is not None and seen.offset > segment.end:
+                seen = known[name] = _Seen()
+            try:
+                for piece in segment.pieces(seen.offset):
+                    seen.offset += len(piece)
+                    seen.digest.update(piece)
+                    lines = [line for line in piece.split(b"\n") if self._wanted(line)]
+                    batch.append((seen, lines))
+                    size += len(piece)
+                    if size > _BATCH_BYTES:
+                        self._make(batch)
+                        batch, size = [], 0
+                seen.whole = segment.whole
+            except FileMissingError:
+                gone.add(name)
+        self._make(batch)
+        return gone
+
+    def _make(self, batch: list[tuple[_Seen, list[bytes]]]) -> None:
+        lines = [line for _, some in batch for line in some]
+        if not lines:
+            return
+        self._path.write_bytes(b"\n".join(lines) + b"\n")
+        for table in (self._made, "classified"):
+            self._database.execute(f"DELETE FROM {table}")
+        self._rows.add(Part(self._path, 0, len(lines), max(map(len, lines)) + 1))
+        rows = self._database.sql(f"SELECT * FROM {self._made}").pl()
+        before = 0
+        for seen, some in batch:
+            own = rows.filter(pl.col("line_no").is_between(before + 1, before + len(some)))
+            before += len(some)
+            if own.height:
+                seen.add(own.drop("line_no"))
+
+    def is_in(self, version: TableVersion, name: str) -> bool:
+        """Tell whether a version of the table has a segment, or a copy of it."""
+        if version.snapshot is None:
+            return False
+        seen = self._seen[name]
+        return version.snapshot.has_transaction(name) or (
+            seen.whole and version.snapshot.has_transaction(seen.digest.hexdigest()[:32])
+        )
+
+    def add_to(self, version: TableVersion, names: Sequence[str]) -> TableVersion:
+        """Return a version of the table with the rows of these segments."""
+        unique: dict[object, _Seen] = {}
+        for name in names:
+            seen = self._seen[name]
+            unique.setdefault(seen.digest.digest() if seen.whole else name, seen)
+        state = [(name, self._seen[name].offset) for name in names]
+        last = self._last
+        if last is None or last[0] is not version or last[1] != state:
+            frames = [frame for seen in unique.values() for frame in seen.frames]
+            live = replace(version, live=self._live(version, frames))
+            vars(live)["_files"] = version.files()
+            self._last = last = (version, state, live)
+        return last[2]
+
+    def _live(self, version: TableVersion, frames: list[pl.DataFrame]) -> pl.DataFrame:
+        empty = pl.DataFrame(pl.from_arrow(version.schema.empty_table()))
+        if not frames:
+            return empty
+        rows = pl.concat(frames)
+        if self._channel is None:
+            rows = self._sequences(rows)
+        elif self._channel.keep == "first":
+            rows = self._flag(rows, version, self._channel)
+        return pl.concat([empty, rows], how="diagonal")
+
+    def _sequences(self, lines: pl.DataFrame) -> pl.DataFrame:
+        self._database.register("read", lines.with_row_index("line_no").to_arrow())
+        self._database.execute("DELETE FROM classified")
+        self._database.execute("INSERT INTO classified BY NAME SELECT * FROM read")
+        make_bookkeeping(self._database, SEQUENCES)
+        made: pl.DataFrame = self._database.sql(f"SELECT * FROM rows_{SEQUENCES}").pl()
+        return made
+
+    def _flag(self, rows: pl.DataFrame, version: TableVersion, channel: Channel) -> pl.DataFrame:
+        """Set ``is_repeat``, against the table and among the rows, as the ETL will."""
+        keys = list(channel.key)
+        keyed = pl.all_horizontal(pl.col(keys).is_not_null())
+        numbered = rows.with_row_index("at")
+        first = (
+            numbered.filter(keyed)
+            .select("at", "ts_recv", "seq", *keys)
+            .sort("ts_recv", "seq", "at", nulls_last=True)
+            .unique(keys, keep="first")
+            .join(self._committed_keys(version, rows, keys), on=keys, how="anti")
+        )
+        is_first = pl.col("at").is_in(first["at"].implode())
+        return numbered.with_columns(is_repeat=keyed & ~is_first).drop("at")
+
+    def _committed_keys(
+        self, version: TableVersion, rows: pl.DataFrame, keys: list[str]
+    ) -> pl.DataFrame:
+        """Return the keys that the table has in the times of the rows: repeats have both alike."""
+        if version.snapshot is None:
+            return rows.select(keys).clear()
+        timeless = rows["ts_event"].null_count()
+        low: Any = None if timeless else rows["ts_event"].min()
+        known = self._keys
+        if (
+            known is None
+            or known[0] != version.snapshot.version
+            or (known[1] is not None and (low is None or low < known[1]))
+        ):
+            found = scan_table(version, start=low, raw=True).select(keys).unique().collect()
+            self._keys = known = (version.snapshot.version, low, found)
+        return known[2]
