@@ -36,6 +36,18 @@ def ingest(
     request.show(report)
 
 
+@command(app, of_source=True)
+def recover(request: Request) -> None:
+    """Take up what captures left that have died, for the next ETL.
+
+    Exit 1 if something could not be taken up.
+    """
+    report = request.lake().recover(request.source)
+    request.show(report, "\n".join([report.summary(), *report.problems]))
+    if report.problems:
+        raise typer.Exit(1)
+
+
 @command(app, of_source=True, epilog=FAULTS_HELP)
 def exchange(
     request: Request,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluxforge.lake.reading import Reader
@@ -30,6 +31,7 @@ class Analysis(Reader):
         start: Moment | None = None,
         end: Moment | None = None,
         empty: bool = False,
+        live: bool = False,
     ) -> pl.DataFrame:
         """Return bars of trades, each trade once.
 
@@ -51,6 +53,8 @@ class Analysis(Reader):
             Only trades with ``start <= ts_event < end``; without a zone they are UTC.
         empty
             Also the bars of time without a trade: volume 0, prices null.
+        live
+            Also from trades that are not in tables yet.
 
         Returns
         -------
@@ -64,12 +68,18 @@ class Analysis(Reader):
 
         wanted = [symbols] if isinstance(symbols, str) else symbols
         return read_bars(
-            self.scan, self.names_of(source), wanted, every, kind, moment(start), moment(end),
-            empty=empty, instruments=instruments,
+            partial(self.scan, live=live), self.names_of(source), wanted, every, kind,
+            moment(start), moment(end), empty=empty, instruments=instruments,
         )  # fmt: skip
 
     def book(
-        self, source: str, symbol: str, at: Moment | None = None, depth: int | None = 10
+        self,
+        source: str,
+        symbol: str,
+        at: Moment | None = None,
+        depth: int | None = 10,
+        *,
+        live: bool = False,
     ) -> Book:
         """Return the order book of a symbol at a moment.
 
@@ -79,6 +89,8 @@ class Analysis(Reader):
             The venue's time; frames up to and including it are applied whole. None: the end.
         depth
             Levels a side; None: all.
+        live
+            Also from frames that are not in tables yet: without `at`, the book of now.
 
         Raises
         ------
@@ -88,7 +100,7 @@ class Analysis(Reader):
         from fluxforge.analytics.read import read_book
         from fluxforge.query.scan import moment
 
-        return read_book(self.scan, source, symbol, moment(at), depth)
+        return read_book(partial(self.scan, live=live), source, symbol, moment(at), depth)
 
     def books(
         self,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
+from fluxforge.config import Role
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
 from fluxforge.lake.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
     from fluxforge.ingestion.report import IngestProgress, IngestReport
+    from fluxforge.lake.background import Capture
+    from fluxforge.lake.lake import Lake
+    from fluxforge.segments import RecoveryReport
 
 
 class Capturing(Places):
@@ -72,3 +78,95 @@ class Capturing(Places):
                 self.ingest(source, duration=duration, frames=frames, on_progress=on_progress)
             )
         raise UsageError("an event loop is running here: write 'await lake.ingest(…)' instead")
+
+    @cached_property
+    def captures(self) -> list[Capture]:
+        """The captures that this object runs in the background."""
+        return []
+
+    def capture(
+        self,
+        source: str | Sequence[str],
+        *,
+        duration: str | float | timedelta | None = None,
+        frames: int | None = None,
+        etl: str | float | timedelta | None = None,
+    ) -> Capture:
+        """Capture in the background, in a process of its own.
+
+        It returns once frames arrive. The capture ends with ``stop()``, at its bound, or with this
+        process, however that ends; what was received is stored in each case.
+
+        Parameters
+        ----------
+        source
+            The exchange, as configured under ``ingestion.sources``, or several.
+        duration, frames
+            When to stop; None: no such bound.
+        etl
+            How often to commit what was captured to the tables (``"30s"``), segments being closed
+            as often, and once more at the end; None: never.
+
+        Returns
+        -------
+        Capture
+            ``status()``, ``tail(table)``, ``add(product)``, ``remove(product)`` and ``stop()``.
+
+        Raises
+        ------
+        UnknownSourceError, ConfigError
+            If a source or its settings are wrong.
+        ConnectionFailedError
+            If the venue cannot be reached, or refuses.
+        StorageError
+            If segments cannot be written.
+
+        Examples
+        --------
+        >>> from fluxforge import sandbox
+        >>> with sandbox(sources=["coinbase"]) as lake, lake.capture("coinbase") as capture:
+        ...     capture.status().running
+        True
+        """
+        from fluxforge.ingestion.orchestrators import IngestionPipeline
+        from fluxforge.lake.background import Capture, Job
+
+        names = [source] if isinstance(source, str) else list(source)
+        for name in names:
+            IngestionPipeline(self.config, name)  # raises what is wrong with its settings
+        ingestion = self.config.ingestion
+        wanted = {name: ingestion.sources[name] for name in names}
+        job = Job(
+            config=replace(self.config, ingestion=replace(ingestion, sources=wanted)),
+            duration=None if duration is None else parse_duration(duration),
+            frames=frames,
+            etl_seconds=None if etl is None else parse_duration(etl),
+        )
+        capture = Capture(cast("Lake", self), names, job)
+        self.captures.append(capture)
+        capture.wait_until_begun()
+        return capture
+
+    def recover(self, source: str | None = None) -> RecoveryReport:
+        """Take up what captures left that have died, so that the ETL finds it.
+
+        Captures that live are left alone; on an object store those that renewed their lease.
+
+        Parameters
+        ----------
+        source
+            Only this source; None: all.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If the object store does not answer; running again carries on.
+        """
+        from fluxforge.segments import RecoveryReport, SegmentStore
+
+        storage, layout = self.storage_for(Role.INGESTION), self.layout_for(Role.INGESTION)
+        report = RecoveryReport()
+        for name in self.sources if source is None else [source]:
+            store = SegmentStore(storage, layout, name, spool_dir=self.config.ingestion.spool_dir)
+            report += store.recover()
+        return report

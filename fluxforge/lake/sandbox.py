@@ -68,8 +68,10 @@ class Sandbox:
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Stop the exchanges, and delete the lake."""
-        self._stack.close()
+        """Stop what captures from here, and the exchanges; delete the lake."""
+        with self._stack:
+            for capture in [*self.lake.captures]:
+                capture.stop()
 
     def __enter__(self) -> Lake:
         return self.lake
