@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import permutations
 
+from fluxforge.config.durations import parse_limit
 from fluxforge.config.schema import (
     ROLE_KEYS,
     FluxForgeConfig,
@@ -16,6 +17,9 @@ from fluxforge.errors import ConfigError, InvalidKeyError
 from fluxforge.layout import check_key, join_key
 
 SHORTEST_LEASE_SECONDS = 2.0
+SHORTEST_KEEP_SECONDS = 3600.0
+"""What is younger may still be needed: by an ETL that is about to commit it, or by readers."""
+
 
 _MORE_THAN_0 = {
     "ingestion": (
@@ -26,6 +30,7 @@ _MORE_THAN_0 = {
         "mirror_interval_seconds",
     ),
     "etl": ("memory_limit_mb", "watch_interval_seconds"),
+    "run": ("status_interval_seconds", "maintenance_interval_seconds"),
 }
 
 
@@ -47,6 +52,15 @@ def check_config(config: FluxForgeConfig) -> None:
         raise ConfigError("'etl.threads' must be 0 (all) or more")
     if not config.query.cache_max_mb >= 0:
         raise ConfigError("'query.cache_max_mb' must be 0 (no cache) or more")
+    if not 0 <= config.run.metrics_port <= 65535:
+        raise ConfigError("'run.metrics_port' must be a port, or 0 for none")
+    for key, limit in {"run.keep_versions": config.run.keep_versions, **config.retention}.items():
+        try:
+            age, _ = parse_limit(limit)
+        except ConfigError as exc:
+            raise ConfigError(f"{key!r} is {limit!r}: write an age (90d) or a size (50GB)") from exc
+        if age is not None and age < SHORTEST_KEEP_SECONDS:
+            raise ConfigError(f"{key!r} is {limit!r}: keep at least 1h")
     for source, wanted in config.ingestion.sources.items():
         for name in ("products", "channels"):
             if not all(isinstance(item, str) for item in getattr(wanted, name)):

@@ -12,6 +12,22 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
+_SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_limit(value: str) -> tuple[float | None, int | None]:
+    """Return an age in seconds, or a size in bytes, and None for the other.
+
+    Examples
+    --------
+    >>> parse_limit("90d"), parse_limit("1.5 GB")
+    ((7776000.0, None), (None, 1500000000))
+    """
+    if size := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB)", value.strip()):
+        return None, round(float(size[1]) * _SIZES[size[2]])
+    return parse_duration(value), None
+
+
 def parse_duration(value: str | float | timedelta) -> float:
     """Return seconds.
 

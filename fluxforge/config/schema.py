@@ -155,6 +155,31 @@ class QueryConfig(_Section):
 
 
 @dataclass(frozen=True, repr=False)
+class RunConfig(_Section):
+    """What ``fluxforge run`` does beside capturing and the ETL, and how often."""
+
+    metrics_port: int = 0
+    status_interval_seconds: float = 15.0
+    maintenance_interval_seconds: float = 3600.0
+    keep_versions: str = "7d"
+
+
+@dataclass(frozen=True, repr=False)
+class HealthConfig(_Section):
+    """Limits beyond which ``fluxforge health`` finds a problem; None: no limit."""
+
+    age_seconds: float | None = 300
+    backlog_seconds: float | None = 900
+    backlog_mb: float | None = None
+    spool_mb: float | None = None
+    quarantine_files: int | None = None
+    gaps: int | None = None
+    disk_free_mb: float | None = 1024
+    disk_hours: float | None = 24
+    clock_drift_seconds: float | None = 5
+
+
+@dataclass(frozen=True, repr=False)
 class FluxForgeConfig(_Section):
     """The whole configuration; ``files`` are those that it was read from, in order."""
 
@@ -162,6 +187,9 @@ class FluxForgeConfig(_Section):
     ingestion: IngestionConfig = field(default_factory=IngestionConfig)
     etl: EtlConfig = field(default_factory=EtlConfig)
     query: QueryConfig = field(default_factory=QueryConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    retention: dict[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = field(default=(), compare=False, metadata={"omegaconf_ignore": True})
 
     def to_dict(self, base: _Section | None = None) -> dict[str, Any]:
