@@ -21,6 +21,7 @@ this list:
 ``analytics``, ``plot``     bars, books and coverage from frames; charts
 ``lake``                    ``Lake``, a thin face over all of it
 ``panels``, ``widgets``     live views and progress bars for notebooks
+``operate``                 ``fluxforge run``: supervised processes, metrics, health
 ``demo``, ``cli``           the demonstration; the command line
 ==========================  ======================================================================
 

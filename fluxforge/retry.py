@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+
+RETRIES = Counter[str]()
+"""Under ``made``: how often something was tried again in this process."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class RetryPolicy:
                 delay = next(delays, None)
                 if delay is None:
                     raise
+                RETRIES["made"] += 1
                 if before_retry is not None:
                     before_retry(exc, delay)
                 time.sleep(delay)

@@ -1,7 +1,8 @@
 """The command line: arguments to ``Lake`` calls, results to text or JSON.
 
 To read, bottom up: ``output`` (what is printed), ``request`` (the arguments that all commands
-share), ``app``, and the commands: ``capture``, ``keeping``, ``reading``, ``settings``.
+share), ``app``, and the commands: ``capture``, ``keeping``, ``reading``, ``operating``,
+``settings``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,17 @@ from typing import Annotated
 import typer
 
 from fluxforge import __version__
-from fluxforge.cli import capture, keeping, reading, settings  # noqa: F401 -- they add commands
+from fluxforge.cli import (  # noqa: F401 -- they add commands
+    capture,
+    keeping,
+    operating,
+    reading,
+    settings,
+)
 from fluxforge.cli.app import app
 from fluxforge.cli.output import say
 from fluxforge.errors import FluxForgeError, UsageError
+from fluxforge.logs import set_up_logs
 from fluxforge.signals import interrupting
 
 _INTERRUPTED = 130
@@ -39,11 +47,7 @@ def options(
     ] = False,
 ) -> None:
     """Set up what every command shares."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    set_up_logs(logging.INFO if verbose else logging.WARNING)
 
 
 def main() -> None:

@@ -39,12 +39,6 @@ def etl(
 
 
 @command(app)
-def status(request: Request) -> None:
-    """Count segments by state."""
-    request.show(request.lake().status())
-
-
-@command(app)
 def verify(request: Request) -> None:
     """Check the layout and the accounts.
 

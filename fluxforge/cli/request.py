@@ -6,13 +6,14 @@ import inspect
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from fluxforge.cli.output import progress, say, say_frame, say_json
 from fluxforge.errors import UsageError
+from fluxforge.logs import set_up_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,9 @@ ConfigDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more messages.")]
+LogFormat = Annotated[
+    Literal["text", "json"], typer.Option("--log-format", help="How the log is written.")
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Request:
     overlays: tuple[str, ...]
     config_dir: Path | None
     as_json: bool
+    log_as_json: bool = False
 
     def config(self) -> FluxForgeConfig:
         """Return the configuration that the arguments ask for."""
@@ -102,10 +107,11 @@ def _request(
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> Request:
     """Take a source and settings in any order; these are the parameters of every command."""
-    if verbose:
-        logging.getLogger().setLevel(logging.INFO)
+    level = logging.INFO if verbose else logging.getLogger().level
+    set_up_logs(level, as_json=log_format == "json")
     words = [word for word in (source, *(settings or ())) if word is not None]
     names = [word for word in words if "=" not in word]
     if len(names) > 1:
@@ -117,6 +123,7 @@ def _request(
         overlays=tuple(config or ()),
         config_dir=config_dir,
         as_json=as_json,
+        log_as_json=log_format == "json",
     )
 
 

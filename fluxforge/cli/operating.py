@@ -1,0 +1,62 @@
+"""The commands for a lake in operation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from fluxforge.cli.app import app
+from fluxforge.cli.request import Request, command
+from fluxforge.logs import set_up_logs
+
+
+@command(app)
+def run(
+    request: Request,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what it would do, and try that it can.")
+    ] = False,
+) -> None:
+    """Capture all sources, make tables and maintain them, until stopped.
+
+    Each source, the ETL and the maintenance are a process each; one that dies is started again.
+    """
+    from fluxforge.operate import Supervisor
+    from fluxforge.operate.supervisor import describe
+
+    config = request.config()
+    lines = list(describe(config))
+    if check:
+        request.show({"parts": lines}, "\n".join(lines))
+        return
+    set_up_logs(logging.INFO, as_json=request.log_as_json, part="run")
+    supervisor = Supervisor(config, log_as_json=request.log_as_json)
+    supervisor.run()
+    parts = supervisor.parts()
+    restarts = sum(part["restarts"] for part in parts.values())
+    request.show({"parts": parts}, f"stopped {len(parts)} parts after {restarts} restarts")
+
+
+@command(app)
+def status(request: Request) -> None:
+    """Say what waits, how old the newest rows are, and what a run on this machine does."""
+    from fluxforge.operate import lake_state
+
+    request.show(lake_state(request.lake()))
+
+
+@command(app)
+def health(request: Request) -> None:
+    """Compare the lake with the limits in the configuration, under ``health``.
+
+    Exit 1 if one is passed.
+    """
+    from fluxforge.operate import check_health, lake_state
+
+    lake = request.lake()
+    report = check_health(lake.config, lake_state(lake))
+    request.show(report)
+    if not report.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,132 @@
+"""One process of a run: a capture, the ETL or the maintenance.
+
+It reads what to do from its standard input, which its supervisor holds open: where that ends, the
+supervisor asks it to stop, or has died. It says how far it is on its standard output, one JSON
+object a line with totals since its start; its log goes to standard error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.errors import FluxForgeError
+from fluxforge.lake import Lake
+from fluxforge.logs import set_up_logs
+from fluxforge.report import to_json
+from fluxforge.retry import RETRIES
+from fluxforge.signals import interrupting
+
+if TYPE_CHECKING:
+    from fluxforge.config import FluxForgeConfig
+    from fluxforge.etl.report import EtlReport
+
+logger = logging.getLogger("fluxforge.run")
+
+ETL, MAINTENANCE, CAPTURE = "etl", "maintenance", "capture."
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process shall do: ``etl``, ``maintenance`` or ``capture.<source>``."""
+
+    name: str
+    config: FluxForgeConfig
+    level: int
+    log_as_json: bool
+
+
+class Part:
+    """The work of this process."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._lake = Lake(config=task.config)
+        self._logs = set_up_logs(task.level, as_json=task.log_as_json, part=task.name)
+        self._stop = threading.Event()
+        self._totals: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Do the task until standard input ends."""
+        threading.Thread(target=self._await_end, daemon=True).start()
+        name = self._task.name
+        self._say({})
+        if name == ETL:
+            self._lake.watch(stop=self._stop, on_report=self._committed)
+        elif name == MAINTENANCE:
+            self._maintain()
+        else:
+            source = name.removeprefix(CAPTURE)
+            self._lake.ingest_sync(source, on_progress=lambda progress: self._say(asdict(progress)))
+
+    def _await_end(self) -> None:
+        sys.stdin.buffer.read()
+        self._stop.set()
+        if self._task.name != ETL:  # which ends after the segment in work
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _say(self, now: dict[str, Any]) -> None:
+        said = {**now, **self._logs.counts, "retries": RETRIES["made"]}
+        print(to_json(said), flush=True)
+
+    def _committed(self, report: EtlReport) -> None:
+        counts = {
+            name: getattr(report, name)
+            for name in ("segments", "lines_read", "lines_taken", "lines_quarantined", "seconds")
+        }
+        self._totals.update({**counts, **{f"rows.{k}": n for k, n in report.rows.items()}})
+        self._say(dict(self._totals))
+
+    def _maintain(self) -> None:
+        """Look after the tables again and again; what fails is tried again the next time."""
+        while not self._stop.wait(self._task.config.run.maintenance_interval_seconds):
+            for work in (self._optimize, self._retain, self._vacuum, self._verify):
+                if self._stop.is_set():
+                    return
+                started = time.monotonic()
+                try:
+                    work()
+                except FluxForgeError as exc:
+                    logger.error("%s: trying again in the next round", exc)
+                self._totals["seconds"] += round(time.monotonic() - started, 3)  # type: ignore[assignment]
+                self._say(dict(self._totals))
+
+    def _optimize(self) -> None:
+        for report in self._lake.optimize():
+            self._totals["files_joined"] += max(0, report.files_before - report.files_after)
+
+    def _retain(self) -> None:
+        pass
+
+    def _vacuum(self) -> None:
+        removed = self._lake.vacuum(keep=self._task.config.run.keep_versions)
+        self._totals["files_deleted"] += sum(map(len, removed.values()))
+
+    def _verify(self) -> None:
+        report = self._lake.verify()
+        self._totals["verified"] += 1
+        self._totals["problems"] = len(report.problems)
+        for problem in report.problems:
+            logger.error("verify: %s", problem)
+
+
+def main() -> None:
+    """Do the task that standard input brings."""
+    task: Task = pickle.load(sys.stdin.buffer)  # noqa: S301  (our own supervisor wrote it)
+    part = Part(task)
+    try:
+        with interrupting():
+            part.run()
+    except FluxForgeError as exc:
+        logger.error("%s", exc)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        logger.info("stopped")

@@ -1,0 +1,242 @@
+"""The processes of ``fluxforge run``: started, watched, started again, and stopped together."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.config import Role
+from fluxforge.errors import FluxForgeError, redacted_url
+from fluxforge.lake import Lake
+from fluxforge.operate.health import check_health
+from fluxforge.operate.part import CAPTURE, ETL, MAINTENANCE, Task
+from fluxforge.operate.state import lake_state, publish, segment_store
+from fluxforge.retry import RetryPolicy
+from fluxforge.signals import on_stop_signal
+from fluxforge.sources import get_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fluxforge.config import FluxForgeConfig
+    from fluxforge.operate.state import LakeState
+
+logger = logging.getLogger("fluxforge.run")
+
+STOP_SECONDS = 3.0
+"""How long processes may take to stop; what they had flushed survives their being killed."""
+
+_CODE = "from fluxforge.operate.part import main; main()"
+_BACKOFF = RetryPolicy(first=1.0, cap=60.0)
+_STABLE_SECONDS = 60.0
+_DISK_SAMPLES = 360
+
+
+class Process:
+    """One supervised process, and what it says."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.restarts = 0
+        self.stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._said: dict[str, Any] = {}
+        self._before: Counter[str] = Counter()
+
+    def keep(self) -> None:
+        """Run the process, again and again, until it shall stop."""
+        delays = _BACKOFF.delays()
+        while not self.stopping.is_set():
+            started = time.monotonic()
+            code = self._run()
+            if self.stopping.is_set():
+                return
+            if time.monotonic() - started > _STABLE_SECONDS:
+                delays = _BACKOFF.delays()
+            delay = next(delays, _BACKOFF.cap)
+            logger.error(
+                "%s ended with exit code %d: starting it again in %.1f s",
+                self.task.name, code, delay,
+            )  # fmt: skip
+            self.stopping.wait(delay)
+            self.restarts += not self.stopping.is_set()
+
+    def _run(self) -> int:
+        with self._lock:
+            if self.stopping.is_set():
+                return 0
+            child = self._child = subprocess.Popen(  # noqa: S603  (this Python, our own module)
+                [sys.executable, "-c", _CODE, self.task.name],  # the name for `ps` to show
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C at the terminal is ours to handle
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        with suppress(OSError):  # it died before it read
+            child.stdin.write(pickle.dumps(self.task))  # type: ignore[union-attr]
+            child.stdin.flush()  # type: ignore[union-attr]
+        for line in child.stdout or ():
+            with suppress(ValueError):
+                self._said = json.loads(line)
+        code = child.wait()
+        self._before.update({k: v for k, v in self._said.items() if isinstance(v, int | float)})
+        self._said = {}
+        return code
+
+    def ask_to_stop(self) -> None:
+        """Close its standard input, by which it knows."""
+        with self._lock:
+            self.stopping.set()
+        if self._child and self._child.stdin:
+            with suppress(OSError):
+                self._child.stdin.close()
+
+    def kill(self) -> bool:
+        """End it at once; return whether it was still there."""
+        if self._child is None or self._child.poll() is not None:
+            return False
+        self._child.kill()
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Return its totals over all its lives, and whether it is up."""
+        totals = Counter(self._before)
+        totals.update({k: v for k, v in self._said.items() if isinstance(v, int | float)})
+        now = {name: self._said.get(name, 0) for name in _GAUGES if name in totals}
+        child = self._child
+        up = child is not None and child.poll() is None
+        pid = child.pid if child is not None and up else None
+        return {**totals, **now, "up": up, "restarts": self.restarts, "pid": pid}
+
+
+_GAUGES = ("connected", "buffered_bytes", "spooled_bytes", "problems")
+"""What a process says of this moment, and not of all time."""
+
+
+class Supervisor:
+    """All processes of a run: a capture for each source, the ETL and the maintenance.
+
+    Parameters
+    ----------
+    config
+        What to run.
+    level, log_as_json
+        How all processes log.
+    """
+
+    def __init__(
+        self, config: FluxForgeConfig, *, level: int = logging.INFO, log_as_json: bool = False
+    ) -> None:
+        self._lake = Lake(config=config)
+        names = [*(f"{CAPTURE}{source}" for source in self._lake.sources), ETL, MAINTENANCE]
+        self.processes = [Process(Task(name, config, level, log_as_json)) for name in names]
+        self.lake_state: LakeState | None = None
+        self.failures = 0
+        self._stop = threading.Event()
+        self._disk: deque[tuple[float, int]] = deque(maxlen=_DISK_SAMPLES)
+
+    def run(self) -> None:
+        """Run everything until a signal to stop, then stop everything within five seconds.
+
+        Raises
+        ------
+        MissingExtraError
+            If metrics are wanted and ``prometheus-client`` is not installed.
+        ExchangeError
+            If the port for metrics is taken.
+        """
+        from fluxforge.operate.metrics import serve
+
+        with on_stop_signal(self._stop.set), serve(self, self._lake.config.run.metrics_port):
+            keepers = [threading.Thread(target=one.keep, daemon=True) for one in self.processes]
+            for keeper in keepers:
+                keeper.start()
+            threading.Thread(target=self._look, daemon=True).start()
+            while not self._stop.wait(0.5):
+                pass  # in steps: on Windows a signal does not end a wait
+            self._end(keepers)
+
+    def _end(self, keepers: list[threading.Thread]) -> None:
+        logger.info("stopping")
+        for process in self.processes:
+            process.ask_to_stop()
+        until = time.monotonic() + STOP_SECONDS
+        for keeper in keepers:
+            keeper.join(max(0.0, until - time.monotonic()))
+        for process in self.processes:
+            if process.kill():
+                logger.warning("%s did not stop in time and was killed", process.task.name)
+        for keeper in keepers:
+            keeper.join(1.0)
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Return how each process is, by name."""
+        return {process.task.name: process.state() for process in self.processes}
+
+    def _look(self) -> None:
+        """Look at the lake again and again, for metrics and warnings."""
+        warned: set[str] = set()
+        publish(self._lake, self.parts(), [])
+        while not self._stop.is_set():
+            try:
+                state = lake_state(self._lake)
+                self._disk.append((state.at.timestamp(), state.disk_free_bytes))
+                self.lake_state = state
+                problems = check_health(self._lake.config, state).problems
+                for one in problems:
+                    if one.limit + one.subject not in warned:
+                        logger.warning("%s: %s (%s)", one.subject, one.message, one.limit)
+                warned = {one.limit + one.subject for one in problems}
+            except FluxForgeError as exc:
+                self.failures += 1
+                logger.warning("the lake cannot be looked at: %s", exc)
+            except Exception:  # the processes need this one
+                self.failures += 1
+                logger.exception("the lake cannot be looked at")
+            publish(self._lake, self.parts(), list(self._disk)[:1] + list(self._disk)[-1:])
+            self._stop.wait(self._lake.config.run.status_interval_seconds)
+
+
+def describe(config: FluxForgeConfig) -> Iterator[str]:
+    """Say what a run would do, one line for each part, and try out that it can begin.
+
+    Raises
+    ------
+    FluxForgeError
+        If a part could not begin: a source is unknown, or a storage cannot be written to.
+    """
+    lake, run = Lake(config=config), config.run
+    for name in lake.sources:
+        wanted = config.ingestion.sources[name]
+        sockets = len(get_source(name).plan(wanted.products, wanted.channels))
+        store = segment_store(lake, name)
+        store.prepare()
+        yield (
+            f"{CAPTURE}{name}: {', '.join(wanted.channels)} of {', '.join(wanted.products)} from "
+            f"{redacted_url(wanted.url)} over {sockets} sockets into {store.folder}"
+        )
+    read, written = lake.storage_for(Role.ETL_INPUT), lake.storage_for(Role.ETL_OUTPUT)
+    written.mkdir(lake.layout_for(Role.ETL_OUTPUT).processed)
+    yield (
+        f"{ETL}: segments in {read.get_full_path()} into tables in {written.get_full_path()}, "
+        f"every {config.etl.watch_interval_seconds:g} s"
+    )
+    kept = "".join(f", keep {limit} of {what}" for what, limit in config.retention.items())
+    yield (
+        f"{MAINTENANCE}: every {run.maintenance_interval_seconds:g} s optimize{kept}, vacuum what "
+        f"is older than {run.keep_versions}, verify"
+    )
+    yield (
+        f"metrics: http://127.0.0.1:{run.metrics_port}/metrics"
+        if run.metrics_port
+        else ("metrics: none, run.metrics_port is 0")
+    )

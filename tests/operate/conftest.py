@@ -1,0 +1,139 @@
+"""A run of a lake in a process of its own, and what its metrics say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import fluxforge
+from fluxforge import Lake
+from fluxforge.segments import read_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 120.0
+
+
+class Run:
+    """``fluxforge run`` over one lake."""
+
+    def __init__(self, folder: Path, url: str, *settings: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.port = server.getsockname()[1]
+        self.folder = folder
+        self.settings = (
+            f"storage.base_dir={folder}/lake",
+            f"ingestion.sources.coinbase.url={url}",
+            "ingestion.flush_interval_seconds=0.1",
+            "ingestion.segment_max_seconds=2",
+            f"ingestion.spool_dir={folder}/spool",
+            "ingestion.mirror_interval_seconds=0.5",
+            "etl.delete_after_processing=false",
+            "etl.watch_interval_seconds=0.5",
+            "run.status_interval_seconds=1",
+            "run.maintenance_interval_seconds=2",
+            f"run.metrics_port={self.port}",
+            *settings,
+        )
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(fluxforge.__file__).resolve().parent.parent),
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
+
+    def lake(self) -> Lake:
+        return Lake(overrides=self.settings)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fluxforge", *words, *self.settings],
+            capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment,
+            cwd=self.folder,
+        )  # fmt: skip
+
+    @contextmanager
+    def going(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it for the length of the block, then ask it to stop."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fluxforge", "run", "--log-format", "json", *self.settings],
+                stdout=subprocess.PIPE, stderr=log, env=self.environment, cwd=self.folder,
+            )  # fmt: skip
+        try:
+            yield process
+            children = psutil.Process(process.pid).children()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0
+            assert not [child for child in children if child.is_running()]
+        finally:
+            process.kill()
+            process.wait()
+
+    def log(self) -> list[dict[str, str]]:
+        lines = (self.folder / "log").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def metrics(self) -> dict[str, float]:
+        """Scrape; a name is as Prometheus has it, without the prefix."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+                text = answer.read().decode()
+        except OSError:
+            return {}
+        found = re.findall(r"^fluxforge_(\S+) (\S+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    def child(self, process: subprocess.Popen[bytes], part: str) -> psutil.Process:
+        children = psutil.Process(process.pid).children()
+        (found,) = [child for child in children if child.cmdline()[-1] == part]
+        return found
+
+    def wait_for(self, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+        """Scrape until a condition holds, and return what it saw."""
+        until = time.monotonic() + PATIENCE
+        while not condition(now := self.metrics()):
+            assert time.monotonic() < until, f"{now}\n{(self.folder / 'log').read_text()[-3000:]}"
+            time.sleep(0.2)
+        return now
+
+    def check_accounts(self) -> int:
+        """Commit what is left; every line of every segment is then in the tables, once."""
+        lake = self.lake()
+        lake.recover() if hasattr(lake, "recover") else None
+        lake.etl()
+        report = lake.verify()
+        assert report.ok, str(report)
+        archive = lake.storage_for("etl_input")
+        keys = archive.list_files(lake.layout_for("etl_input").archive("coinbase"))
+        lines = 0
+        for number, key in enumerate(keys):
+            (folder := self.folder / f"archived-{number}").mkdir()
+            lines += sum(1 for _ in read_segment(archive.fetch(key, folder)))
+        ledger = lake.scan("coinbase", "segments").collect()
+        assert ledger["lines_read"].sum() == ledger["lines_taken"].sum() == lines
+        trades = lake.scan("coinbase", "trades", raw=True).collect()
+        assert trades.select("conn", "seq", "trade_id").is_unique().all()
+        return lines
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Run]:
+    def make(url: str, *settings: str) -> Run:
+        return Run(tmp_path, url, *settings)
+
+    return make
