@@ -17,6 +17,7 @@ from fluxforge.analytics.book import SHOWN, Book
 from fluxforge.analytics.coverage import LATEST
 from fluxforge.analytics.levels import Ladder, cut_to_depth, ladder
 from fluxforge.errors import NoBookError
+from fluxforge.sources.base import BookRules
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -87,9 +88,7 @@ class Epoch:
         return self.changes.filter(pl.col("side") == ("bid" if bids else "ask"))
 
 
-def epochs(
-    rows: pl.DataFrame, runs: pl.DataFrame, *, cut: bool = False, by_number: bool = False
-) -> list[Epoch]:
+def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = None) -> list[Epoch]:
     """Divide the level changes of one symbol into books without a gap, oldest first.
 
     Parameters
@@ -98,15 +97,18 @@ def epochs(
         Rows of the table ``orderbook``, of one symbol.
     runs
         ``conn, start, end, first_seq``: in which times of capture nothing of it is missing.
-    cut
-        Whether the venue sends no removal for a level that falls below the subscribed depth.
-    by_number
-        Whether a snapshot takes its place among the changes by its number: it came by another
-        way than they did, and may be older than changes that were received before it.
+    rules
+        How the venue's rows make a book; None: snapshots and changes, in order of capture.
     """
-    order = ("seq", "is_snapshot", "position") if by_number else ("ts_recv", "seq", "position")
-    rows = rows.drop_nulls(["side", "price", "size"]).sort("conn", *order, maintain_order=True)
-    rows = rows.with_columns(frame=pl.struct("conn", "ts_recv", "seq").rle_id().cast(pl.Int64))
+    rules = rules or BookRules()
+    order = ("seq", "is_snapshot") if rules.by_number else ("ts_recv", "seq")
+    named = pl.struct("conn", "ts_recv", "seq")
+    first_row = (pl.col("position") == 0).fill_null(value=False) | named.ne_missing(named.shift())
+    rows = (
+        rows.sort("conn", *order, maintain_order=True)
+        .with_columns(frame=first_row.cum_sum().cast(pl.Int64))
+        .drop_nulls(["side", "price", "size"])
+    )
     frames = (
         rows.group_by("frame", maintain_order=True)
         .agg(
@@ -134,7 +136,7 @@ def epochs(
     found = []
     for part, after in zip(divided, [*divided[1:], None], strict=True):
         whole, seq, first_seq = part.select("is_snapshot", "seq", "first_seq").row(0)
-        if not whole or (by_number and seq + 1 < (first_seq or 0)):
+        if not whole or (rules.by_number and seq + 1 < (first_seq or 0)):
             continue  # it follows a gap, and no snapshot: it belongs to no book
         times = part.select(pl.col("ts").cum_max(), "ts_event", "ts_recv")
         conn_name, until, run_end = part["conn"][0], times["ts"][-1], part["end"][-1]
@@ -151,7 +153,7 @@ def epochs(
         found.append(
             Epoch(
                 conn=conn_name,
-                changes=_within_depth(changes) if cut else changes,
+                changes=_within_depth(changes, rules),
                 times=times,
                 snapshot_at=times["ts"][0],
                 until=until,
@@ -162,10 +164,12 @@ def epochs(
     return sorted(found, key=lambda epoch: epoch.times["ts_recv"][0])
 
 
-def _within_depth(changes: pl.DataFrame) -> pl.DataFrame:
+def _within_depth(changes: pl.DataFrame, rules: BookRules) -> pl.DataFrame:
     """Add the removals that the venue leaves out, at the end of the frames that cause them."""
     snapshot = changes.filter(pl.col("frame") == 0)
-    depth = max(snapshot.group_by("side").len()["len"].to_list(), default=0)
+    depth = rules.depth_of(max(snapshot.group_by("side").len()["len"].to_list(), default=0))
+    if depth is None:
+        return changes
     dropped = cut_to_depth(
         changes["frame"].to_numpy(),
         (changes["side"] == "bid").to_numpy(),

@@ -34,9 +34,11 @@ def unbroken_runs(sequences: pl.DataFrame) -> pl.DataFrame:
         ``conn, channel, symbol, first_seq, last_seq, start, end``; `channel` and `symbol` are
         null where the venue numbers a whole connection. Times are those of capture, UTC.
     """
+    reached = pl.col("last_seq").shift().over(_SCOPE)
+    goes_on = reached.is_between(pl.col("seq") - 1, pl.col("seq")).fill_null(value=False)
     numbered = (
         sequences.sort("ts_recv", "seq")
-        .with_columns(epoch=pl.col("is_restart").cum_sum().over(_SCOPE))
+        .with_columns(epoch=(pl.col("is_restart") & ~goes_on).cum_sum().over(_SCOPE))
         .sort("seq", "last_seq", maintain_order=True)
         .with_columns(reached=pl.col("last_seq").cum_max().shift().over(*_SCOPE, "epoch"))
     )

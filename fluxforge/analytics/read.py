@@ -133,7 +133,9 @@ def read_coverage(scan: Scan, source: str, tables: Sequence[str] | None = None) 
             frames[name] = scan(source, name, raw=True)
         except UnknownTableError:
             continue  # this venue has no such table
-    runs = unbroken_runs(scan(source, SEQUENCES).collect())
+    runs, rules = unbroken_runs(scan(source, SEQUENCES).collect()), get_source(source).book
+    if rules.runs is not None and BOOKS in frames:
+        runs = pl.concat([runs, rules.runs(frames[BOOKS].collect())], how="diagonal")
     return find_coverage(runs, frames)
 
 
@@ -160,8 +162,10 @@ def epochs_of(
     runs = runs.filter(pl.col("symbol").is_null() | own)
     if start is not None:
         rows = rows.filter(pl.col("ts_recv") >= _first_needed(rows, start))
-    rules = get_source(source).book
-    return epochs(rows.collect(), runs, cut=rules.cut, by_number=rules.by_number)
+    rules, found = get_source(source).book, rows.collect()
+    if rules.runs is not None:
+        runs = pl.concat([runs, rules.runs(found)], how="diagonal")
+    return epochs(found, runs, rules)
 
 
 def _first_needed(rows: pl.LazyFrame, start: datetime) -> datetime:

@@ -13,7 +13,7 @@ import difflib
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
@@ -24,13 +24,15 @@ from fluxforge.errors import ConfigError, TableError
 from fluxforge.sources.columns import LEADING, MARKET, TABLES, parse_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    import polars as pl
 
     from fluxforge.sources.session import Session
 
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
 _PATH = re.compile(r"'\$(?:[\w.\[\]*]*\.)?(\w+)(?:\[\*\])?'")
-_SHAPE = re.compile(r"from_json\(\s*\w+\s*,\s*'(.*?)'\s*\)", re.DOTALL)
+_SHAPE = re.compile(r"'\s*([\[{]\s*[\"\[{][^']*)'")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -182,23 +184,26 @@ class BookRules:
     by_number
         Whether a snapshot takes its place among the changes by its number: it comes by another
         way than they do, and may be older than changes that were received before it.
+    runs
+        Where books have checksums: what finds, from rows, the times in which they are right.
     """
 
     depths: tuple[int, ...] = ()
     by_number: bool = False
+    runs: Callable[[pl.DataFrame], pl.DataFrame] | None = None
 
-    @property
-    def cut(self) -> bool:
-        """Whether books are cut to their depth."""
-        return bool(self.depths)
+    def depth_of(self, levels: int) -> int | None:
+        """Return the depth to which a book is cut whose snapshot has so many levels a side."""
+        return next((d for d in self.depths if d >= levels), levels) if self.depths else None
 
 
 @dataclass(frozen=True)
 class SourceTables:
     """The SQL of a source: how to read a frame, and its channels.
 
-    The head of ``frames.sql`` holds ``-- control:``, the kinds of frame that make no rows, and
-    ``-- fields:``, the fields that every frame may have.
+    The head of ``frames.sql`` holds ``-- control:``, the kinds of frame that make no rows,
+    ``-- fields:``, the fields that every frame may have, and ``-- instrument:`` and
+    ``-- market:``, what gives these columns of a row of any table.
     """
 
     frames_sql: str
@@ -218,11 +223,16 @@ class SourceTables:
         if frames is None:
             raise TableError(f"{package} has no frames.sql")
         head = dict(_HEAD.findall(frames))
+        named = ", ".join(f"{head.get(name, 'NULL')} AS {name}" for name in MARKET)
         return cls(
             frames_sql=frames,
             control=_words(head.get("control", "")),
             fields=_words(head.get("fields", "")),
-            channels={name: Channel.from_sql(name, sql) for name, sql in sorted(files.items())},
+            channels={
+                name: replace(channel, sql=f"SELECT *, {named} FROM (\n{sql}\n)")
+                for name, sql in sorted(files.items())
+                for channel in [Channel.from_sql(name, sql)]
+            },
         )
 
     def channel_of(self, kind: str) -> Channel | None:

@@ -9,6 +9,7 @@ import pytest
 
 from fluxforge.analytics.books import book_at, book_features, book_snapshots, epochs
 from fluxforge.errors import NoBookError
+from fluxforge.sources.base import BookRules
 
 START = datetime(2026, 8, 9, 21, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
@@ -125,6 +126,8 @@ def test_a_snapshot_from_elsewhere_takes_its_place_by_its_number() -> None:
     ]
     numbers = {0: 5, 1: 6, 2: 7, 3: 6, 4: 8}
     rows = rows_of(frames).with_columns(pl.col("seq").replace_strict(numbers))
-    book = book_at(epochs(rows, runs_of(("one", 0, 12)), by_number=True), "x", "A", None, None)
+    book = book_at(
+        epochs(rows, runs_of(("one", 0, 12)), BookRules(by_number=True)), "x", "A", None, None
+    )
     assert book.bids.rows() == [(99.0, 70.0), (98.0, 2.0)]
     assert book.asks.rows() == [(102.0, 4.0)]

@@ -170,7 +170,7 @@ def lake_of(folder: Path, source: str, envelopes: list[Envelope]) -> Lake:
 def compare(lake: Lake, source: str, symbol: str, found: list[Life]) -> None:
     """Compare books at random moments, in the holes between two lives too."""
     chance = random.Random(5)
-    cut = get_source(source).book.cut
+    cut = bool(get_source(source).book.depths)
     held = epochs_of(lake.scan, source, symbol)
     following = [*(life.frames[0][0] for life in found[1:]), found[-1].frames[-1][0]]
     steps = [

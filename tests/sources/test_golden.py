@@ -10,7 +10,7 @@ import pytest
 from fluxforge import Lake
 from fluxforge.analytics.read import read_book, read_coverage
 from fluxforge.segments import open_segment
-from fluxforge.sources.kraken.book import ChecksumBook
+from fluxforge.sources.checksum import ChecksumBook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ def test_all_checksums_are_right_when_computed_from_the_table(
             book = ChecksumBook(depth)
         levels = {
             side: [
-                (f"{price:.{decimals}f}", f"{size:.8f}")
+                (price, f"{price:.{decimals}f}", f"{size:.8f}")
                 for price, size in frame.filter(pl.col("side") == side)
                 .select("price", "size")
                 .rows()

@@ -96,7 +96,7 @@ class BinanceSession(Session):
         """Check acknowledgements, the numbers of books and of trades."""
         try:
             content = json.loads(frame)
-            if "error" in content:
+            if "error" in content or "code" in content:
                 return self._refusals(content)
             if "depth" in content:
                 return self._snapshot(content["depth"], int(content["response"]["lastUpdateId"]))
@@ -117,7 +117,7 @@ class BinanceSession(Session):
         return b'{"depth":"%s","response":%s}' % (request.symbol.encode(), answer.strip())
 
     def _refusals(self, content: dict[str, Any]) -> list[Event]:
-        message = str(content["error"].get("msg"))
+        message = str(content.get("error", content).get("msg"))
         streams = self._asked.get(content.get("id") or 0, ())
         symbols = dict.fromkeys(stream.partition("@")[0].upper() for stream in streams)
         return [event for symbol in symbols or (None,) for event in self.refused(message, symbol)]

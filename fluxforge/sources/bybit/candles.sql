@@ -1,34 +1,32 @@
 -- One row per candle as it was when the frame was sent.
--- takes: kline
--- rows: $.data
+-- takes: kline, history_candles
+-- rows: $.data | $.response.result.list
+-- unused: end, interval, turnover, confirm, timestamp
 -- key: market, symbol, interval, start; last wins
 --
--- A candle's event is its interval: ts_event is its start. The symbol stands only in the topic.
+-- A candle's event is its interval: ts_event is its start. The symbol stands only in the topic. A
+-- REST row is [start, open, high, low, close, volume, turnover].
 SELECT
-    line_no,
-    symbol,
-    epoch_ms_time(candle."start")           AS ts_event,
-    ts_recv,
-    seq,
-    conn,
-    pair(symbol, market_of(conn))           AS instrument,
-    market_of(conn)                         AS market,
-    CASE WHEN regexp_full_match(candle."interval", '[0-9]+') THEN candle."interval" || 'm'
-        ELSE '1' || lower(candle."interval") END AS "interval",
-    epoch_ms_time(candle."start")           AS "start",
-    number(candle.open)                     AS open,
-    number(candle.high)                     AS high,
-    number(candle.low)                      AS low,
-    number(candle.close)                    AS close,
-    number(candle.volume)                   AS volume
+    line_no, ts_recv, conn,
+    coalesce(nullif(split_part(topic, '.', 3), ''), data ->> '$.symbol') AS symbol,
+    epoch_ms_time(candle[1])                AS ts_event,
+    interval_of(coalesce(nullif(split_part(topic, '.', 2), ''), data ->> '$.interval')) AS "interval",
+    epoch_ms_time(candle[1])                AS "start",
+    number(candle[2])                       AS open,
+    number(candle[3])                       AS high,
+    number(candle[4])                       AS low,
+    number(candle[5])                       AS close,
+    number(candle[6])                       AS volume
 FROM (
-    SELECT *, split_part(frame.topic, '.', 3) AS symbol, unnest(frame.data) AS candle
+    SELECT * EXCLUDE (candle), json_extract_string(
+        candle, ['$.start', '$.open', '$.high', '$.low', '$.close', '$.volume']) AS candle
     FROM (
-        SELECT *, from_json(data, '{"topic": "VARCHAR", "data": [{"start": "VARCHAR",
-            "end": "VARCHAR", "interval": "VARCHAR", "open": "VARCHAR", "close": "VARCHAR",
-            "high": "VARCHAR", "low": "VARCHAR", "volume": "VARCHAR", "turnover": "VARCHAR",
-            "confirm": "VARCHAR", "timestamp": "VARCHAR"}]}') AS frame
+        SELECT *, data ->> '$.topic' AS topic, unnest(data -> '$.data[*]') AS candle
         FROM frames
         WHERE kind = 'kline'
     )
+    UNION ALL
+    SELECT *, '' AS topic, unnest(from_json(data -> '$.response.result.list', '[["VARCHAR"]]'))
+    FROM frames
+    WHERE kind = 'history_candles'
 )

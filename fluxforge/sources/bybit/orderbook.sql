@@ -5,29 +5,25 @@
 -- size is the quantity that now stands at the price; 0 removes the level. seq runs without a hole
 -- per topic; a snapshot in between begins anew. ts_event is the time of the matching engine.
 SELECT
-    line_no,
+    line_no, ts_recv, seq, conn,
     frame.data.s                            AS symbol,
     epoch_ms_time(coalesce(frame.cts, frame.ts)) AS ts_event,
-    ts_recv,
-    seq,
-    conn,
-    pair(frame.data.s, market_of(conn))     AS instrument,
-    market_of(conn)                         AS market,
     level.side                              AS side,
     number(level.price)                     AS price,
     number(level.qty)                       AS size,
-    frame."type" = 'snapshot' OR seq = 1    AS is_snapshot,
-    position::INTEGER                       AS position,
-    NULL::BIGINT                            AS checksum
+    restarts                                AS is_snapshot,
+    position::INTEGER                       AS position
 FROM (
     SELECT *, unnest(levels) AS level, generate_subscripts(levels, 1) - 1 AS position
     FROM (
         SELECT
             *,
-            list_transform(frame.data.b, lambda l: {side: 'bid', price: l[1], qty: l[2]})
-            || list_transform(frame.data.a, lambda l: {side: 'ask', price: l[1], qty: l[2]}) AS levels
+            list_concat(
+                list_transform(frame.data.b, lambda l: {side: 'bid', price: l[1], qty: l[2]}),
+                list_transform(frame.data.a, lambda l: {side: 'ask', price: l[1], qty: l[2]})
+            ) AS levels
         FROM (
-            SELECT *, from_json(data, '{"type": "VARCHAR", "ts": "VARCHAR", "cts": "VARCHAR",
+            SELECT *, from_json(data, '{"ts": "VARCHAR", "cts": "VARCHAR",
                 "data": {"s": "VARCHAR", "b": [["VARCHAR"]], "a": [["VARCHAR"]], "u": "VARCHAR",
                 "seq": "VARCHAR"}}') AS frame
             FROM frames

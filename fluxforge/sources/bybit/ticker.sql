@@ -5,14 +5,9 @@
 -- On linear and inverse a frame holds only what changed: what it leaves out is null here, and
 -- unchanged at the venue. Spot sends no quotes. Frames are never merged: a row is a frame.
 SELECT
-    line_no,
+    line_no, ts_recv, conn,
     frame.data.symbol                       AS symbol,
     epoch_ms_time(frame.ts)                 AS ts_event,
-    ts_recv,
-    NULL::BIGINT                            AS seq,
-    conn,
-    pair(frame.data.symbol, market_of(conn)) AS instrument,
-    market_of(conn)                         AS market,
     number(frame.data.lastPrice)            AS price,
     number(frame.data.bid1Price)            AS best_bid,
     number(frame.data.bid1Size)             AS best_bid_size,
@@ -21,8 +16,6 @@ SELECT
     number(frame.data.volume24h)            AS volume_24h,
     number(frame.data.lowPrice24h)          AS low_24h,
     number(frame.data.highPrice24h)         AS high_24h,
-    NULL::DOUBLE                            AS low_52w,
-    NULL::DOUBLE                            AS high_52w,
     number(frame.data.price24hPcnt) * 100   AS change_24h_percent,
     frame."type" = 'snapshot'               AS is_snapshot
 FROM (

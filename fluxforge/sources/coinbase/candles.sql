@@ -1,17 +1,15 @@
--- One row per five-minute candle as it was when the frame was sent.
--- takes: candles
--- rows: $.events[*].candles
--- key: symbol, start; last wins
+-- One row per candle as it was when the frame was sent: of five minutes, or as REST was asked for.
+-- takes: candles, history_candles
+-- rows: $.events[*].candles | $.response.candles
+-- key: symbol, interval, start; last wins
 --
 -- The venue sends the running candle again and again, and never says that it is final.
 -- A candle's event is its interval: ts_event is its start.
 SELECT
     line_no, ts_recv, seq, conn,
-    candle.product_id                       AS symbol,
+    coalesce(candle.product_id, data ->> '$.symbol') AS symbol,
     epoch_time(candle."start")              AS ts_event,
-    candle.product_id                       AS instrument,
-    'spot'                                  AS market,
-    '5m'                                    AS "interval",
+    coalesce(data ->> '$.interval', '5m')   AS "interval",
     epoch_time(candle."start")              AS "start",
     number(candle.open)                     AS open,
     number(candle.high)                     AS high,
@@ -21,10 +19,11 @@ SELECT
 FROM (
     SELECT *, unnest(event.candles) AS candle
     FROM (
-        SELECT *, unnest(from_json(data, '{"events": [{"type": "VARCHAR", "candles": [{
+        SELECT *, unnest(from_json(coalesce(data -> '$.events', json_array(data -> '$.response')),
+            '[{"type": "VARCHAR", "candles": [{
             "product_id": "VARCHAR", "start": "VARCHAR", "open": "VARCHAR", "high": "VARCHAR",
-            "low": "VARCHAR", "close": "VARCHAR", "volume": "VARCHAR"}]}]}').events) AS event
+            "low": "VARCHAR", "close": "VARCHAR", "volume": "VARCHAR"}]}]')) AS event
         FROM frames
-        WHERE kind = 'candles'
+        WHERE kind IN ('candles', 'history_candles')
     )
 )

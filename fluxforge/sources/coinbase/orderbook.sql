@@ -9,8 +9,6 @@ SELECT
     line_no, ts_recv, seq, conn,
     event.product_id                        AS symbol,
     instant(level.event_time)               AS ts_event,
-    event.product_id                        AS instrument,
-    'spot'                                  AS market,
     CASE level.side WHEN 'bid' THEN 'bid' WHEN 'offer' THEN 'ask' WHEN 'ask' THEN 'ask' END AS side,
     number(level.price_level)               AS price,
     number(level.new_quantity)              AS size,

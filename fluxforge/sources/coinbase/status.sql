@@ -5,8 +5,6 @@ SELECT
     line_no, ts_recv, seq, conn,
     product.id                              AS symbol,
     ts_sent                                 AS ts_event,
-    product.id                              AS instrument,
-    'spot'                                  AS market,
     product.product_type                    AS product_type,
     product.base_currency                   AS base_currency,
     product.quote_currency                  AS quote_currency,

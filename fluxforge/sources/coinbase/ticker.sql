@@ -8,8 +8,6 @@ SELECT
     line_no, ts_recv, seq, conn,
     ticker.product_id                       AS symbol,
     ts_sent                                 AS ts_event,
-    ticker.product_id                       AS instrument,
-    'spot'                                  AS market,
     number(ticker.price)                    AS price,
     number(ticker.best_bid)                 AS best_bid,
     number(ticker.best_bid_quantity)        AS best_bid_size,

@@ -1,6 +1,6 @@
 -- One row per trade.
--- takes: market_trades
--- rows: $.events[*].trades
+-- takes: market_trades, history_trades
+-- rows: $.events[*].trades | $.response.trades
 -- key: symbol, trade_id; first wins
 --
 -- The venue prints the maker's side; the aggressor is the other one.
@@ -9,20 +9,19 @@ SELECT
     line_no, ts_recv, seq, conn,
     trade.product_id                        AS symbol,
     instant(trade."time")                   AS ts_event,
-    trade.product_id                        AS instrument,
-    'spot'                                  AS market,
     whole_number(trade.trade_id)            AS trade_id,
     number(trade.price)                     AS price,
     number(trade.size)                      AS size,
     CASE trade.side WHEN 'SELL' THEN 'buy' WHEN 'BUY' THEN 'sell' END AS side,
-    event."type" = 'snapshot'               AS is_snapshot
+    coalesce(event."type" = 'snapshot', false) AS is_snapshot
 FROM (
     SELECT *, unnest(event.trades) AS trade
     FROM (
-        SELECT *, unnest(from_json(data, '{"events": [{"type": "VARCHAR", "trades": [{
+        SELECT *, unnest(from_json(coalesce(data -> '$.events', json_array(data -> '$.response')),
+            '[{"type": "VARCHAR", "trades": [{
             "product_id": "VARCHAR", "trade_id": "VARCHAR", "price": "VARCHAR",
-            "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}]}]}').events) AS event
+            "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}]}]')) AS event
         FROM frames
-        WHERE kind = 'market_trades'
+        WHERE kind IN ('market_trades', 'history_trades')
     )
 )

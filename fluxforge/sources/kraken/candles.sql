@@ -1,19 +1,15 @@
 -- One row per candle as it was when the frame was sent.
--- takes: ohlc
--- rows: $.data
+-- takes: ohlc, history_candles
+-- rows: $.data | $.response.result
 -- key: symbol, interval, start; last wins
 --
--- A candle's event is its interval: ts_event is its start. interval is in minutes at the venue.
+-- A candle's event is its interval: ts_event is its start. The venue counts it in minutes. A REST
+-- row is [time, open, high, low, close, vwap, volume, count].
 SELECT
-    line_no,
+    line_no, ts_recv, conn,
     candle.symbol                           AS symbol,
     instant(candle.interval_begin)          AS ts_event,
-    ts_recv,
-    seq,
-    conn,
-    replace(candle.symbol, '/', '-')        AS instrument,
-    'spot'                                  AS market,
-    candle."interval" || 'm'                AS "interval",
+    interval_of(candle."interval")          AS "interval",
     instant(candle.interval_begin)          AS "start",
     number(candle.open)                     AS open,
     number(candle.high)                     AS high,
@@ -21,13 +17,21 @@ SELECT
     number(candle.close)                    AS close,
     number(candle.volume)                   AS volume
 FROM (
-    SELECT *, unnest(frame.data) AS candle
-    FROM (
-        SELECT *, from_json(data, '{"type": "VARCHAR", "data": [{"symbol": "VARCHAR",
-            "open": "VARCHAR", "high": "VARCHAR", "low": "VARCHAR", "close": "VARCHAR",
-            "vwap": "VARCHAR", "trades": "VARCHAR", "volume": "VARCHAR",
-            "interval_begin": "VARCHAR", "interval": "VARCHAR", "timestamp": "VARCHAR"}]}') AS frame
-        FROM frames
-        WHERE kind = 'ohlc'
-    )
+    SELECT *, unnest(from_json(data, '{"data": [{"symbol": "VARCHAR",
+        "open": "VARCHAR", "high": "VARCHAR", "low": "VARCHAR", "close": "VARCHAR",
+        "vwap": "VARCHAR", "trades": "VARCHAR", "volume": "VARCHAR",
+        "interval_begin": "VARCHAR", "interval": "VARCHAR", "timestamp": "VARCHAR"}]}').data) AS candle
+    FROM frames
+    WHERE kind = 'ohlc'
+)
+UNION ALL BY NAME
+SELECT
+    line_no, ts_recv, conn, symbol, epoch_time(row[1]) AS ts_event, "interval",
+    epoch_time(row[1]) AS "start", number(row[2]) AS open, number(row[3]) AS high,
+    number(row[4]) AS low, number(row[5]) AS close, number(row[7]) AS volume
+FROM (
+    SELECT *, data ->> '$.symbol' AS symbol, data ->> '$.interval' AS "interval",
+        unnest(from_json(json_extract(data, '$.response.result.*')[1], '[["VARCHAR"]]')) AS row
+    FROM frames
+    WHERE kind = 'history_candles'
 )

@@ -6,14 +6,9 @@
 -- the subscribed depth are not removed by the venue: a book is cut to the depth of its snapshot
 -- after each frame. checksum is of the ten best levels a side, as the venue computed it.
 SELECT
-    line_no,
+    line_no, ts_recv, conn,
     book.symbol                             AS symbol,
     instant(book."timestamp")               AS ts_event,
-    ts_recv,
-    seq,
-    conn,
-    replace(book.symbol, '/', '-')          AS instrument,
-    'spot'                                  AS market,
     level.side                              AS side,
     number(level.price)                     AS price,
     number(level.qty)                       AS size,
@@ -25,8 +20,10 @@ FROM (
     FROM (
         SELECT
             *,
-            list_transform(book.bids, lambda l: {side: 'bid', price: l.price, qty: l.qty})
-            || list_transform(book.asks, lambda l: {side: 'ask', price: l.price, qty: l.qty}) AS levels
+            list_concat(
+                list_transform(book.bids, lambda l: {side: 'bid', price: l.price, qty: l.qty}),
+                list_transform(book.asks, lambda l: {side: 'ask', price: l.price, qty: l.qty})
+            ) AS levels
         FROM (
             SELECT * EXCLUDE (frame), frame."type" AS "type", unnest(frame.data) AS book
             FROM (

@@ -10,7 +10,13 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.sources.base import BookRules, Source, Subscription, VenueLimits
-from fluxforge.sources.kraken.book import DEPTHS, ChecksumBook
+from fluxforge.sources.checksum import (
+    DEPTHS,
+    SILENCE_SECONDS,
+    ChecksumBook,
+    checked_runs,
+    depth_of,
+)
 from fluxforge.sources.session import Lost, NumberCheck, Session
 
 if TYPE_CHECKING:
@@ -31,9 +37,9 @@ class Kraken(Source):
         silence_seconds=15.0,  # heartbeats come every second
         products_per_socket=50,
         ping_seconds=30.0,
-        channel_silence={_BOOK: 60.0},  # heartbeats go on when a book has died
+        channel_silence={_BOOK: SILENCE_SECONDS},  # heartbeats go on when a book has died
     )
-    book: ClassVar[BookRules] = BookRules(depths=DEPTHS)
+    book: ClassVar[BookRules] = BookRules(depths=DEPTHS, runs=checked_runs)
     channels = (_BOOK, "trade", "ticker", "ohlc", "instrument")
     other_names = {"orderbook": _BOOK, "trades": "trade", "candles": "ohlc"}  # noqa: RUF012
     product = re.compile(r"[A-Z0-9.]+/[A-Z0-9.]+")
@@ -121,15 +127,14 @@ class KrakenSession(Session):
     def _book(self, kind: str, data: dict[str, Any]) -> list[Event]:
         symbol = data["symbol"]
         bids, asks = (
-            [(str(level["price"]), str(level["qty"])) for level in data[side]]
+            [(float(row["price"]), str(row["price"]), str(row["qty"])) for row in data[side]]
             for side in ("bids", "asks")
         )
         before = None
         if kind == "snapshot":
             before = self._silent.pop(symbol, None)
             most = max(len(bids), len(asks))
-            depth = self._depths.get(symbol) or next((d for d in DEPTHS if d >= most), most)
-            self._books[symbol] = ChecksumBook(depth)
+            self._books[symbol] = ChecksumBook(self._depths.get(symbol) or depth_of(most))
         book = self._books.get(symbol)
         if book is None:
             return []  # a change on its way while a new snapshot is awaited

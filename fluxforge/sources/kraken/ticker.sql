@@ -2,14 +2,9 @@
 -- takes: ticker
 -- rows: $.data
 SELECT
-    line_no,
+    line_no, ts_recv, conn,
     ticker.symbol                           AS symbol,
     instant(ticker."timestamp")             AS ts_event,
-    ts_recv,
-    seq,
-    conn,
-    replace(ticker.symbol, '/', '-')        AS instrument,
-    'spot'                                  AS market,
     number(ticker.last)                     AS price,
     number(ticker.bid)                      AS best_bid,
     number(ticker.bid_qty)                  AS best_bid_size,
@@ -18,8 +13,6 @@ SELECT
     number(ticker.volume)                   AS volume_24h,
     number(ticker.low)                      AS low_24h,
     number(ticker.high)                     AS high_24h,
-    NULL::DOUBLE                            AS low_52w,
-    NULL::DOUBLE                            AS high_52w,
     number(ticker.change_pct)               AS change_24h_percent,
     "type" = 'snapshot'                     AS is_snapshot
 FROM (

@@ -10,10 +10,11 @@ CREATE OR REPLACE TEMP MACRO whole_number(text) AS
     CASE WHEN regexp_full_match(text, '[+-]?[0-9]+') THEN TRY_CAST(text AS BIGINT) END;
 
 -- A point in time, RFC 3339, cut to microseconds; without a zone it is UTC. Years have four
--- digits: what lies beyond no calendar of Python's or Arrow's can show.
+-- digits: what lies beyond no calendar of Python's or Arrow's can show. The years 1 and 1970 are
+-- how venues write that there is none.
 CREATE OR REPLACE TEMP MACRO instant(text) AS
     CASE WHEN TRY_CAST(text AS TIMESTAMPTZ)
-            BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59+00'
+            BETWEEN TIMESTAMPTZ '1971-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59+00'
         THEN TRY_CAST(text AS TIMESTAMPTZ) END;
 
 -- Seconds since 1970, UTC, in decimal digits.
@@ -34,10 +35,26 @@ CREATE OR REPLACE TEMP MACRO epoch_ms_time(text) AS
             THEN to_timestamp(0) + to_microseconds(whole_number(text))
     END;
 
--- BASE-QUOTE from a symbol without a separator; a derivative says what it is.
+-- BASE-QUOTE from a symbol without a separator; a derivative says what it is: -PERP, or when it
+-- ends. Perpetuals in USDC are written BTCPERP.
 CREATE OR REPLACE TEMP MACRO pair(symbol, market := 'spot') AS
-    regexp_replace(symbol, '^([A-Z0-9]+?)(USDT|USDC|FDUSD|TUSD|BUSD|DAI|USD|BTC|ETH|BNB|EUR|GBP|TRY|BRL|JPY)(-.*)?$', '\1-\2')
-    || CASE market WHEN 'spot' THEN '' ELSE '-PERP' END;
+    regexp_replace(
+        regexp_replace(symbol, '^([A-Z0-9]+)PERP$', '\1USDC'),
+        '^([A-Z0-9]+?)(USDT|USDC|FDUSD|TUSD|BUSD|USD1|USDE|DAI|USD|BTC|ETH|BNB|EUR|GBP|TRY|BRL|JPY|ARS|MXN|PLN|AUD|UAH|RUB|ZAR)-?([0-9]{1,2}[A-Z]{3}[0-9]{2}|[FGHJKMNQUVXZ][0-9]{2})?$',
+        '\1-\2-\3'
+    ).rtrim('-')
+    || CASE WHEN market = 'spot' OR regexp_matches(symbol, '[0-9]{2}$') THEN '' ELSE '-PERP' END;
+
+-- The length of a candle, in the common words, from minutes or a venue's letter: 60 is 1h, D is 1d.
+CREATE OR REPLACE TEMP MACRO interval_of(text) AS
+    CASE
+        WHEN text IN ('D', 'W', 'M') THEN '1' || CASE text WHEN 'M' THEN 'M' ELSE lower(text) END
+        WHEN whole_number(text) IS NULL THEN text
+        WHEN whole_number(text) % 10080 = 0 THEN (whole_number(text) // 10080) || 'w'
+        WHEN whole_number(text) % 1440 = 0 THEN (whole_number(text) // 1440) || 'd'
+        WHEN whole_number(text) % 60 = 0 THEN (whole_number(text) // 60) || 'h'
+        ELSE text || 'm'
+    END;
 
 -- The market that the name of a connection begins with, or ends with.
 CREATE OR REPLACE TEMP MACRO market_of(conn) AS

@@ -29,12 +29,18 @@ FROM (
                 min(ts_sent) AS ts_sent, min(ts_recv) AS ts_recv, max(ts_recv) AS last_recv,
                 count(*) AS frames, bool_or(restarts) AS restarts
             FROM (
-                -- A restart begins anew, whatever the number before it was.
-                SELECT *, count(*) FILTER (restarts) OVER (
+                -- A restart begins anew, whatever the number before it was, unless it goes on.
+                SELECT * REPLACE (restarts AND coalesce(before NOT BETWEEN run_first - 1 AND run_first, true) AS restarts),
+                    count(*) FILTER (restarts) OVER (
                     PARTITION BY conn, run_channel, run_symbol ORDER BY line_no
                 ) AS epoch
-                FROM classified
-                WHERE conn IS NOT NULL AND run_first >= 0 AND run_last >= run_first AND ts_recv IS NOT NULL
+                FROM (
+                    SELECT *, lag(run_last) OVER (
+                        PARTITION BY conn, run_channel, run_symbol ORDER BY line_no
+                    ) AS before
+                    FROM classified
+                    WHERE conn IS NOT NULL AND run_first >= 0 AND run_last >= run_first AND ts_recv IS NOT NULL
+                )
             )
             GROUP BY ALL
         )

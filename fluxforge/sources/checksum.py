@@ -1,0 +1,210 @@
+"""Order books of limited depth, checked by the checksum that Kraken sends with each change.
+
+The rules are in docs.kraken.com, "Spot WebSocket v2: Book" and "Book checksum": after each frame
+the book is cut to the subscribed depth, and the checksum is the CRC32 of the ten best asks from
+low to high and the ten best bids from high to low, each as price and quantity with the point and
+leading zeros removed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import polars as pl
+
+    from fluxforge.sources.session import Evidence
+
+DEPTHS = (10, 25, 100, 500, 1000)
+"""The depths that can be subscribed to."""
+
+_CHECKED = 10
+_DECIMALS = (8, *range(8), *range(9, 13))
+SILENCE_SECONDS = 60.0
+"""How long a book may be without a change before a new snapshot is asked for."""
+
+
+class ChecksumBook:
+    """One symbol's book, its numbers as the venue wrote them.
+
+    Examples
+    --------
+    >>> book = ChecksumBook(depth=10)
+    >>> book.apply([(45283.5, "45283.5", "0.10000000")], [(45283.6, "45283.6", "0.01500000")])
+    >>> book.checksum()
+    3773946991
+    """
+
+    def __init__(self, depth: int) -> None:
+        self._bids, self._asks = _Side(depth, -1.0), _Side(depth, 1.0)
+
+    def apply(
+        self, bids: Iterable[tuple[float, str, str]], asks: Iterable[tuple[float, str, str]]
+    ) -> None:
+        """Set levels, a price, its text and that of its quantity; 0 removes; and cut the rest."""
+        self._bids.apply(bids)
+        self._asks.apply(asks)
+
+    def checksum(self) -> int:
+        """Return the checksum as the venue computes it."""
+        return zlib.crc32((self._asks.text() + self._bids.text()).encode())
+
+
+class _Side:
+    def __init__(self, depth: int, sign: float) -> None:
+        self._depth, self._sign = depth, sign
+        self._keys: list[float] = []  # best first
+        self._texts: dict[float, str] = {}
+
+    def apply(self, levels: Iterable[tuple[float, str, str]]) -> None:
+        keys, texts = self._keys, self._texts
+        for price, price_text, size_text in levels:
+            key, digits = price * self._sign, _digits(size_text)
+            if digits:
+                if key not in texts:
+                    insort(keys, key)
+                texts[key] = _digits(price_text) + digits
+            elif texts.pop(key, None) is not None:
+                del keys[bisect_left(keys, key)]
+        while len(keys) > self._depth:
+            del texts[keys.pop()]
+
+    def text(self) -> str:
+        return "".join([self._texts[key] for key in self._keys[:_CHECKED]])
+
+
+def _digits(number: str) -> str:
+    return number.replace(".", "").lstrip("0")
+
+
+def depth_of(levels: int) -> int:
+    """Return the depth that was subscribed to, from the levels of a snapshot's longer side."""
+    return next((depth for depth in DEPTHS if depth >= levels), levels)
+
+
+@dataclass(frozen=True, slots=True)
+class BookFrame:
+    """One frame of a book as its rows in the table ``orderbook`` hold it; time in seconds."""
+
+    time: float
+    is_snapshot: bool
+    checksum: int | None
+    levels: list[tuple[bool, float, float]]
+
+
+def checked_runs(rows: pl.DataFrame) -> pl.DataFrame:
+    """Find out in which times books are right, by the checksums in their rows.
+
+    Parameters
+    ----------
+    rows
+        Rows of the table ``orderbook``, of any symbols and connections, in the table's order.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``conn, channel, symbol, start, end, known_by``, times of capture. `known_by` is null for
+        a run in which nothing is missing; else the run begins with a loss, which is known by
+        ``"checksum"`` (the book is unknown up to the next snapshot) or, where a book had fallen
+        silent and a new snapshot differs from it, by ``"age"``.
+    """
+    import polars as pl
+
+    key = pl.struct("conn", "symbol", "ts_recv")
+    frames = (
+        rows.drop_nulls(["side", "price", "size"])
+        .sort("conn", "symbol", "ts_recv", maintain_order=True)
+        .with_columns(((pl.col("position") == 0) | (key != key.shift())).cum_sum().alias("frame"))
+        .group_by("conn", "symbol", "frame", maintain_order=True)
+        .agg(
+            pl.col("ts_recv", "checksum").first(),
+            pl.col("is_snapshot").any(),
+            pl.struct(pl.col("side") == "bid", "price", "size").alias("levels"),
+        )
+    )
+    runs: list[dict[str, Any]] = []
+    for (conn, symbol), book in frames.group_by("conn", "symbol", maintain_order=True):
+        times = book["ts_recv"].to_list()
+        losses = find_losses(
+            BookFrame(
+                time.timestamp(), whole, checksum, [tuple(level.values()) for level in levels]
+            )
+            for time, checksum, whole, levels in book.select(
+                "ts_recv", "checksum", "is_snapshot", "levels"
+            ).iter_rows()
+        )
+        known_by: Evidence | None = None
+        begins = 0
+        snapshots = book["is_snapshot"].to_list()
+        for number in range(1, len(times) + 1):
+            ended = number == len(times) or number in losses
+            if ended or (known_by == "checksum" and snapshots[number]):
+                runs.append({"conn": conn, "symbol": symbol, "start": times[begins],
+                             "end": times[number - 1], "known_by": known_by})  # fmt: skip
+                begins, known_by = number, losses.get(number)
+    moment = pl.Datetime("us", "UTC")
+    schema: dict[str, Any] = {
+        "conn": pl.String, "symbol": pl.String, "start": moment, "end": moment,
+        "known_by": pl.String,
+    }  # fmt: skip
+    return pl.DataFrame(runs, schema=schema).with_columns(channel=pl.lit("orderbook"))
+
+
+def find_losses(frames: Iterable[BookFrame]) -> dict[int, Evidence]:
+    """Return the frames of one book that do not follow from those before, and how that is known.
+
+    The frames are of one symbol and connection, in order; they are counted from 0. After a loss
+    the book is unknown up to its next snapshot. Decimals of prices and quantities, which a table
+    of floats does not hold, are those with which a snapshot's own checksum is right; where there
+    are none, nothing is claimed.
+    """
+    losses: dict[int, Evidence] = {}
+    book: ChecksumBook | None = None
+    scales: tuple[int, int] | None = None
+    last_time = 0.0
+    for number, frame in enumerate(frames):
+        if frame.is_snapshot:
+            silent = book is not None and frame.time - last_time >= SILENCE_SECONDS
+            before = book.checksum() if book is not None and silent else frame.checksum
+            if before != frame.checksum:
+                losses[number] = "age"
+            scales = _scales_of(frame, scales)
+            book = None if scales is None else _book_of(frame, scales)
+        elif book is not None and scales is not None:
+            book.apply(*_levels(frame, scales))
+            if frame.checksum is not None and book.checksum() != frame.checksum:
+                losses[number] = "checksum"
+                book = None
+        last_time = frame.time
+    return losses
+
+
+def _levels(
+    frame: BookFrame, scales: tuple[int, int]
+) -> tuple[list[tuple[float, str, str]], list[tuple[float, str, str]]]:
+    price_scale, size_scale = 10.0 ** scales[0], 10.0 ** scales[1]
+    sides: tuple[list[tuple[float, str, str]], list[tuple[float, str, str]]] = ([], [])
+    for is_bid, price, size in frame.levels:
+        level = price, f"{price * price_scale:.0f}", f"{size * size_scale:.0f}"
+        sides[not is_bid].append(level)
+    return sides
+
+
+def _book_of(frame: BookFrame, scales: tuple[int, int]) -> ChecksumBook:
+    bids, asks = _levels(frame, scales)
+    book = ChecksumBook(depth_of(max(len(bids), len(asks))))
+    book.apply(bids, asks)
+    return book
+
+
+def _scales_of(frame: BookFrame, usual: tuple[int, int] | None) -> tuple[int, int] | None:
+    usual_first = [usual] if usual else []
+    candidates = [(price, size) for size, price in product(_DECIMALS, range(13))]
+    right = (s for s in usual_first + candidates if _book_of(frame, s).checksum() == frame.checksum)
+    return next(right, None)
