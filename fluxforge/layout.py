@@ -11,9 +11,12 @@ import re
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fluxforge.errors import InvalidKeyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 State = Literal["active", "ready", "processing", "archive", "quarantine"]
 """The states of a segment, in the order in which it passes through them."""
@@ -169,6 +172,11 @@ class Layout:
     processing_subdir: str = "processing"
     archive_subdir: str = "archive"
     quarantine_subdir: str = "quarantine"
+
+    def is_used(self, folders: Iterable[str]) -> bool:
+        """Tell from the folders below a storage's root whether a lake has been written there."""
+        homes = [self.raw or self.state(state, "") for state in STATES]
+        return not {home.split("/")[0] for home in [*homes, self.processed]}.isdisjoint(folders)
 
     def around(self, ready: str, active: str | None = None) -> tuple[Layout, str]:
         """Return the layout that has these folders, and the source that they are of.

@@ -39,12 +39,17 @@ def etl(
 
 
 @command(app)
-def verify(request: Request) -> None:
+def verify(
+    request: Request,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read all files, and compare them with what was written.")
+    ] = False,
+) -> None:
     """Check the layout and the accounts.
 
     Exit 1 if there are problems.
     """
-    report = request.lake().verify()
+    report = request.lake().verify(deep=deep)
     request.show(report)
     if not report.ok:
         raise typer.Exit(1)

@@ -49,9 +49,12 @@ class Keeping(Places):
             If segments could not be processed; they are kept, and all others are done.
         StorageError
             If a storage fails; nothing is lost, and running again carries on.
+        UsageError
+            If there is no lake: this may be the wrong directory.
         """
         from fluxforge.etl.report import EtlReport
 
+        self._check_place(Role.ETL_INPUT)
         return EtlReport.total(
             [job.process_all_segments() for job in self._jobs(source, on_progress)]
         )
@@ -140,19 +143,45 @@ class Keeping(Places):
         return [(self.storage_for(role), self.layout_for(role)) for role in roles]
 
     def status(self) -> pl.DataFrame:
-        """Count segments by source and state: ``source, state, files, bytes, oldest, newest``."""
+        """Count segments by source and state: ``source, state, files, bytes, oldest, newest``.
+
+        The state ``spool`` is what lies on this machine, on its way to an object store.
+        """
         from fluxforge.verify.status import segment_status
 
-        return segment_status(self._places, self.sources)
+        self._check_place(Role.ETL_INPUT)
+        return segment_status(self._places, self.sources, self.config.ingestion.spool_dir)
 
-    def verify(self) -> VerifyReport:
-        """Check that everything lies where it belongs and that the accounts add up."""
+    def verify(self, deep: bool = False) -> VerifyReport:
+        """Check that everything lies where it belongs and that the accounts add up.
+
+        Parameters
+        ----------
+        deep
+            Read data files, quarantine and archive too, and compare them with what was written.
+            It takes as long as reading the whole lake does.
+
+        Returns
+        -------
+        VerifyReport
+            ``ok``, and what is wrong. Nothing is changed.
+
+        Examples
+        --------
+        >>> import fluxforge
+        >>> with fluxforge.sandbox(seed=7) as lake:
+        ...     _ = lake.ingest_sync("coinbase", frames=100), lake.etl("coinbase")
+        ...     lake.verify(deep=True).ok
+        True
+        """
         from fluxforge.verify import verify_lake
 
         return verify_lake(
             self._places,
             (self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)),
             self.sources,
+            deep=deep,
+            spool_dir=self.config.ingestion.spool_dir,
         )
 
     def sync(

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fluxforge.config import FluxForgeConfig, Role, load_config
+from fluxforge.errors import UsageError
 from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
 
 if TYPE_CHECKING:
@@ -101,6 +102,15 @@ class Places:
         places = [written] if written is read is tables else [written, tables]
         files = "".join(f", {file}" for file in self.config.files).replace(",", ", from", 1)
         return f"<Lake {' → '.join(place.get_full_path() for place in places)}{files}>"
+
+    def _check_place(self, role: Role) -> None:
+        """Raise where no lake is: an answer would only look as if there were nothing to do."""
+        storage = self.storage_for(role)
+        if storage.is_local and not self.layout_for(role).is_used(storage.list_folders()):
+            raise UsageError(
+                f"there is no lake in {storage.get_full_path()}: look at the working directory "
+                "and storage.base_dir (the first `fluxforge ingest` makes a lake)"
+            )
 
     def _written(self, source: str | None) -> list[tuple[str, str]]:
         from fluxforge.sources import get_source

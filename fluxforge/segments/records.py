@@ -164,17 +164,32 @@ class Quarantined:
     def record(self) -> bytes:
         r"""Write it as a line of a quarantine file; the content can be restored byte for byte.
 
+        The line ends in a checksum of all before it.
+
         Examples
         --------
         >>> Quarantined(7, "not JSON", b"oops").record()
-        b'{"line":7,"reason":"not JSON","text":"oops"}\n'
+        b'{"line":7,"reason":"not JSON","text":"oops","sha256":"d0adb16d0ac0fdb2"}\n'
         """
         fields: dict[str, Any] = {"line": self.line, "reason": self.reason}
         try:
             fields["text"] = self.content.decode()
         except UnicodeDecodeError:
             fields["base64"] = base64.b64encode(self.content).decode()
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
+        return b'%s,"sha256":"%s"}\n' % (line, _checksum(line))
+
+    @staticmethod
+    def is_intact(record: bytes) -> bool:
+        """Tell whether a line is as it was written; those of before checksums only end in ``}``."""
+        line, mark, checksum = record.rpartition(b',"sha256":"')
+        if not mark:
+            return record.endswith(b"}\n")
+        return checksum == _checksum(line) + b'"}\n'
+
+
+def _checksum(line: bytes) -> bytes:
+    return hashlib.sha256(line).hexdigest()[:16].encode()
 
 
 def quarantine_name(segment: str, digest: str) -> str:

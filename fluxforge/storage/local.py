@@ -137,7 +137,9 @@ class LocalStorage(StorageBackend):
                 if not entry.name.startswith(name_prefix):
                     continue
                 key = f"{path}/{entry.name}" if path else entry.name
-                is_folder = entry.is_dir()
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not is_folder and not entry.is_file(follow_symlinks=False):
+                    continue  # a link, a pipe or a device: nothing of ours, and never followed
                 if is_folder and recursive:
                     yield from self.scan(key)
                     continue

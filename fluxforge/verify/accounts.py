@@ -4,131 +4,192 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from functools import partial
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.sources import get_source, source_names
-from fluxforge.tables import Table, table_names
-from fluxforge.transform.schema import BOOKKEEPING, LEDGER, SEQUENCES
-from fluxforge.verify.report import Check, Finding, VerifyReport, guarded
+from fluxforge.errors import FileMissingError
+from fluxforge.layout import SegmentName
+from fluxforge.segments import SegmentStore
+from fluxforge.sources import get_source
+from fluxforge.transform.schema import BOOKKEEPING, SEQUENCES
+from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Iterator, Mapping, Sequence
 
-    import pyarrow as pa
+    import duckdb
 
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
+    from fluxforge.tables import Commit, Table
+    from fluxforge.verify.tables import Counted, Tables
 
-_COLUMNS = ["segment", "digest", "lines_read", "lines_taken", "lines_quarantined", "rows"]
+    Places = Sequence[tuple[StorageBackend, Layout]]
+
+_COLUMNS = [
+    "segment", "digest", "lines_read", "lines_taken", "lines_quarantined", "rows", "processed_at",
+]  # fmt: skip
+_REMEMBERED = timedelta(days=29)  # logs forget what they carry after a day more
 
 
-def verify_accounts(
-    storage: StorageBackend,
-    layout: Layout,
-    configured: Collection[str],
-    *,
-    in_work: Callable[[], bool],
-) -> VerifyReport:
-    """Check the ledgers against the tables.
+@dataclass(frozen=True)
+class Ledger:
+    """What one source's table ``segments`` said when it was read."""
 
-    Parameters
-    ----------
-    in_work
-        Tells whether an ETL has a segment in its hands: then tables are ahead of the ledger.
-    """
+    source: str
+    table: Table
+    exists: bool
+    rows: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, source: str, table: Table) -> Ledger:
+        """Read the newest version."""
+        snapshot = table.snapshot() if table.exists() else None
+        rows = [] if snapshot is None else snapshot.read(_COLUMNS).to_pylist()
+        return cls(source, table, snapshot is not None, rows)
+
+    @cached_property
+    def counts(self) -> dict[str, Counter[str]]:
+        """The rows in each table of each segment, by its name."""
+        counts: dict[str, Counter[str]] = {}
+        for row in self.rows:
+            counts.setdefault(row["segment"], Counter()).update(json.loads(row["rows"]))
+        return counts
+
+    @cached_property
+    def identities(self) -> set[str]:
+        """Names and digests of all segments."""
+        return self.counts.keys() | {row["digest"] for row in self.rows}
+
+
+def verify_accounts(ledgers: Mapping[str, Ledger], tables: Tables, places: Places) -> VerifyReport:
+    """Check the ledgers, which were read first, against the tables, which were read then."""
     report = VerifyReport()
-    for source in sorted({*configured, *source_names()}):
-        where = layout.tables(source)
-        report += guarded(where, partial(_ledger, storage, layout, source, in_work))
-        report += guarded(where, partial(_sequences, storage, layout, source))
+    for source, ledger in ledgers.items():
+        found = tables.get(source, {})
+        where = ledger.table.path.rpartition("/")[0]
+        report += guarded(where, partial(_ledger, ledger, found, places))
+        report += guarded(where, partial(_sequences, ledger, found.get(SEQUENCES)))
     return report
 
 
-def _ledger(
-    storage: StorageBackend, layout: Layout, source: str, in_work: Callable[[], bool]
-) -> VerifyReport:
-    table = Table(storage, layout.table(source, LEDGER))
-    snapshot = table.snapshot()
-    if snapshot is None:
+def _ledger(ledger: Ledger, tables: Mapping[str, Counted], places: Places) -> VerifyReport:
+    path = ledger.table.path
+    expected = sum(ledger.counts.values(), Counter[str]())
+    in_work = partial(_in_work, ledger, places)
+    missing: set[str] = set()
+    wrong = []
+    for name in sorted({*expected, *tables}):
+        counted = tables.get(name)
+        ahead, unknown = (0, set[str]()) if counted is None else _ahead(ledger, name, counted)
+        if unknown:
+            missing |= unknown - in_work()
+        rows = counted.rows if counted is not None else 0
+        if name not in BOOKKEEPING and rows != expected[name] + ahead:
+            message = f"{rows:,} rows, but the ledger accounts for {expected[name]:,}"
+            wrong.append(Finding("wrong_row_count", f"{path.rpartition('/')[0]}/{name}", message))
+    if not ledger.exists:
+        if missing or wrong:
+            message = "it is gone, and there are tables: restore it from a copy"
+            return problem("missing_ledger", path, message)
         return VerifyReport()
-    ledger = snapshot.read(_COLUMNS).to_pylist()
-    problems = _entries(table.path, ledger)
-    expected = Counter[str]()
-    for row in ledger:
-        expected.update(json.loads(row["rows"]))
-    for name, rows in _present(storage, layout, source, expected).items():
-        if rows == expected[name]:
-            continue
-        if rows > expected[name] and _moved_on(table, snapshot.version, in_work):
-            continue
-        message = f"{rows:,} rows, but the ledger accounts for {expected[name]:,}"
-        problems.append(Finding("wrong row count", layout.table(source, name), message))
-    quarantined = sum(row["lines_quarantined"] for row in ledger)
-    notes: tuple[Finding, ...] = ()
-    if quarantined:
-        message = f"{quarantined:,} lines of {len(ledger):,} segments went to quarantine"
-        notes = (Finding("quarantine", table.path, message),)
-    return VerifyReport((Check(f"segments of {source}", len(ledger)),), tuple(problems), notes)
+    message = "its rows are in a table, and no row here tells of it: restore this table from a copy"
+    gone = [Finding("missing_ledger_row", f"{path}: {name}", message) for name in sorted(missing)]
+    report = VerifyReport((Check("segments", path, len(ledger.rows)),), (*gone, *wrong))
+    return report + _entries(path, ledger)
 
 
-def _moved_on(ledger: Table, version: int, in_work: Callable[[], bool]) -> bool:
-    """Tell whether an ETL is at work, or was while the tables were counted."""
-    if in_work():
-        return True
-    newest = ledger.snapshot()
-    return newest is not None and newest.version != version
+def _in_work(ledger: Ledger, places: Places) -> set[str]:
+    """Return the names of segments whose rows may be ahead of the ledger, or were a moment ago."""
+    stores = [SegmentStore(*place, ledger.source) for place in places]
+    names = {segment.name for store in stores for segment in store.list("processing")}
+    # What has left processing meanwhile is in the ledger by then.
+    return names | Ledger.read(ledger.source, ledger.table).counts.keys()
 
 
-def _entries(path: str, ledger: list[dict[str, Any]]) -> list[Finding]:
+def _ahead(ledger: Ledger, name: str, counted: Counted) -> tuple[int, set[str]]:
+    """Return the rows that a table has of segments that are not in the ledger, and their names."""
+    rows, names = 0, set[str]()
+    for commit in _commits_of(counted, counted.snapshot.transactions.keys() - ledger.identities):
+        told = (*commit.transactions, str(commit.metadata.get("segment")))
+        segments = {one for one in told if SegmentName.parse(one)}
+        unknown = segments - ledger.counts.keys()
+        if unknown:
+            names |= unknown
+            known = sum(ledger.counts[one][name] for one in segments - unknown)
+            rows += sum(file.rows for file in commit.added) - known
+    return rows, names
+
+
+def _commits_of(counted: Counted, identities: set[str]) -> Iterator[Commit]:
+    """Yield the commits that carry some identities, as far back as the log goes."""
+    version = counted.snapshot.version
+    while identities and version >= 0:
+        try:
+            commit = counted.table.log.commit(version)
+        except FileMissingError:
+            return
+        if not identities.isdisjoint(commit.transactions):
+            identities = identities - commit.transactions.keys()
+            yield commit
+        version -= 1
+
+
+def _entries(path: str, ledger: Ledger) -> VerifyReport:
     problems = []
-    for row in ledger:
+    for row in ledger.rows:
         if row["lines_read"] != row["lines_taken"] + row["lines_quarantined"]:
             message = "lines read are not those taken and quarantined: keep its raw copy"
-            problems.append(Finding("wrong account", f"{path}: {row['segment']}", message))
-    for digest, times in Counter(row["digest"] for row in ledger).items():
+            problems.append(Finding("wrong_account", f"{path}: {row['segment']}", message))
+    for digest, times in Counter(row["digest"] for row in ledger.rows).items():
         if times > 1:
             message = f"the segment {digest} is entered {times} times: its rows may be doubled"
-            problems.append(Finding("repeated segment", path, message))
-    return problems
+            problems.append(Finding("repeated_segment", path, message))
+    return VerifyReport(problems=tuple(problems))
 
 
-def _present(
-    storage: StorageBackend, layout: Layout, source: str, expected: Counter[str]
-) -> dict[str, int]:
-    """Count the rows of every table of a source that is not bookkeeping, by its log."""
-    rows = dict.fromkeys(sorted(expected), 0)
-    for name in table_names(storage, layout.tables(source)):
-        snapshot = Table(storage, layout.table(source, name)).snapshot()
-        if name not in BOOKKEEPING and snapshot is not None:
-            rows[name] = sum(file.rows for file in snapshot.files())
-    return rows
-
-
-def _sequences(storage: StorageBackend, layout: Layout, source: str) -> VerifyReport:
-    table = Table(storage, layout.table(source, SEQUENCES))
-    snapshot = table.snapshot()
-    if snapshot is None:
-        return VerifyReport()
-    runs = snapshot.read(["symbol", "conn", "seq", "last_seq", "frames"])
-    twice = tuple(
-        Finding("stored twice", table.path, f"frames {first} to {last} of connection {conn}")
-        for conn, first, last in _query("stored_twice", runs)
-    )
-    first = get_source(source).limits.first_sequence
-    ((connections, missing),) = _query("missing", runs, first_sequence=first)
-    notes: tuple[Finding, ...] = ()
-    if missing:
-        message = f"{missing:,} frames of {connections} connections never came: see the gaps"
-        notes = (Finding("gap", table.path, message),)
-    return VerifyReport((Check(f"runs of frames of {source}", runs.num_rows),), twice, notes)
-
-
-def _query(name: str, sequences: pa.Table, **parameters: object) -> list[tuple[Any, ...]]:
+def _sequences(ledger: Ledger, counted: Counted | None) -> VerifyReport:
+    path = f"{ledger.table.path.rpartition('/')[0]}/{SEQUENCES}"
+    committed = counted.snapshot.transactions if counted is not None else {}
+    young = datetime.now(UTC) - _REMEMBERED
+    absent = [
+        row["segment"]
+        for row in ledger.rows
+        if row["processed_at"] > young and not committed.keys() & {row["digest"], row["segment"]}
+    ]
+    report = VerifyReport()
+    if absent:
+        message = f"{len(absent)} segments of the ledger are not here: restore it from a copy"
+        report += problem("missing_commit", f"{path}: {absent[0]}", message)
+    if counted is None:
+        return report
     import duckdb
 
-    text = resources.files("fluxforge.verify.sql").joinpath(f"{name}.sql")
+    runs = counted.snapshot.read(
+        ["symbol", "channel", "conn", "ts_recv", "last_recv", "seq", "last_seq", "frames"]
+    )
     with duckdb.connect() as database:
-        database.register("sequences", sequences)
-        return database.execute(text.read_text(encoding="utf-8"), parameters or None).fetchall()
+        database.register("sequences", runs)
+        for conn, first, last in _query(database, "stored_twice"):
+            message = f"frames {first} to {last} of connection {conn}"
+            report += problem("stored_twice", path, message)
+        ((connections, repeats),) = _query(database, "repeated")
+        if repeats:
+            message = f"the venue repeated {repeats:,} numbers on {connections} connections"
+            report += note("repeated_number", path, message)
+        first = get_source(ledger.source).limits.first_sequence
+        ((connections, missing),) = _query(database, "missing", first_sequence=first)
+        if missing:
+            message = f"{missing:,} frames of {connections} connections never came: see the gaps"
+            report += note("gap", path, message)
+    return report + VerifyReport((Check("runs", path, runs.num_rows),))
+
+
+def _query(
+    database: duckdb.DuckDBPyConnection, name: str, **parameters: object
+) -> list[tuple[Any, ...]]:
+    text = resources.files("fluxforge.verify.sql").joinpath(f"{name}.sql")
+    return database.execute(text.read_text(encoding="utf-8"), parameters or None).fetchall()

@@ -1,30 +1,33 @@
-"""Checks of the raw folders: right names in right places, and nothing left behind."""
+"""Checks of the raw folders: right names in right places, and nothing left behind or edited."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import AccessDeniedError
-from fluxforge.layout import STATES, SegmentName, join_key
-from fluxforge.segments import is_quarantine_name
-from fluxforge.segments.files import is_segment_name
+from fluxforge.layout import STATES, join_key
+from fluxforge.segments import Quarantined, SegmentStore, is_quarantine_name, open_segment
+from fluxforge.segments.files import find_segments, is_segment_name
 from fluxforge.segments.mirror import HEAD
 from fluxforge.sources import source_names
-from fluxforge.verify.report import Check, Finding, VerifyReport, guarded
+from fluxforge.storage.local import LocalStorage
+from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
     from fluxforge.layout import Layout, State
     from fluxforge.storage.base import StorageBackend, StoredFile
+    from fluxforge.verify.accounts import Ledger, Places
 
-
-def in_work(places: Iterable[tuple[StorageBackend, Layout]]) -> bool:
-    """Tell whether any segment is in the hands of an ETL."""
-    return any(
-        storage.list_files(_home(layout, "processing"), "*.ndjson") for storage, layout in places
-    )
+_ABANDONED = "its collector ended without closing it: the next ingest of this source will"
+_UNFINISHED = "its worker ended, or failed over it: the next etl takes it up, or tells why not"
 
 
 def verify_raw(
@@ -32,9 +35,52 @@ def verify_raw(
 ) -> VerifyReport:
     """Check the segments of one storage. Nothing is changed."""
     report = guarded(layout.raw, partial(_unknown_folders, storage, layout))
+    report += guarded(layout.raw, partial(odd_files, storage, layout.raw))
     for state in STATES:
         home = _home(layout, state)
         report += guarded(home, partial(_state, storage, layout, state, set(configured)))
+    return report
+
+
+def verify_spool(
+    storage: StorageBackend, layout: Layout, sources: Iterable[str], spool_dir: str | Path | None
+) -> VerifyReport:
+    """Check what waits on this machine for an object store."""
+    report = VerifyReport()
+    for source in () if storage.is_local else sorted(sources):
+        folder = SegmentStore(storage, layout, source, spool_dir=spool_dir).folder
+        report += guarded(str(folder), partial(_spool, folder))
+    return report
+
+
+def _spool(folder: Path) -> VerifyReport:
+    found, strays = find_segments(folder)
+    report = VerifyReport()
+    for stray in strays:
+        report += problem("misplaced_file", str(folder), stray)
+    disk = LocalStorage(folder)
+    for path in found:
+        if _is_abandoned(disk, path.name):
+            report += problem("abandoned_segment", str(path), _ABANDONED)
+    if found:
+        size = sum(file.size for file in disk.list_entries() if is_segment_name(file.name))
+        message = f"{len(found)} segments ({size / 1e6:,.1f} MB) are on their way to the store"
+        report += note("spooled", str(folder), message)
+    return report
+
+
+def odd_files(storage: StorageBackend, folder: str) -> VerifyReport:
+    """Name what is neither a file nor a folder, and is never followed: links, pipes, devices."""
+    report = VerifyReport()
+    root = Path(storage.get_full_path())
+    for parent, folders, files in os.walk(root / folder) if storage.is_local else ():
+        for name in [*folders, *files]:
+            mode = Path(parent, name).lstat().st_mode
+            if name.startswith(".") or stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+                continue
+            kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+            where = Path(parent, name).relative_to(root).as_posix()
+            report += problem("odd_file", where, f"{kind}: nothing reads it; move it away")
     return report
 
 
@@ -48,13 +94,10 @@ def _unknown_folders(storage: StorageBackend, layout: Layout) -> VerifyReport:
     known = {_home(layout, state).removeprefix(prefix).split("/")[0] for state in STATES}
     if not layout.raw:
         known.add(layout.processed.split("/")[0])
+    message = "no state has this name: move what is in it away"
     return VerifyReport(
         problems=tuple(
-            Finding(
-                "unknown folder",
-                join_key(layout.raw, name),
-                "no state has this name: move what is in it away",
-            )
+            Finding("unknown_folder", join_key(layout.raw, name), message)
             for name in storage.list_folders(layout.raw)
             if name not in known
         )
@@ -67,94 +110,72 @@ def _state(
     home = _home(layout, state)
     found = set(storage.list_folders(home))
     sources = (found & {*source_names()}) | configured
-    unknown = [
-        Finding(
-            "unknown source",
-            join_key(home, name),
-            "no source of this name is installed or configured: nothing reads it",
-        )
-        for name in sorted(found - sources)
-    ]
-    strays = [
-        Finding("misplaced file", key, "it belongs to no source: move it into the folder of one")
-        for key in storage.list_files(home, recursive=False)
-    ]
-    report = VerifyReport(problems=(*unknown, *strays))
+    report = unknown_sources(home, found - sources)
+    for key in storage.list_files(home, recursive=False):
+        message = "it belongs to no source: move it into the folder of one"
+        report += problem("misplaced_file", key, message)
     for source in sorted(sources):
         folder = layout.state(state, source)
         report += guarded(folder, partial(_segments, storage, folder, state))
     return report
 
 
-def _segments(storage: StorageBackend, folder: str, state: State) -> VerifyReport:
-    files = storage.list_entries(folder)
-    report = VerifyReport((Check(f"files in {folder}", len(files)),))
-    if state == "active":
-        return report + _active(storage, folder, files)
-    report += _names(state, files)
-    segments = [file.key for file in files if file.name.endswith(".ndjson")]
-    if state == "processing":
-        return report + _processing(storage, segments)
-    if segments and state == "ready":
-        message = f"{len(segments)} segments wait for the etl"
-        return report + VerifyReport(notes=(Finding("waiting", folder, message),))
-    if segments and state == "quarantine":
-        message = f"{len(segments)} files of lines that no table took, each with its reason"
-        return report + VerifyReport(notes=(Finding("quarantine", folder, message),))
-    return report
-
-
-def _names(state: State, files: Iterable[StoredFile]) -> VerifyReport:
+def unknown_sources(home: str, names: Iterable[str]) -> VerifyReport:
+    """Name the folders of sources that are not known."""
+    message = "no source of this name is installed or configured: install it, or move this away"
     return VerifyReport(
         problems=tuple(
-            Finding("misplaced file", file.key, f"not a segment of {state}: nothing reads it")
-            for file in files
-            if not _belongs(state, file.name)
+            Finding("unknown_source", join_key(home, name), message) for name in sorted(names)
         )
     )
+
+
+def _segments(storage: StorageBackend, folder: str, state: State) -> VerifyReport:
+    files = storage.list_entries(folder)
+    report = VerifyReport((Check("files", folder, len(files)),))
+    if state == "active":
+        return report + _active(storage, folder, files)
+    for file in files:
+        if not _belongs(state, file.key[len(folder) + 1 :]):
+            message = f"not a segment of {state}: nothing reads it"
+            report += problem("misplaced_file", file.key, message)
+    for name in storage.list_folders(folder):
+        if storage.is_local and not storage.list_files(join_key(folder, name)):
+            message = "a folder among the segments: nothing reads it; move it away"
+            report += problem("odd_file", join_key(folder, name), message)
+    segments = [file.key for file in files if file.name.endswith(".ndjson")]
+    if state == "processing":
+        held = (key for key in segments if _is_abandoned(storage, key))
+        found = (Finding("unfinished_segment", key, _UNFINISHED) for key in held)
+        return report + VerifyReport(problems=tuple(found))
+    if segments and state == "ready":
+        report += note("waiting", folder, f"{len(segments)} segments wait for the etl")
+    return report
 
 
 def _belongs(state: State, name: str) -> bool:
     if state == "quarantine":
         return is_quarantine_name(name)
-    plain = name.removesuffix(".zst") if state == "archive" else name
-    if state == "archive" and plain == name:
-        return False
-    if not plain.endswith(".ndjson"):
-        return False
-    # In the archive a namesake with other content bears its digest, as quarantine files do.
-    return SegmentName.parse(plain) is not None or (
-        state == "archive" and is_quarantine_name(plain)
-    )
+    if state != "archive":
+        return is_segment_name(name)
+    plain = name.removesuffix(".zst")
+    # A namesake with other content bears its digest, as quarantine files do.
+    return plain != name and (is_segment_name(plain) or is_quarantine_name(plain))
 
 
 def _active(storage: StorageBackend, folder: str, files: Iterable[StoredFile]) -> VerifyReport:
-    message = "its collector ended without closing it: the next ingest of this source will"
-    problems = []
+    report = VerifyReport()
     for file in files:
         name = file.key[len(folder) + 1 :].partition("/")[0]  # of a mirrored one, its folder
         if not is_segment_name(name):
-            wrong = "not a segment of active: nothing reads it"
-            problems.append(Finding("misplaced file", file.key, wrong))
-        elif (storage.is_local or file.name == HEAD) and _is_abandoned(
-            storage, file.key, storage.exists
-        ):
-            problems.append(Finding("abandoned segment", file.key, message))
-    return VerifyReport(problems=tuple(problems))
+            message = "not a segment of active: nothing reads it"
+            report += problem("misplaced_file", file.key, message)
+        elif (storage.is_local or file.name == HEAD) and _is_abandoned(storage, file.key):
+            report += problem("abandoned_segment", file.key, _ABANDONED)
+    return report
 
 
-def _processing(storage: StorageBackend, segments: Iterable[str]) -> VerifyReport:
-    message = "its worker ended, or failed over it: the next etl takes it up, or tells why not"
-    return VerifyReport(
-        problems=tuple(
-            Finding("unfinished segment", key, message)
-            for key in segments
-            if _is_abandoned(storage, key, storage.exists)
-        )
-    )
-
-
-def _is_abandoned(storage: StorageBackend, key: str, is_there: Callable[[str], bool]) -> bool:
+def _is_abandoned(storage: StorageBackend, key: str) -> bool:
     """Tell whether nobody living holds a key: whoever does keeps others from leasing it."""
     try:
         lease = storage.acquire_lease(key)
@@ -163,4 +184,77 @@ def _is_abandoned(storage: StorageBackend, key: str, is_there: Callable[[str], b
     if lease is None:
         return False
     with lease:
-        return is_there(key)  # its holder may have finished it just now
+        return storage.exists(key)  # its holder may have finished it just now
+
+
+def verify_set_aside(places: Places, ledger: Ledger, *, deep: bool) -> VerifyReport:
+    """Compare quarantine and archive with what the ledger says of their segments."""
+    report = VerifyReport()
+    for storage, layout in places if deep else ():
+        folder = layout.archive(ledger.source)
+        report += guarded(folder, partial(_archive, storage, folder, ledger))
+    folder = places[-1][1].quarantine(ledger.source)
+    return report + guarded(folder, partial(_quarantine, places, folder, ledger, deep=deep))
+
+
+def _quarantine(places: Places, folder: str, ledger: Ledger, *, deep: bool) -> VerifyReport:
+    files = {
+        key.removesuffix(".ndjson").rpartition("-")[2]: (storage, key)
+        for storage, layout in places
+        for key in storage.list_files(layout.quarantine(ledger.source))
+        if is_quarantine_name(key)
+    }
+    report = VerifyReport()
+    expected = {row["digest"][:12]: row for row in ledger.rows if row["lines_quarantined"]}
+    for row in [row for digest, row in expected.items() if digest not in files]:
+        message = f"its {row['lines_quarantined']:,} lines are gone: restore them from a copy"
+        report += problem("missing_quarantine", join_key(folder, row["segment"]), message)
+    for digest, (storage, key) in files.items() if deep else ():
+        # Those that the ledger does not know are of torn lines, or of a segment in work.
+        row = expected.get(digest, {})
+        report += _records(storage, key, row.get("lines_quarantined"))
+    if expected or files:
+        lines = sum(row["lines_quarantined"] for row in expected.values())
+        message = f"{lines:,} lines of {len(expected):,} segments, in {len(files):,} files"
+        report += note("quarantine", folder, message)
+    return report
+
+
+def _records(storage: StorageBackend, key: str, expected: int | None) -> VerifyReport:
+    lines = storage.read_bytes(key).splitlines(keepends=True)
+    edited = [number for number, line in enumerate(lines, 1) if not Quarantined.is_intact(line)]
+    if edited:
+        message = f"line {edited[0]} is not as it was written: restore the file from a copy"
+    elif expected is not None and len(lines) != expected:
+        message = f"{len(lines):,} of {expected:,} lines: restore the file from a copy"
+    else:
+        return VerifyReport()
+    return problem("damaged_quarantine", key, message)
+
+
+def _archive(storage: StorageBackend, folder: str, ledger: Ledger) -> VerifyReport:
+    """Read archived segments, and compare them with their digests in the ledger."""
+    report = VerifyReport()
+    digests = {row["segment"]: row["digest"] for row in ledger.rows}
+    digests |= {row["digest"][:12]: row["digest"] for row in ledger.rows}
+    for key in storage.list_files(folder, "*.zst"):
+        name = key.rpartition("/")[2].removesuffix(".zst")
+        expected = digests.get(name) or digests.get(name.rpartition("-")[2][:12])
+        with tempfile.TemporaryDirectory(prefix="fluxforge-verify-") as work:
+            found = _digest(storage.fetch(key, Path(work)))
+        if not found or (expected and found != expected):
+            message = "it is not the segment that was processed: restore it from a copy"
+            report += problem("damaged_archive", key, message)
+    return report
+
+
+def _digest(path: Path) -> str:
+    """Return the digest of an archived segment; empty if it cannot be read to its end."""
+    sha = hashlib.sha256()
+    try:
+        with open_segment(path) as file:
+            while chunk := file.read(1 << 20):
+                sha.update(chunk)
+    except OSError:
+        return ""
+    return sha.hexdigest()[:32]

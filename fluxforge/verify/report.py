@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fluxforge.errors import FluxForgeError
+from fluxforge.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Kind = Literal[
+    # problems
+    "no_lake",
+    "check_failed",
+    "unknown_folder",
+    "unknown_source",
+    "misplaced_file",
+    "odd_file",
+    "abandoned_segment",
+    "unfinished_segment",
+    "missing_quarantine",
+    "damaged_quarantine",
+    "damaged_archive",
+    "missing_log",
+    "missing_file",
+    "damaged_file",
+    "wrong_partition",
+    "wrong_column",
+    "missing_ledger",
+    "missing_ledger_row",
+    "missing_commit",
+    "wrong_row_count",
+    "wrong_account",
+    "repeated_segment",
+    "stored_twice",
+    # notes
+    "waiting",
+    "spooled",
+    "quarantine",
+    "leftover",
+    "unknown_table",
+    "gap",
+    "repeated_number",
+]
+"""The identifiers of what may be found. They stay; new ones may come."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +57,15 @@ class Check:
     Attributes
     ----------
     name
-        What.
+        What: ``files``, ``tables``, ``segments`` or ``runs``.
+    where
+        The folder or table.
     looked_at
-        How many files, tables or rows.
+        How many.
     """
 
     name: str
+    where: str
     looked_at: int
 
 
@@ -36,14 +76,14 @@ class Finding:
     Attributes
     ----------
     kind
-        A word for it, for machines.
+        Its identifier, for machines: one of :data:`Kind`.
     where
         The file, table or folder.
     message
         What is the matter, and what to do.
     """
 
-    kind: str
+    kind: Kind
     where: str
     message: str
 
@@ -51,8 +91,8 @@ class Finding:
         return f"{self.kind}: {self.where}: {self.message}"
 
 
-@dataclass(frozen=True)
-class VerifyReport:
+@dataclass(frozen=True, repr=False)
+class VerifyReport(Report):
     """What was checked, what is wrong, and what is worth knowing.
 
     Attributes
@@ -81,25 +121,24 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON would hold it."""
-        return {"ok": self.ok, **asdict(self)}
+        return {"ok": self.ok, **super().to_dict()}
+
+    def summary(self) -> str:
+        """Say in one line what came of it."""
+        counts: Counter[str] = Counter()
+        for check in self.checks:
+            counts[check.name] += check.looked_at
+        looked_at = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        return f"{self._verdict}: looked at {looked_at or 'nothing'}"
 
     @property
     def _verdict(self) -> str:
         return "ok" if self.ok else f"{len(self.problems)} problems"
 
-    @property
-    def _looked_at(self) -> str:
-        """Add up the checks of a kind: the first word of a name says which it is."""
-        counts: Counter[str] = Counter()
-        for check in self.checks:
-            counts[check.name.partition(" ")[0]] += check.looked_at
-        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-
     def __str__(self) -> str:
-        lines = [f"{self._verdict}: looked at {self._looked_at}"]
+        lines = [self.summary()]
         lines += [f"  problem  {finding}" for finding in self.problems]
-        lines += [f"  note     {finding}" for finding in self.notes]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  note     {finding}" for finding in self.notes)])
 
     def __repr__(self) -> str:
         return f"<VerifyReport {self}>"
@@ -112,10 +151,17 @@ class VerifyReport:
             f"<td>{escape(finding.message)}</td></tr>"
             for word, finding in rows
         )
-        return (
-            f"<table><caption><b>{self._verdict}</b>: looked at {escape(self._looked_at)}</caption>"
-            f"{body}</table>"
-        )
+        return f"<table><caption>{escape(self.summary())}</caption>{body}</table>"
+
+
+def problem(kind: Kind, where: str, message: str) -> VerifyReport:
+    """Return a report of one problem."""
+    return VerifyReport(problems=(Finding(kind, where, message),))
+
+
+def note(kind: Kind, where: str, message: str) -> VerifyReport:
+    """Return a report of one note."""
+    return VerifyReport(notes=(Finding(kind, where, message),))
 
 
 def guarded(where: str, check: Callable[[], VerifyReport]) -> VerifyReport:
@@ -123,4 +169,4 @@ def guarded(where: str, check: Callable[[], VerifyReport]) -> VerifyReport:
     try:
         return check()
     except FluxForgeError as exc:
-        return VerifyReport(problems=(Finding("check failed", where, str(exc)),))
+        return problem("check_failed", where, str(exc))

@@ -1,126 +1,190 @@
-"""Checks of the tables: every file that the log names is there, and looks as it should."""
+"""Checks of the tables: every file that the log names is there, and is what was written."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+import tempfile
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fluxforge.layout import join_key
 from fluxforge.sources import source_names
-from fluxforge.tables import PARTITION, Table
+from fluxforge.tables import PARTITION, Table, checksum_in_name
 from fluxforge.transform.schema import table_schemas
-from fluxforge.verify.report import Check, Finding, VerifyReport, guarded
+from fluxforge.verify.places import odd_files, unknown_sources
+from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
-    from fluxforge.tables import Snapshot
+    from fluxforge.tables import Snapshot, TableFile
 
-_LOG = "_delta_log"
+_LOG = "_delta_log/"
+_VERSION = re.compile(r"\d{20}\.(json|checkpoint.*\.parquet)")
 _LEADING = ("symbol", "ts_event", "ts_recv", "seq", "conn")
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A version of a table, and how many rows its log says it has."""
+
+    table: Table
+    snapshot: Snapshot
+    rows: int
+
+
+Tables = dict[str, dict[str, Counted]]
+"""What was found, by source and name."""
+
+
 def verify_tables(
-    storage: StorageBackend, layout: Layout, configured: Collection[str]
-) -> VerifyReport:
+    storage: StorageBackend, layout: Layout, configured: Collection[str], *, deep: bool
+) -> tuple[VerifyReport, Tables]:
     """Check the tables of one storage against their logs."""
-    return guarded(layout.processed, partial(_sources, storage, layout, set(configured)))
+    tables: Tables = {}
+    check = partial(_sources, storage, layout, set(configured), tables, deep=deep)
+    report = guarded(layout.processed, check)
+    return report + guarded(layout.processed, partial(odd_files, storage, layout.processed)), tables
 
 
-def _sources(storage: StorageBackend, layout: Layout, configured: set[str]) -> VerifyReport:
+def _sources(
+    storage: StorageBackend, layout: Layout, configured: set[str], tables: Tables, *, deep: bool
+) -> VerifyReport:
     found = set(storage.list_folders(layout.processed))
     sources = (found & {*source_names()}) | configured
-    unknown = [
-        Finding(
-            "unknown source",
-            layout.tables(name),
-            "no source of this name is installed or configured: install it, or move this away",
-        )
-        for name in sorted(found - sources)
-    ]
-    strays = [
-        Finding("misplaced file", key, "it belongs to no table: move it away")
-        for key in storage.list_files(layout.processed, recursive=False)
-    ]
-    report = VerifyReport(problems=(*unknown, *strays))
+    report = unknown_sources(layout.processed, found - sources)
+    for key in storage.list_files(layout.processed, recursive=False):
+        report += problem("misplaced_file", key, "it belongs to no table: move it away")
     for source in sorted(sources):
-        folder = layout.tables(source)
-        report += guarded(folder, partial(_tables, storage, layout, source))
+        folder, named = layout.tables(source), tables.setdefault(source, {})
+        check = partial(_source, storage, source, folder, named, deep=deep)
+        report += guarded(folder, check)
     return report
 
 
-def _tables(storage: StorageBackend, layout: Layout, source: str) -> VerifyReport:
+def _source(
+    storage: StorageBackend, source: str, folder: str, named: dict[str, Counted], *, deep: bool
+) -> VerifyReport:
     """Check one source's tables, over a single listing of its files."""
-    folder = layout.tables(source)
     files: dict[str, dict[str, int]] = {}
-    strays: Counter[str] = Counter()
+    report = VerifyReport()
     for file in storage.list_entries(folder):
         name, _, path = file.key.removeprefix(f"{folder}/").partition("/")
         if path:
             files.setdefault(name, {})[path] = file.size
         else:
-            strays[file.key] += 1
-    report = VerifyReport()
-    count = 0
+            report += problem("misplaced_file", file.key, "it belongs to no table: move it away")
     for name, paths in sorted(files.items()):
-        data = {path: size for path, size in paths.items() if not path.startswith(f"{_LOG}/")}
-        table = Table(storage, layout.table(source, name))
-        if len(data) == len(paths):
-            strays[f"{table.path}/"] += len(data)
-            continue
-        count += 1
-        report += guarded(table.path, partial(_table, source, name, table, data))
-    problems = tuple(
-        Finding("misplaced file", where, f"{number} files that belong to no table: move them away")
-        for where, number in sorted(strays.items())
-    )
-    return report + VerifyReport((Check(f"tables of {source}", count),), problems)
+        table = Table(storage, join_key(folder, name))
+        report += guarded(table.path, partial(_table, source, name, table, paths, named, deep=deep))
+    return report + VerifyReport((Check("tables", folder, len(named)),))
 
 
-def _table(source: str, name: str, table: Table, data: dict[str, int]) -> VerifyReport:
+def _table(
+    source: str,
+    name: str,
+    table: Table,
+    paths: dict[str, int],
+    named: dict[str, Counted],
+    *,
+    deep: bool,
+) -> VerifyReport:
+    data = {path: size for path, size in paths.items() if not path.startswith(_LOG)}
+    versions = [path for path in paths if _VERSION.fullmatch(path.removeprefix(_LOG))]
+    if data and not versions:
+        if name not in table_schemas(source) and len(data) == len(paths):
+            message = f"{len(data)} files that belong to no table: move them away"
+            return problem("misplaced_file", f"{table.path}/", message)
+        message = f"{len(data)} data files without a log: restore {_LOG} from a copy"
+        return problem("missing_log", table.path, message)
     snapshot = table.snapshot()
     if snapshot is None:
         message = "its creation was cut short: the next etl completes it"
-        return VerifyReport(notes=(Finding("leftover", table.path, message),))
-    return _files(table, snapshot, data) + _columns(source, name, table, snapshot)
+        return note("leftover", table.path, message)
+    files = snapshot.files()
+    named[name] = Counted(table, snapshot, sum(file.rows for file in files))
+    report = _files(table, files, data) + _columns(source, name, table, snapshot)
+    for file in files if deep else ():
+        where = f"{table.path}/{file.path}"
+        if file.path not in data and table.storage.exists(where):
+            report += guarded(where, partial(_content, table.storage, where, file))
+    return report
 
 
-def _files(table: Table, snapshot: Snapshot, data: dict[str, int]) -> VerifyReport:
-    named = snapshot.files()
+def _files(table: Table, files: list[TableFile], data: dict[str, int]) -> VerifyReport:
+    """Compare files with the log; take those that are as they should be out of `data`."""
     problems = []
-    for file in named:
+    for file in files:
         where = f"{table.path}/{file.path}"
         size = data.pop(file.path, None)
         if size is None:
             if not table.storage.exists(where):  # written since the files were listed
                 message = "the log names it: restore it from a copy"
-                problems.append(Finding("missing file", where, message))
+                problems.append(Finding("missing_file", where, message))
         elif size != file.size:
             message = f"{size} bytes, but {file.size} in the log: restore it from a copy"
-            problems.append(Finding("damaged file", where, message))
+            problems.append(Finding("damaged_file", where, message))
         if not file.path.startswith(f"{PARTITION}={file.date.isoformat()}/"):
             message = f"its rows are of {file.date}: it lies in another partition's folder"
-            problems.append(Finding("wrong partition", where, message))
-    notes: tuple[Finding, ...] = ()
+            problems.append(Finding("wrong_partition", where, message))
+    report = VerifyReport((Check("files", table.path, len(files)),), tuple(problems))
     if data:
         message = (
             f"{len(data)} files that the newest version does not name: of earlier versions, "
             "or of a commit that never came; vacuum removes them in time"
         )
-        notes = (Finding("leftover", table.path, message),)
-    return VerifyReport((Check(f"files of {table.path}", len(named)),), tuple(problems), notes)
+        report += note("leftover", table.path, message)
+    return report
+
+
+def _content(storage: StorageBackend, where: str, file: TableFile) -> VerifyReport:
+    checksum = checksum_in_name(file.path)
+    if checksum is not None:
+        damage = "" if storage.digest(where)[:16] == checksum else "its content has changed"
+    else:
+        with tempfile.TemporaryDirectory(prefix="fluxforge-verify-") as work:
+            damage = _read(storage.fetch(where, Path(work)), file)
+    if damage:
+        return problem("damaged_file", where, f"{damage}: restore it from a copy")
+    return VerifyReport()
+
+
+def _read(path: Path, file: TableFile) -> str:
+    """Read a file of before checksums, and compare it with what its log says; return what differs.
+
+    The log has the number of rows, and the bounds and nulls of columns.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        if rows.num_rows != file.rows:
+            return f"{rows.num_rows:,} rows, but {file.rows:,} in the log"
+        for name, nulls in file.nulls.items():
+            bounds = pc.min_max(rows[name])
+            for word, known in (("min", file.least), ("max", file.greatest)):
+                if name in known and bounds[word].as_py() != known[name]:
+                    return f"the {word} of {name!r} is not that of the log"
+            if rows[name].null_count != nulls:
+                return f"the nulls of {name!r} are not those of the log"
+    except (pa.ArrowException, OSError, KeyError) as exc:
+        return f"it cannot be read ({type(exc).__name__})"
+    return ""
 
 
 def _columns(source: str, name: str, table: Table, snapshot: Snapshot) -> VerifyReport:
     declared = table_schemas(source).get(name)
     if declared is None:
-        message = "no SQL of its source makes this table"
-        return VerifyReport(notes=(Finding("unknown table", table.path, message),))
+        return note("unknown_table", table.path, "no SQL of its source makes this table")
     found = snapshot.schema()
     problems = [
-        Finding("wrong column", table.path, f"there is no column {column!r}")
+        Finding("wrong_column", table.path, f"there is no column {column!r}")
         for column in _LEADING
         if column not in found.names
     ]
@@ -130,5 +194,5 @@ def _columns(source: str, name: str, table: Table, snapshot: Snapshot) -> Verify
         kind = found.field(column.name).type
         if kind != column.type:
             message = f"column {column.name!r} is {kind}, not {column.type}"
-            problems.append(Finding("wrong column", table.path, message))
+            problems.append(Finding("wrong_column", table.path, message))
     return VerifyReport(problems=tuple(problems))

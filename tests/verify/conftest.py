@@ -29,16 +29,20 @@ class Lake:
     def storage(self) -> LocalStorage:
         return LocalStorage(self.root)
 
-    def verify(self, storage: LocalStorage | None = None, *sources: str) -> VerifyReport:
+    def verify(
+        self, storage: LocalStorage | None = None, *sources: str, deep: bool = False
+    ) -> VerifyReport:
         place = (storage or self.storage, self.layout)
-        return verify_lake([place, place], place, sources or ["coinbase"])
+        return verify_lake([place, place], place, sources or ["coinbase"], deep=deep)
 
     def put(self, state: Any, name: str, content: bytes = b"{}\n") -> str:
         key = f"{self.layout.state(state, 'coinbase')}/{name}"
         self.storage.write_bytes(key, content)
         return key
 
-    def etl(self, number: int = 1, *, seqs: range = range(6), conn: str = "A") -> None:
+    def etl(
+        self, number: int = 1, *, seqs: range = range(6), conn: str = "A", keep: bool = False
+    ) -> None:
         """Take a segment of tickers, trades and one bad line into the tables."""
         lines = []
         for seq in seqs:
@@ -59,6 +63,7 @@ class Lake:
             storage=self.storage,
             input_path=self.layout.ready("coinbase"),
             output_path=self.layout.tables("coinbase"),
+            delete_after_processing=not keep,
         ).process_all_segments()
 
     def problems(self, *sources: str) -> list[tuple[str, str]]:

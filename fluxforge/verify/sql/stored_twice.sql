@@ -1,14 +1,10 @@
--- Numbers of one connection that are stored more than once.
-SELECT conn, seq, last_seq
-FROM (
-    SELECT
-        *,
-        max(last_seq) OVER (
-            PARTITION BY conn ORDER BY seq, last_seq
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS reached
-    FROM sequences
-    WHERE symbol IS NULL
-)
-WHERE seq <= reached OR frames > last_seq - seq + 1
-ORDER BY conn, seq
+-- Frames that are stored more than once: runs of a connection that share numbers and time. A venue
+-- that repeats a number does so later; the same frame has the same time.
+SELECT DISTINCT one.conn, greatest(one.seq, other.seq), least(one.last_seq, other.last_seq)
+FROM (SELECT *, row_number() OVER () AS row FROM sequences WHERE symbol IS NULL) AS one
+JOIN (SELECT *, row_number() OVER () AS row FROM sequences WHERE symbol IS NULL) AS other
+    ON one.conn = other.conn AND one.row < other.row
+    AND one.channel IS NOT DISTINCT FROM other.channel
+    AND one.seq <= other.last_seq AND other.seq <= one.last_seq
+    AND one.ts_recv <= other.last_recv AND other.ts_recv <= one.last_recv
+ORDER BY ALL
