@@ -45,6 +45,7 @@ sys.meta_path.insert(0, WithoutPandas())
 from fluxforge import Lake
 with tempfile.TemporaryDirectory() as folder:
     lake = Lake(overrides=[f"storage.base_dir={folder}"])
+    lake.storage.mkdir("raw")
     lake.etl(); lake.tables(); lake.sql("SELECT 1"); lake.status()
 """
 

@@ -54,10 +54,9 @@ class Keeping(Places):
         """
         from fluxforge.etl.report import EtlReport
 
+        jobs = self._jobs(source, on_progress)
         self._check_place(Role.ETL_INPUT)
-        return EtlReport.total(
-            [job.process_all_segments() for job in self._jobs(source, on_progress)]
-        )
+        return EtlReport.total([job.process_all_segments() for job in jobs])
 
     def watch(
         self,
