@@ -8,19 +8,21 @@ import time
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
+from fluxforge.config import Role
 from fluxforge.errors import SpoolFullError, StorageError, StorageUnavailableError, UsageError
 from fluxforge.ingestion.uploader import Uploader
 from fluxforge.layout import hour_of
-from fluxforge.segments import Envelope, RecoveryReport, SegmentStore
+from fluxforge.segments import RecoveryReport, SegmentStore, envelope_lines
+from fluxforge.storage.factory import create_storage_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from types import TracebackType
 
+    from fluxforge.config import FluxForgeConfig
     from fluxforge.segments.active import ActiveSegment
     from fluxforge.storage import StorageBackend
 
@@ -33,8 +35,8 @@ BATCH_BYTES = 4 * MEGABYTE
 CLOSE_SECONDS = 10.0
 """How long :meth:`LogWriter.close` waits for an object store that makes no progress."""
 
-_NANOSECONDS_APART = 1_000
 _CONNECTIONS = 1_024  # far more than live at one time
+_LINES_TOGETHER = 64
 
 
 class LogWriter:
@@ -121,8 +123,9 @@ class LogWriter:
         self._clock = clock
 
         self._buffer_lock = threading.Lock()  # held for moments; write() takes only this one
-        self._pending: deque[bytes] = deque()
+        self._pending: deque[tuple[int, bytes]] = deque()  # a number of lines, and those lines
         self._buffered_bytes = 0
+        self._buffered_frames = 0
         self._captured: dict[str, int] = {}  # each connection's last capture_ns
 
         self._io_lock = threading.RLock()  # held while the disk works
@@ -143,6 +146,22 @@ class LogWriter:
             )
         return super().__new__(cls)
 
+    @classmethod
+    def from_config(cls, config: FluxForgeConfig, source: str) -> Self:
+        """Return the writer of a source's captures, with everything as configured."""
+        storage, settings = create_storage_backend(config, role=Role.INGESTION), config.ingestion
+        return cls(
+            storage=storage,
+            active_path=storage.layout.active(source),
+            ready_path=storage.layout.ready(source),
+            source_name=source,
+            segment_max_mb=settings.segment_max_mb,
+            segment_max_seconds=settings.segment_max_seconds,
+            spool_dir=settings.spool_dir,
+            spool_max_mb=settings.spool_max_mb,
+            mirror_interval_seconds=settings.mirror_interval_seconds,
+        )
+
     def __repr__(self) -> str:
         return (
             f"<LogWriter {self.source_name}: {self.flushed_frames:,} frames written, "
@@ -157,7 +176,7 @@ class LogWriter:
     @property
     def buffered_frames(self) -> int:
         """Frames that a crash would lose now."""
-        return len(self._pending)
+        return self._buffered_frames
 
     @property
     def flushed_frames(self) -> int:
@@ -168,6 +187,23 @@ class LogWriter:
     def flushed_bytes(self) -> int:
         """Bytes that are durable, since the writer was made."""
         return self._flushed_bytes
+
+    @property
+    def segment(self) -> str:
+        """The name of the segment that is being written; empty between two."""
+        segment = self._segment
+        return "" if segment is None else segment.file.path.name
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long the oldest frame that is not durable has been waiting."""
+        with self._buffer_lock:
+            if not self._pending:
+                return 0.0
+            line = self._pending[0][1]
+        return max(
+            0.0, (time.time_ns() - int(line[len('{"capture_ns":') : line.index(b",")])) / 1e9
+        )
 
     @property
     def segments(self) -> int:
@@ -199,17 +235,30 @@ class LogWriter:
             The connection it came over.
         """
         data = frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame
-        captured = time.time_ns() if capture_ns is None else capture_ns
+        self.write_all([(time.time_ns() if capture_ns is None else capture_ns, data)], conn)
+
+    def write_all(self, frames: Iterable[tuple[int, bytes]], conn: str = "") -> int:
+        """Buffer frames of one connection, with their times of capture; see :meth:`write`.
+
+        Returns
+        -------
+        int
+            How many bytes they take in the segment.
+        """
         with self._buffer_lock:
-            before = self._captured.pop(conn, None)
-            if before is not None:
-                captured = max(captured, before + _NANOSECONDS_APART)
-            self._captured[conn] = captured
+            lines, last = envelope_lines(frames, conn, self._captured.pop(conn, None))
+            self._captured[conn] = last
             if len(self._captured) > _CONNECTIONS:
                 del self._captured[next(iter(self._captured))]
-            line = Envelope(captured, conn, data).line()
-            self._pending.append(line)
-            self._buffered_bytes += len(line)
+            size = 0
+            for start in range(0, len(lines), _LINES_TOGETHER):
+                part = lines[start : start + _LINES_TOGETHER]
+                data = b"".join(part)
+                self._pending.append((len(part), data))
+                size += len(data)
+            self._buffered_bytes += size
+            self._buffered_frames += len(lines)
+        return size
 
     def prepare(self) -> RecoveryReport:
         """Find out whether segments can be written, and take up what ended captures left.
@@ -256,7 +305,7 @@ class LogWriter:
 
     def _flush(self, *, bounded: bool) -> None:
         with self._io_lock:
-            goal = self._flushed_frames + len(self._pending)  # later frames wait their turn
+            goal = self._flushed_frames + self._buffered_frames  # later frames wait their turn
             self._rotate_if_due()
             while self._flushed_frames < goal:
                 self._append_next(bounded=bounded)
@@ -309,7 +358,7 @@ class LogWriter:
         with self._io_lock:
             with self._buffer_lock:
                 self._pending.clear()
-                self._buffered_bytes = 0
+                self._buffered_bytes = self._buffered_frames = 0
             for segment in [*self._closed, *([self._segment] if self._segment else [])]:
                 if self._is_local:
                     segment.release()
@@ -336,8 +385,9 @@ class LogWriter:
     # With the disk
 
     def _append_next(self, *, bounded: bool) -> None:
-        lines = self._next_lines()
-        data = b"".join(lines)
+        with self._buffer_lock:
+            parts = self._next_parts()
+        data = parts[0][1] if len(parts) == 1 else b"".join(lines for _, lines in parts)
         if bounded:
             self._check_room(len(data))
         if self._segment is None:
@@ -346,22 +396,24 @@ class LogWriter:
             if not self._is_local:
                 self._start_uploader().add([self._segment])
         self._segment.file.append(data)
-        self._flushed_frames += len(lines)
+        frames = sum(count for count, _ in parts)
+        self._flushed_frames += frames
         self._flushed_bytes += len(data)
         with self._buffer_lock:
-            for _ in lines:
+            for _ in parts:
                 self._pending.popleft()
             self._buffered_bytes -= len(data)
+            self._buffered_frames -= frames
 
-    def _next_lines(self) -> list[bytes]:
-        with self._buffer_lock:
-            count = size = 0
-            for line in self._pending:
-                if count and size + len(line) > BATCH_BYTES:
-                    break
-                count += 1
-                size += len(line)
-            return list(islice(self._pending, count))
+    def _next_parts(self) -> list[tuple[int, bytes]]:
+        parts: list[tuple[int, bytes]] = []
+        size = 0
+        for count, lines in self._pending:
+            if parts and size + len(lines) > BATCH_BYTES:
+                break
+            parts.append((count, lines))
+            size += len(lines)
+        return parts
 
     def _check_room(self, size: int) -> None:
         try:

@@ -1,16 +1,19 @@
-"""What an ingestion did, and how far a running one is."""
+"""What a capture did, and how far a running one is."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
-from fluxforge.html import html_table
+from fluxforge.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
 class IngestProgress:
-    """A running ingestion at one moment.
+    """A running capture of one source at one moment.
 
     Attributes
     ----------
@@ -19,17 +22,31 @@ class IngestProgress:
     frames, bytes
         Received so far; what is not yet durable is in ``buffered_bytes``.
     buffered_bytes
-        Received, but not yet on the storage.
-    connections
-        Sockets opened so far.
-    connected
-        Sockets open now.
+        Received, but not yet on this disk.
+    connections, connected
+        Sockets opened so far, and those open now.
     gaps, missing
-        Holes in the venue's numbering, and frames that would fill them.
+        Holes in what the venue sent, and frames that would fill them.
     seconds
         Since the start.
     spooled_bytes
-        Waiting in the spool for the object store to answer.
+        On this disk, and not yet on the object store.
+    running
+        Whether it is being captured now.
+    reconnects
+        Sockets that took another's place.
+    resubscribed
+        How often a new snapshot was asked for, after a gap or because a channel was silent.
+    rate
+        Frames a second, over the last second or more.
+    lag
+        Seconds for which the oldest frame that is not yet durable has been waiting.
+    ages
+        Seconds since the last frame of each channel.
+    segment
+        The segment that is being written; empty between two.
+    error
+        What keeps it from being captured; empty where nothing does.
     """
 
     source: str
@@ -42,16 +59,24 @@ class IngestProgress:
     missing: int
     seconds: float
     spooled_bytes: int = 0
+    running: bool = True
+    reconnects: int = 0
+    resubscribed: int = 0
+    rate: float = 0.0
+    lag: float = 0.0
+    ages: Mapping[str, float] = field(default_factory=dict)
+    segment: str = ""
+    error: str = ""
 
 
-@dataclass(frozen=True)
-class IngestReport:
-    """What an ingestion stored.
+@dataclass(frozen=True, repr=False)
+class IngestReport(Report):
+    """What a capture stored.
 
     Attributes
     ----------
     source
-        The exchange.
+        The exchange, or several of them.
     frames, bytes
         Stored in segments; bytes include the envelopes.
     segments
@@ -59,14 +84,25 @@ class IngestReport:
     connections
         Sockets opened.
     gaps, missing
-        Holes in the venue's numbering, and frames that would fill them.
+        Holes in what the venue sent, and frames that would fill them.
     seconds
         From start to stop.
     recovered
-        Segments of earlier, crashed collectors that this one closed.
+        Segments of earlier, crashed captures that this one closed.
     spooled
         Frames that wait in the spool on this machine, because the object store did not answer
         until the end. They are durable; the next capture on this machine stores them.
+    resubscribed
+        How often a new snapshot was asked for, after a gap or because a channel was silent.
+    error
+        What kept the source from being captured at the end; empty where nothing did.
+    sources
+        The report of each source, where there were several.
+
+    Examples
+    --------
+    >>> IngestReport("coinbase", 3, 180, 1, 1, 0, 0, 2.5, 0).to_dict()
+    {'frames': 3, 'bytes': 180, 'segments': 1, 'connections': 1, 'gaps': 0}
     """
 
     source: str
@@ -79,45 +115,67 @@ class IngestReport:
     seconds: float
     recovered: int
     spooled: int = 0
+    resubscribed: int = 0
+    error: str = ""
+    sources: tuple[IngestReport, ...] = ()
+
+    @classmethod
+    def total(cls, reports: Sequence[Self]) -> Self:
+        """Return what several sources stored together; of one, its own report."""
+        if len(reports) == 1:
+            return reports[0]
+        counts = "frames bytes segments connections gaps missing recovered spooled resubscribed"
+        return cls(
+            source=", ".join(report.source for report in reports),
+            seconds=max((report.seconds for report in reports), default=0.0),
+            error="; ".join(f"{one.source}: {one.error}" for one in reports if one.error),
+            sources=tuple(reports),
+            **{name: sum(getattr(report, name) for report in reports) for name in counts.split()},
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts for machines.
+        """Return the counts for machines; of several sources also each one's, and its error."""
+        names = ("frames", "bytes", "segments", "connections", "gaps")
+        counts: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self.sources:
+            each = {one.source: {**one.to_dict(), "error": one.error} for one in self.sources}
+            counts["sources"] = each
+        return counts
 
-        Examples
-        --------
-        >>> IngestReport("coinbase", 3, 180, 1, 1, 0, 0, 2.5, 0).to_dict()
-        {'frames': 3, 'bytes': 180, 'segments': 1, 'connections': 1, 'gaps': 0}
-        """
-        fields = asdict(self)
-        return {
-            name: fields[name] for name in ("frames", "bytes", "segments", "connections", "gaps")
-        }
-
-    def __repr__(self) -> str:
+    def summary(self) -> str:
+        """Say in one line what came of it."""
         words = [
             f"{self.frames:,} frames ({self.bytes / 1e6:,.1f} MB) in {self.segments} segments",
             f"{self.connections} connections",
             f"{self.gaps} gaps" + (f" ({self.missing:,} frames missing)" if self.gaps else ""),
             f"{self.seconds:.1f} s",
         ]
+        if self.resubscribed:
+            words.append(f"{self.resubscribed} new snapshots asked for")
         if self.spooled:
             words.append(f"{self.spooled:,} frames wait in the spool")
         if self.recovered:
             words.append(f"{self.recovered} segments recovered")
-        return f"<IngestReport {self.source}: {', '.join(words)}>"
+        if self.error:
+            words.append(self.error)
+        return f"{self.source}: {', '.join(words)}"
 
-    def _repr_html_(self) -> str:
-        return html_table(
-            f"Ingestion of {self.source}",
-            {
-                "frames": self.frames,
-                "megabytes": round(self.bytes / 1e6, 1),
-                "segments": self.segments,
-                "connections": self.connections,
-                "gaps": self.gaps,
-                "frames missing": self.missing,
-                "frames in the spool": self.spooled,
-                "segments recovered": self.recovered,
-                "seconds": round(self.seconds, 2),
-            },
-        )
+    def __repr__(self) -> str:
+        return f"<IngestReport {self.summary()}>"
+
+    def html_rows(self) -> dict[str, object]:
+        """Return the rows of the notebook's table."""
+        return {
+            "source": self.source,
+            "frames": self.frames,
+            "megabytes": round(self.bytes / 1e6, 1),
+            "segments": self.segments,
+            "connections": self.connections,
+            "gaps": self.gaps,
+            "frames missing": self.missing,
+            "new snapshots asked for": self.resubscribed,
+            "frames in the spool": self.spooled,
+            "segments recovered": self.recovered,
+            "seconds": round(self.seconds, 2),
+            **({"error": self.error} if self.error else {}),
+        }

@@ -4,7 +4,13 @@
 :class:`~fluxforge.segments.store.SegmentStore` is the life of one source's segments.
 """
 
-from fluxforge.segments.envelope import Envelope, new_connection_id, open_segment, read_segment
+from fluxforge.segments.envelope import (
+    Envelope,
+    envelope_lines,
+    new_connection_id,
+    open_segment,
+    read_segment,
+)
 from fluxforge.segments.records import (
     Claim,
     Fingerprint,
@@ -24,6 +30,7 @@ __all__ = [
     "RecoveryReport",
     "SegmentStore",
     "StoredSegment",
+    "envelope_lines",
     "is_quarantine_name",
     "new_connection_id",
     "open_segment",

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 from fluxforge.errors import SegmentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CHUNK = 1 << 20
+_NANOSECONDS_APART = 1_000
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,8 @@ class Envelope:
         >>> Envelope(1, "A", b"hello").line()
         b'{"capture_ns":1,"conn":"A","raw":"hello"}\n'
         """
-        head = b'{"capture_ns":%d,"conn":%s,' % (self.capture_ns, json.dumps(self.conn).encode())
-        if _fits_one_line(self.frame):
-            return head + b'"data":' + self.frame + b"}\n"
-        try:
-            text = self.frame.decode()
-        except UnicodeDecodeError:
-            encoded = base64.b64encode(self.frame)
-            return head + b'"raw_base64":"' + encoded + b'"}\n'
-        return head + b'"raw":' + json.dumps(text).encode() + b"}\n"
+        [line], _ = envelope_lines([(self.capture_ns, self.frame)], self.conn)
+        return line
 
     @classmethod
     def parse(cls, line: bytes) -> Envelope:
@@ -94,6 +88,46 @@ class Envelope:
             return cls(int(fields["capture_ns"]), str(fields["conn"]), frame)
         except (ValueError, KeyError, TypeError) as exc:
             raise SegmentError(f"not a segment's line: {line[:80]!r}") from exc
+
+
+def envelope_lines(
+    frames: Iterable[tuple[int, bytes]], conn: str, last_ns: int | None = None
+) -> tuple[list[bytes], int]:
+    """Write frames of one connection as :meth:`Envelope.line` does.
+
+    Parameters
+    ----------
+    frames
+        When each was received, and what it is.
+    conn
+        The connection.
+    last_ns
+        The time of the connection's frame before. Each one's is at least 1,000 more than that of
+        the one before it, so that the two name and order a frame to the microsecond.
+
+    Returns
+    -------
+    tuple of list of bytes and int
+        The lines, and the time of the last one.
+    """
+    name = json.dumps(conn).encode()
+    lines, at = [], last_ns or 0
+    for captured, frame in frames:
+        at = (
+            captured
+            if last_ns is None or captured >= at + _NANOSECONDS_APART
+            else (at + _NANOSECONDS_APART)
+        )
+        last_ns = at
+        if _fits_one_line(frame):
+            lines.append(b'{"capture_ns":%d,"conn":%s,"data":%s}\n' % (at, name, frame))
+            continue
+        try:
+            field, text = b"raw", json.dumps(frame.decode()).encode()
+        except UnicodeDecodeError:
+            field, text = b"raw_base64", b'"%s"' % base64.b64encode(frame)
+        lines.append(b'{"capture_ns":%d,"conn":%s,"%s":%s}\n' % (at, name, field, text))
+    return lines, at
 
 
 def _fits_one_line(frame: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import socket
 import ssl
@@ -25,15 +26,16 @@ from websockets.frames import Close
 from websockets.http11 import Response
 
 from fluxforge.errors import ConfigError, ConnectionFailedError, redacted_url
-from fluxforge.ingestion import connection
-from fluxforge.ingestion.connection import classify
+from fluxforge.ingestion import buffer, connection
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
+from fluxforge.ingestion.websocket import classify
+from fluxforge.retry import RetryPolicy
 from fluxforge.simulator import local_exchange
 from fluxforge.sources import get_source
 from fluxforge.sources.coinbase.protocol import CoinbaseSession
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from websockets.asyncio.server import ServerConnection
 
@@ -54,8 +56,7 @@ def status(code: int) -> Exception:
 @pytest.fixture
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again within milliseconds."""
-    original = connection.Backoff
-    monkeypatch.setattr(connection, "Backoff", lambda: original(first=0.01, cap=0.02))
+    monkeypatch.setattr(connection, "RECONNECT", RetryPolicy(first=0.01, cap=0.02))
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ async def test_client_messages_keep_below_the_venues_rate_over_all_sockets(
     pipeline = IngestionPipeline(config, "coinbase")
     async with pipeline:
         await complete.wait()
-        assert [task.done() for task in pipeline._collectors[0]._sockets] == [False] * 3
+        assert pipeline.progress[0].connected == 3
     assert heard[-1] - heard[0] > 0.4  # five times 1/8 s, less what the way here may shift
 
 
@@ -212,11 +213,12 @@ async def test_a_connection_that_ends_is_followed_by_another(
 async def test_a_normal_end_is_no_failure_and_costs_no_delay(
     venue: Serve, lake: Any, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class NeverAgain:
-        def next_delay(self) -> float:
+    class NeverAgain(RetryPolicy):
+        def delays(self) -> Iterator[float]:
             raise AssertionError("a normal close must not wait")
+            yield
 
-    monkeypatch.setattr(connection, "Backoff", NeverAgain)
+    monkeypatch.setattr(connection, "RECONNECT", NeverAgain())
 
     async def serve(socket: ServerConnection) -> None:
         await socket.send(make_frame(0))
@@ -228,19 +230,15 @@ async def test_a_normal_end_is_no_failure_and_costs_no_delay(
 async def test_the_backoff_starts_over_after_health_and_only_then(
     venue: Serve, lake: Any, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Any] = []
     waited: list[int] = []
 
-    class Recorded(connection.Backoff):
-        def __init__(self) -> None:
-            super().__init__(first=0.0, cap=0.0)
-            made.append(self)
+    class Recorded(RetryPolicy):
+        def delays(self) -> Iterator[float]:
+            for attempt in itertools.count():
+                waited.append(attempt)
+                yield 0.0
 
-        def next_delay(self) -> float:
-            waited.append(self.attempts)
-            return super().next_delay()
-
-    monkeypatch.setattr(connection, "Backoff", Recorded)
+    monkeypatch.setattr(connection, "RECONNECT", Recorded())
     monkeypatch.setattr(connection, "HEALTHY_SECONDS", 0.2)
     seen = 0
 
@@ -258,7 +256,6 @@ async def test_the_backoff_starts_over_after_health_and_only_then(
 
     await ingest(lake.config(await venue(serve)), "coinbase", frames=2)
     assert waited[:6] == [0, 1, 2, 3, 0, 1]
-    assert len(made) == 1
 
 
 @pytest.mark.usefixtures("quick_backoff", "short_silence")
@@ -278,9 +275,7 @@ async def test_a_writer_that_is_behind_is_no_silence(
     venue: Serve, lake: Any, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While frames wait for room nothing is received; that is not the venue's fault."""
-    from fluxforge.ingestion import intake
-
-    monkeypatch.setattr(intake, "BUFFER_BYTES", 1_000)
+    monkeypatch.setattr(buffer, "BUFFER_BYTES", 1_000)
 
     async def serve(socket: ServerConnection) -> None:
         for number in range(15):
@@ -328,7 +323,7 @@ async def test_a_venue_that_was_never_reached_is_given_up_with_a_clear_line(lake
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
         address = f"ws://127.0.0.1:{taken.getsockname()[1]}/feed"
         config = lake.config(f"{address}?token=hidden")
-        pipeline = IngestionPipeline(config, "coinbase", connect_patience_seconds=0.3)
+        pipeline = IngestionPipeline(config, "coinbase", connect_timeout=0.3)
         await pipeline.start()
         with pytest.raises(ConnectionFailedError) as caught:
             await pipeline.wait_for_shutdown()
@@ -361,7 +356,7 @@ async def test_a_source_that_says_what_cannot_be_sent_is_not_tried_for_ever(
 
 async def test_a_host_that_does_not_exist_is_given_up(lake: Any) -> None:
     config = lake.config("ws://no-such-host.invalid")
-    pipeline = IngestionPipeline(config, "coinbase", connect_patience_seconds=0.1)
+    pipeline = IngestionPipeline(config, "coinbase", connect_timeout=0.1)
     await pipeline.start()
     with pytest.raises(ConnectionFailedError, match=r"no-such-host\.invalid"):
         await pipeline.wait_for_shutdown()
@@ -386,9 +381,7 @@ async def test_a_venue_that_was_reached_once_is_tried_for_as_long_as_wanted(
         await socket.close(1011)
 
     url = await venue(serve, process_request=turn_away)
-    pipeline = IngestionPipeline(
-        lake.config(url), "coinbase", frames=2, connect_patience_seconds=0.05
-    )
+    pipeline = IngestionPipeline(lake.config(url), "coinbase", frames=2, connect_timeout=0.05)
     await pipeline.start()
     await pipeline.wait_for_shutdown()
     assert attempts == 12

@@ -28,7 +28,7 @@ FACTOR = float(os.environ.get("FLUXFORGE_LONG", "1"))
 COLLECTOR = textwrap.dedent("""
     import asyncio, json, sys, time
     from fluxforge.config import load_config
-    from fluxforge.ingestion import collector
+    from fluxforge.ingestion import pipeline
     from fluxforge.ingestion.orchestrators import ingest
     from fluxforge.segments.files import SegmentFile
 
@@ -40,7 +40,7 @@ COLLECTOR = textwrap.dedent("""
         real_append(file, data)
 
     SegmentFile.append = slow_append
-    collector.PROGRESS_SECONDS = 0.02
+    pipeline.PROGRESS_SECONDS = 0.02
     most = 0
 
     def watch(progress):

@@ -21,7 +21,7 @@ from fluxforge.errors import (
     UnknownSourceError,
     UsageError,
 )
-from fluxforge.ingestion import collector, flushing, intake
+from fluxforge.ingestion import buffer, capture
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.report import IngestProgress, IngestReport
 from fluxforge.segments import files
@@ -83,7 +83,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 async def received(pipeline: IngestionPipeline, count: int) -> None:
     """Wait until so many frames have arrived."""
-    while pipeline._collectors[0].progress().frames < count:
+    while pipeline.progress[0].frames < count:
         await asyncio.sleep(0.005)
 
 
@@ -267,14 +267,14 @@ async def test_outside_the_main_thread_no_signal_handler_is_needed(
 async def test_a_disk_that_recovers_costs_no_frame(
     lake: Any, exchange_url: str, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "BUFFER_BYTES", 200_000)
+    monkeypatch.setattr(buffer, "BUFFER_BYTES", 200_000)
     pipeline = IngestionPipeline(lake.config(exchange_url), "coinbase", frames=3_000)
     await pipeline.start()
     await received(pipeline, 100)
     disk.trouble = OSError(errno.ENOSPC, "No space left on device")
     await asyncio.to_thread(disk.refused.wait)
     await asyncio.sleep(0.5)
-    assert pipeline._collectors[0].progress().buffered_bytes < 220_000
+    assert pipeline.progress[0].buffered_bytes < 220_000
     disk.trouble = None
     await pipeline.wait_for_shutdown()
     assert sequences(lake) == list(range(3_000))
@@ -297,10 +297,8 @@ async def test_a_disk_that_stays_broken_ends_the_capture_and_says_what_it_cost(
     trouble: OSError,
     kind: type[StorageError],
 ) -> None:
-    monkeypatch.setattr(flushing, "LAST_PATIENCE_SECONDS", 0.3)
-    pipeline = IngestionPipeline(
-        lake.config(await venue(steady)), "coinbase", write_patience_seconds=0.5
-    )
+    monkeypatch.setattr(buffer, "LAST_WRITE_TIMEOUT_SECONDS", 0.3)
+    pipeline = IngestionPipeline(lake.config(await venue(steady)), "coinbase", write_timeout=0.5)
     await pipeline.start()
     while not pipeline.reports[0].frames:
         await asyncio.sleep(0.005)
@@ -309,7 +307,7 @@ async def test_a_disk_that_stays_broken_ends_the_capture_and_says_what_it_cost(
         await pipeline.wait_for_shutdown()
     disk.trouble = None
     assert caught.value.exit_code == 1
-    total = pipeline._collectors[0].progress().frames
+    total = pipeline.progress[0].frames
     safe = pipeline.reports[0].frames
     assert f"{total - safe:,} coinbase frames" in str(caught.value)
     with pytest.raises(kind):
@@ -361,7 +359,7 @@ async def test_a_running_collector_finds_what_another_one_leaves(
     steady: Callable[..., Awaitable[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(collector, "RECOVERY_SECONDS", 0.05)
+    monkeypatch.setattr(capture, "RECOVERY_SECONDS", 0.05)
     pipeline = IngestionPipeline(lake.config(await venue(steady)), "coinbase")
     await pipeline.start()
     name = "segment_20251203T14_00001.ndjson"

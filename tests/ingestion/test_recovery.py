@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 COLLECTOR = textwrap.dedent("""
     import asyncio, sys
     from fluxforge.config import load_config
-    from fluxforge.ingestion import collector
+    from fluxforge.ingestion import capture
     from fluxforge.ingestion.orchestrators import IngestionPipeline
 
-    collector.PROGRESS_SECONDS = 0.02
+    capture.PROGRESS_SECONDS = 0.02
 
     def say(progress):
         print(pipeline._collectors[0]._writer.flushed_frames, flush=True)

@@ -1,5 +1,5 @@
-"""Orchestrators: what runs an ingestion from start to stop."""
+"""What runs a capture from start to stop, under the name that it has had from the first."""
 
-from fluxforge.ingestion.orchestrators.ingestion_pipeline import IngestionPipeline, ingest
+from fluxforge.ingestion.pipeline import IngestionPipeline, ingest
 
 __all__ = ["IngestionPipeline", "ingest"]
