@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluxforge.cli.app import app
 from fluxforge.cli.output import say, say_json
 from fluxforge.cli.request import Request, command
+from fluxforge.errors import UsageError
 from fluxforge.simulator.faults import FAULTS_HELP
+
+if TYPE_CHECKING:
+    from fluxforge.ingestion.report import IngestProgress
 
 
 @command(app, of_source=True)
@@ -19,21 +23,39 @@ def ingest(
     duration: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop after this long: 60s, 5m, or seconds.")
     ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many frames of each source.")
+    ] = None,
+    all_sources: Annotated[
+        bool, typer.Option("--all", help="Capture all configured sources, as without a SOURCE.")
+    ] = False,
 ) -> None:
-    """Capture a source into segments until stopped."""
+    """Capture a source, or all that are configured, into segments until stopped."""
+    if all_sources and request.source:
+        raise UsageError(f"--all is every configured source: leave out {request.source!r}")
     lake = request.lake()
-    source = request.one_source(lake)
-    with request.progress(f"ingest {source}") as show:
+    latest: dict[str, IngestProgress] = {}
+    with request.progress(f"ingest {request.source or ', '.join(lake.sources)}") as show:
+
+        def on_progress(progress: IngestProgress) -> None:
+            latest[progress.source] = progress
+            frames_now, bytes_now, gaps = (
+                sum(getattr(one, name) for one in latest.values())
+                for name in ("frames", "bytes", "gaps")
+            )
+            wanted = frames and frames * max(1, len(latest))
+            show(
+                frames_now,
+                wanted,
+                f"{frames_now:,} frames, {bytes_now / 1e6:,.1f} MB, {gaps} gaps",
+            )
+
         report = lake.ingest_sync(
-            source,
-            duration=duration,
-            frames=frames,
-            on_progress=lambda p: show(
-                p.frames, frames, f"{p.frames:,} frames, {p.bytes / 1e6:,.1f} MB, {p.gaps} gaps"
-            ),
+            request.source, duration=duration, frames=frames, on_progress=on_progress
         )
     request.show(report)
+    if report.error:
+        raise typer.Exit(1)
 
 
 @command(app, of_source=True)

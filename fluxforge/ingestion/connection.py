@@ -97,7 +97,7 @@ class Endpoint:
         ConnectionFailedError
             If so. Once it has been reached, there is no such bound.
         """
-        self._last_error = error
+        self._last_error = error  # for the end, where there is no time for another attempt
         if not self.reached and time.monotonic() + delay > self._give_up_at:
             raise self.failure(error) from error
 
@@ -108,6 +108,7 @@ class Endpoint:
 
     def failure(self, error: Exception) -> ConnectionFailedError:
         """Return the error that ends the capture, with what to change."""
+        self._last_error = error
         return ConnectionFailedError(
             f"cannot connect to {redacted_url(self.url)}: {reason(error)}. Check the network, "
             f"and that ingestion.sources.{self.source.name}.url is right and something answers "

@@ -27,7 +27,7 @@ class Capturing(Places):
 
     async def ingest(
         self,
-        source: str,
+        source: str | None = None,
         *,
         duration: str | float | timedelta | None = None,
         frames: int | None = None,
@@ -35,10 +35,12 @@ class Capturing(Places):
     ) -> IngestReport:
         """Capture a source into segments, until a bound is reached or it is cancelled.
 
+        Several sources fail and recover each by itself; the report says what kept one of them.
+
         Parameters
         ----------
         source
-            The exchange, as configured under ``ingestion.sources``.
+            The exchange; by default all that are configured under ``ingestion.sources``.
         duration
             ``"60s"``, ``"5m"``, seconds or a timedelta; None: no limit.
         frames
@@ -64,7 +66,7 @@ class Capturing(Places):
 
     def ingest_sync(
         self,
-        source: str,
+        source: str | None = None,
         *,
         duration: str | float | timedelta | None = None,
         frames: int | None = None,

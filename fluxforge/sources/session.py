@@ -134,6 +134,7 @@ class Session(ABC):
         self.subscription = subscription
         self._heard: set[tuple[str, str]] = set()  # channel and symbol, since the last look
         self._since: dict[tuple[str, str], float] = {}
+        self._now = 0.0
         self._refused: set[str] = set()
 
     @abstractmethod
@@ -180,21 +181,27 @@ class Session(ABC):
         `now` is of any clock that never goes back. A venue's heartbeats do not count.
         """
         events: list[Event] = []
-        own = self.subscription
+        own, self._now = self.subscription, now
+        self._since.update(dict.fromkeys(self._heard, now))
+        self._heard.clear()
         for channel, seconds in self.source.limits.channel_silence.items():
             for symbol in own.products if channel in own.channels else ():
                 key = channel, symbol
                 since = self._since.setdefault(key, now)
-                if key in self._heard:
-                    self._since[key] = now
-                elif now - since >= seconds and symbol not in self._refused:
+                if now - since >= seconds and symbol not in self._refused:
                     self._since[key] = now
                     events += [Silent(channel, symbol, seconds), *self.resubscribe(channel, symbol)]
-        self._heard.clear()
         return events
 
-    def heard(self, channel: str, symbol: str) -> None:
-        """Note that a channel of a symbol is alive."""
+    def ages(self) -> dict[str, float]:
+        """Return how long each channel had been silent when :meth:`overdue` was called last."""
+        ages: dict[str, float] = {}
+        for (channel, _), since in self._since.items():
+            ages[channel] = min(self._now - since, ages.get(channel, self._now))
+        return ages
+
+    def heard(self, channel: str, symbol: str = "") -> None:
+        """Note that a channel, of a symbol where that is known, is alive."""
         self._heard.add((channel, symbol))
 
     def refused(self, message: str, symbol: str | None = None) -> list[Event]:

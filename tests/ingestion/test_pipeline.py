@@ -459,3 +459,117 @@ def test_a_report_reads_well_everywhere() -> None:
     )
     assert "1,030" in report._repr_html_()
     assert "<table" in report._repr_html_()
+
+
+# Several sources, and products that come and go
+
+
+async def test_products_come_and_go_without_a_frame_of_the_others_lost(lake: Any) -> None:
+    with local_exchange("coinbase", rate=400) as exchange:
+        config = lake.config(
+            exchange.url, "ingestion.sources.coinbase.channels=[ticker, market_trades]"
+        )
+        pipeline = IngestionPipeline(config, "coinbase")
+        async with pipeline:
+            await received(pipeline, 50)
+            await asyncio.to_thread(pipeline.add, "coinbase", "ETH-USD")
+            while not any(b'"ETH-USD"' in frame for frame in lake.frames("active")):
+                await asyncio.sleep(0.02)
+            pipeline.remove("coinbase", "ETH-USD")
+            with pytest.raises(ConfigError, match="SOL-USD"):
+                pipeline.add("coinbase", "sol/usd")
+            with pytest.raises(UsageError, match="kraken"):
+                pipeline.add("kraken", "BTC/USD")
+            before = pipeline.progress[0].frames
+            await received(pipeline, before + 200)
+            [progress] = pipeline.progress
+            assert (progress.running, progress.connected, progress.error) == (True, 1, "")
+            assert progress.segment.startswith("segment_")
+            assert {"ticker", "heartbeats"} <= set(progress.ages)
+        with pytest.raises(UsageError, match="not being captured"):
+            pipeline.add("coinbase", "ETH-USD")
+    frames = lake.frames()
+    assert sequences(lake) == list(range(len(frames)))
+    assert b'"ETH-USD"' in b"".join(frames)
+    last = [frame for frame in frames if b'"channel":"ticker"' in frame][-20:]
+    assert not any(b'"ETH-USD"' in frame for frame in last)
+    [report] = pipeline.reports
+    assert (report.connections, report.gaps) == (1, 0)
+
+
+async def test_a_product_with_no_room_left_gets_a_socket_of_its_own(lake: Any) -> None:
+    with local_exchange("coinbase", rate=400) as exchange:
+        config = lake.config(
+            exchange.url,
+            f"ingestion.sources.coinbase.products=[{','.join(f'P{n}-USD' for n in range(10))}]",
+            "ingestion.sources.coinbase.channels=[level2]",
+        )
+        pipeline = IngestionPipeline(config, "coinbase")
+        async with pipeline:
+            await received(pipeline, 20)
+            pipeline.add("coinbase", "BTC-USD")
+            while pipeline.progress[0].connected < 2:
+                await asyncio.sleep(0.02)
+            pipeline.remove("coinbase", "BTC-USD")
+            while pipeline.progress[0].connected > 1:
+                await asyncio.sleep(0.02)
+            await received(pipeline, pipeline.progress[0].frames + 50)
+
+
+async def test_one_sources_failure_does_not_end_the_others(
+    lake: Any, monkeypatch: pytest.MonkeyPatch, venue: Serve
+) -> None:
+    from fluxforge.ingestion import pipeline as pipelines
+    from fluxforge.retry import RetryPolicy
+
+    refusals = 0
+
+    def turn_away(socket: ServerConnection, request: object) -> Any:
+        nonlocal refusals
+        refusals += 1
+        return socket.respond(403, "no") if refusals < 3 else None
+
+    async def serve(socket: ServerConnection) -> None:
+        for number in range(40):
+            await socket.send(f'{{"channel":"heartbeat","n":{number}}}')
+        await socket.wait_closed()
+
+    monkeypatch.setattr(pipelines, "RESTART", RetryPolicy(first=0.02, cap=0.02))
+    with local_exchange("coinbase", rate=200) as exchange:
+        config = lake.config(
+            exchange.url,
+            f"ingestion.sources.kraken.url={await venue(serve, process_request=turn_away)}",
+            "ingestion.sources.kraken.products=[BTC/USD]",
+            "ingestion.sources.kraken.channels=[trade]",
+        )
+        pipeline = IngestionPipeline(config)
+        await pipeline.start()
+        while pipeline.progress[1].frames < 40:
+            await asyncio.sleep(0.02)
+        coinbase, kraken = await pipeline.stop()
+    assert refusals >= 3
+    assert (coinbase.error, kraken.error, kraken.frames) == ("", "", 40)
+    assert sequences(lake) == list(range(coinbase.frames))
+    assert coinbase.connections == 1
+
+
+async def test_a_source_that_never_works_is_told_at_the_end(lake: Any, venue: Serve) -> None:
+    async def serve(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    url = await venue(serve, process_request=lambda socket, _: socket.respond(403, "no"))
+    with local_exchange("coinbase", rate=200) as exchange:
+        config = lake.config(
+            exchange.url,
+            f"ingestion.sources.kraken.url={url}",
+            "ingestion.sources.kraken.products=[BTC/USD]",
+            "ingestion.sources.kraken.channels=[trade]",
+        )
+        pipeline = IngestionPipeline(config, duration=1.5)
+        async with pipeline:
+            await pipeline.wait_for_shutdown()
+    report = IngestReport.total(pipeline.reports)
+    assert report.frames == len(lake.frames()) > 0
+    assert "kraken: cannot connect" in report.error
+    assert "403" in report.to_dict()["sources"]["kraken"]["error"]
+    assert report.to_dict()["sources"]["coinbase"]["error"] == ""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _BOOK, _DEPTH_LIMIT = "depth", 5000
 _STREAMS = {_BOOK: "depth@100ms", "kline": "kline_1m"}
+_CHANNELS = {"depthUpdate": _BOOK, "24hrTicker": "ticker"}
 _STREAMS_PER_SOCKET = 200  # the venue allows 1,024; fewer make a lost connection cost less
 _STREAMS_PER_MESSAGE = 100
 
@@ -101,7 +102,9 @@ class BinanceSession(Session):
             if "depth" in content:
                 return self._snapshot(content["depth"], int(content["response"]["lastUpdateId"]))
             data = content.get("data", content)
-            match data.get("e"):
+            kind = data.get("e", "bookTicker")
+            self.heard(_CHANNELS.get(kind, kind))
+            match kind:
                 case "depthUpdate":
                     return self._update(data["s"], int(data["U"]), int(data["u"]))
                 case "aggTrade":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _BOOK = "orderbook"
 _TOPICS = {_BOOK: "orderbook.200", "kline": "kline.1"}
+_TOPIC = re.compile(rb'\{"topic":"(\w+)\.')
 _ARGS_PER_MESSAGE = 10
 _REFUSED_TOPIC = re.compile(r"topic:([\w.-]+)")
 
@@ -79,6 +80,8 @@ class BybitSession(Session):
 
     def read(self, frame: bytes) -> list[Event]:
         """Check acknowledgements and the numbers of books."""
+        if topic := _TOPIC.match(frame):
+            self.heard(topic[1].decode())
         if b'"topic":"orderbook' not in frame[:40] and b'"success":false' not in frame:
             return []
         try:

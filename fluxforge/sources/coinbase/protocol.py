@@ -24,6 +24,9 @@ _PRIVATE = ("user", "futures_balance_summary")
 # with a snapshot of up to 5 MB: ten of them keep the burst after a connect near 50 MB, which is
 # read in seconds, and a lost connection costs ten books and not all of them.
 _PRODUCTS_PER_SOCKET, _BOOKS_PER_SOCKET = 30, 10
+_KINDS = {"l2_data": _BOOK, "ticker": "ticker", "ticker_batch": "ticker_batch"}
+_KINDS |= {"market_trades": "market_trades", "candles": "candles", _HEARTBEATS: _HEARTBEATS}
+_DATA = {kind.encode(): channel for kind, channel in _KINDS.items()}
 
 _HEAD = re.compile(
     rb'\{"channel":"([A-Za-z0-9_]+)",(?:"client_id":"[^"\\]*",)?'
@@ -145,6 +148,11 @@ class CoinbaseSession(Session):
         After a gap every book of the connection is in doubt: new snapshots are asked for. A number
         below the expected one is late or repeated: it neither opens nor fills a gap.
         """
+        head = _HEAD.match(frame)
+        if head is not None and head[1] in _DATA and int(head[2]) == self._expected:
+            self._expected += 1  # nearly all of them
+            self.heard(_DATA[head[1]], head[3].decode(errors="replace") if head[3] else "")
+            return []
         summary = self._summarize(frame)
         events: list[Event] = []
         match summary.kind:
@@ -169,10 +177,10 @@ class CoinbaseSession(Session):
                 events += self.resubscribe(_BOOK, *self.subscription.products)
         return events
 
-    def heard(self, channel: str, symbol: str) -> None:
-        """Note that a book is alive, also under the name by which it was asked for."""
-        super().heard(channel, symbol)
-        super().heard(channel, f"{symbol}C")
+    def overdue(self, now: float) -> list[Event]:
+        """Return what follows from silences; a book has two names."""
+        self._heard |= {(channel, f"{symbol}C") for channel, symbol in self._heard}
+        return super().overdue(now)
 
     def _refusals(self, frame: bytes) -> list[Event]:
         """Return the products that the acknowledged channels are without."""

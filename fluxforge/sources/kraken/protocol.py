@@ -88,7 +88,9 @@ class KrakenSession(Session):
             if "method" in content:
                 return self._answer(content)
             rows = content.get("data", ())
-            match content.get("channel"):
+            channel = content.get("channel")
+            self.heard(str(channel))
+            match channel:
                 case "book":
                     return [event for book in rows for event in self._book(content["type"], book)]
                 case "trade":
