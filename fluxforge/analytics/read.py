@@ -97,6 +97,7 @@ def read_bars(
     end: datetime | None,
     *,
     empty: bool,
+    snapshots: bool,
     instruments: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """Return bars of trades; see :meth:`fluxforge.Lake.bars`."""
@@ -109,7 +110,9 @@ def read_bars(
         first = covered.group_by("symbol").agg(pl.col("start").min().alias("first"))
         # The first snapshot of a capture has trades from before it, with others missing between.
         rows = rows.join(first, on="symbol", how="left").filter(
-            ~pl.col("is_snapshot") | (pl.col("ts_event") >= pl.col("first")).fill_null(value=True)
+            snapshots
+            | ~pl.col("is_snapshot")
+            | (pl.col("ts_event") >= pl.col("first")).fill_null(value=True)
         )
         trades.append(
             rows.select(

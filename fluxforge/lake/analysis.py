@@ -32,10 +32,9 @@ class Analysis(Reader):
         end: Moment | None = None,
         empty: bool = False,
         live: bool = False,
+        snapshots: bool = False,
     ) -> pl.DataFrame:
         """Return bars of trades, each trade once.
-
-        Trades that a first snapshot brought from before the capture are left out.
 
         Parameters
         ----------
@@ -55,6 +54,8 @@ class Analysis(Reader):
             Also the bars of time without a trade: volume 0, prices null.
         live
             Also from trades that are not in tables yet.
+        snapshots
+            Also the trades from before the capture that a first snapshot brought.
 
         Returns
         -------
@@ -69,7 +70,8 @@ class Analysis(Reader):
         wanted = [symbols] if isinstance(symbols, str) else symbols
         return read_bars(
             partial(self.scan, live=live), self.names_of(source), wanted, every, kind,
-            moment(start), moment(end), empty=empty, instruments=instruments,
+            moment(start), moment(end), empty=empty, snapshots=snapshots,
+            instruments=instruments,
         )  # fmt: skip
 
     def book(

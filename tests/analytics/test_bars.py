@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fluxforge import Lake
 from fluxforge.analytics.bars import make_bars
 from fluxforge.errors import UsageError
+from fluxforge.segments import read_segment
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COLUMNS = (
+    "open", "high", "low", "close", "volume", "buy_volume", "sell_volume", "vwap", "trades",
+)  # fmt: skip
 START = datetime(2026, 8, 9, 21, tzinfo=UTC)
 COVERED = pl.DataFrame(
     {
@@ -102,21 +111,10 @@ def test_bars_of_each_kind(
 ) -> None:
     kind, every, number = asked
     bars = make_bars(trades_of(rows), COVERED, every, kind)  # type: ignore[arg-type]
-    columns = (
-        "open",
-        "high",
-        "low",
-        "close",
-        "volume",
-        "buy_volume",
-        "sell_volume",
-        "vwap",
-        "trades",
-    )
     # A bar of time begins at a multiple of its length since 1970, here since the full hour.
     offset = START.timestamp() % number if kind == "time" else 0.0
     expected = one_by_one([(r[0] + offset, *r[1:]) for r in rows], number, kind)
-    assert bars.select(columns).rows() == expected
+    assert bars.select(COLUMNS).rows() == expected
 
 
 def test_a_bar_is_complete_inside_a_span_and_once_it_has_ended() -> None:
@@ -143,3 +141,51 @@ def test_wrong_wishes_are_refused_in_one_line(every: Any, kind: Any) -> None:
     with pytest.raises(UsageError) as caught:
         make_bars(trades_of([]), COVERED, every, kind)
     assert "\n" not in str(caught.value)
+
+
+def recorded_trades(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return trades of each symbol, each once: ``seconds, price, size, side, id``, in order."""
+    found: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for envelope in read_segment(path):
+        frame = json.loads(envelope.frame)
+        for event in frame["events"] if frame.get("channel") == "market_trades" else ():
+            for trade in reversed(event["trades"]):
+                at = datetime.fromisoformat(trade["time"]).timestamp()
+                side = "sell" if trade["side"] == "BUY" else "buy"  # it prints the maker's
+                row = (
+                    at,
+                    float(trade["price"]),
+                    float(trade["size"]),
+                    side,
+                    int(trade["trade_id"]),
+                )
+                if event["type"] != "snapshot" or at >= envelope.capture_ns / 1e9:
+                    found.setdefault(trade["product_id"], {}).setdefault(trade["trade_id"], row)
+    return {
+        symbol: sorted(rows.values(), key=lambda row: (row[0], row[4]))
+        for symbol, rows in found.items()
+    }
+
+
+def test_bars_of_recorded_trades(captures: Path, tmp_path: Path) -> None:
+    recording = captures / "coinbase" / "five-channels.ndjson.zst"
+    lake = Lake(path=tmp_path)
+    ready = tmp_path / lake.layout.ready("coinbase")
+    ready.mkdir(parents=True)
+    lines = b"".join(envelope.line() for envelope in read_segment(recording))
+    (ready / "segment_20260809T21_00001.ndjson").write_bytes(lines)
+    lake.etl("coinbase")
+    trades = recorded_trades(recording)
+    assert set(trades) == {"BTC-USD", "ETH-USD"}
+    for kind, every, number in (
+        ("time", "1s", 1.0), ("tick", 7, 7.0), ("volume", 0.5, 0.5), ("dollar", 5e3, 5e3),
+    ):  # fmt: skip
+        bars = lake.bars("coinbase", sorted(trades), every, kind)  # type: ignore[arg-type]
+        for symbol, rows in trades.items():
+            expected = one_by_one([row[:4] for row in rows], number, kind)
+            assert bars.filter(symbol=symbol).select(COLUMNS).rows() == expected
+        whole = bars.filter("complete")
+        assert whole.height > 0
+        assert whole["ts_end"].max() < lake.coverage("coinbase")["end"].max()
+    every_trade = lake.bars("coinbase", "BTC-USD", "1d", snapshots=True)["trades"].sum()
+    assert every_trade == lake.scan("coinbase", "trades", symbols=["BTC-USD"]).collect().height
