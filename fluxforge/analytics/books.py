@@ -36,7 +36,7 @@ class Epoch:
     changes
         Level changes in order, with the number of their ``frame``, from 0, which is the snapshot.
     times
-        Per frame: ``ts`` (the venue's time, never falling), ``ts_event`` and ``ts_recv``.
+        Per frame: ``ts`` (the venue's time, never falling), ``ts_event``, ``ts_recv`` and ``seq``.
     snapshot_at
         The venue's time of the snapshot.
     until
@@ -84,6 +84,23 @@ class Epoch:
         )
         return held if depth is None else held.head(depth)
 
+    def keyframe(self, frame: int) -> pl.DataFrame:
+        """Return the book after a frame as rows of ``orderbook``: a book may begin there too."""
+        sides = {"bid": True, "ask": False}
+        rows = [
+            self.levels(frame, bids=bids, depth=None).select(pl.lit(side).alias("side"), pl.all())
+            for side, bids in sides.items()
+        ]
+        ts, ts_recv, seq = self.times.select("ts", "ts_recv", "seq").row(frame)
+        return pl.concat(rows).select(
+            *(pl.lit(ts, _TIME).alias("ts_event"), pl.lit(ts_recv, _TIME).alias("ts_recv")),
+            *(pl.lit(seq, pl.Int64).alias("seq"), pl.lit(self.conn).alias("conn")),
+            *("side", "price", "size"),
+            pl.int_range(pl.len(), dtype=pl.Int32).alias("position"),
+            pl.lit(value=True).alias("is_snapshot"),
+            pl.lit(self.snapshot_at, _TIME).alias("snapshot_at"),
+        )
+
     def _side(self, bids: bool) -> pl.DataFrame:
         return self.changes.filter(pl.col("side") == ("bid" if bids else "ask"))
 
@@ -94,7 +111,8 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = Non
     Parameters
     ----------
     rows
-        Rows of the table ``orderbook``, of one symbol.
+        Rows of the table ``orderbook``, of one symbol; where a keyframe is among them, also with
+        ``snapshot_at``.
     runs
         ``conn, start, end, first_seq``: in which times of capture nothing of it is missing.
     rules
@@ -109,6 +127,7 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = Non
         .with_columns(frame=first_row.cum_sum().cast(pl.Int64))
         .drop_nulls(["side", "price", "size"])
     )
+    begun = pl.col("snapshot_at") if "snapshot_at" in rows.columns else pl.lit(None, _TIME)
     frames = (
         rows.group_by("frame", maintain_order=True)
         .agg(
@@ -116,6 +135,7 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = Non
             pl.col("is_snapshot").any(),
             pl.col("ts_event").max(),
             pl.coalesce("ts_event", "ts_recv").max().alias("ts"),
+            begun.first().alias("begun"),
         )
         .sort("ts_recv", maintain_order=True)
         .join_asof(
@@ -138,7 +158,7 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = Non
         whole, seq, first_seq = part.select("is_snapshot", "seq", "first_seq").row(0)
         if not whole or (rules.by_number and seq + 1 < (first_seq or 0)):
             continue  # it follows a gap, and no snapshot: it belongs to no book
-        times = part.select(pl.col("ts").cum_max(), "ts_event", "ts_recv")
+        times = part.select(pl.col("ts").cum_max(), "ts_event", "ts_recv", "seq")
         conn_name, until, run_end = part["conn"][0], times["ts"][-1], part["end"][-1]
         if run_end is not None:
             until = max(until, run_end - LATEST)
@@ -155,7 +175,7 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = Non
                 conn=conn_name,
                 changes=_within_depth(changes, rules),
                 times=times,
-                snapshot_at=times["ts"][0],
+                snapshot_at=part["begun"][0] or times["ts"][0],
                 until=until,
                 gap=gap,
                 resumed=gap or not later.is_empty(),

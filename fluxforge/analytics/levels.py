@@ -8,6 +8,7 @@ that is needed. A million changes take well under a second.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ def ladder(
     sign = -1.0 if bids else 1.0
     keys, codes = np.unique(sign * prices, return_inverse=True)
     shown = Ladder(np.full((count, depth), np.nan), np.full((count, depth), np.nan))
-    state = np.zeros(len(keys))
+    state, marks, first_held = np.zeros(len(keys)), np.zeros(len(keys), dtype=bool), 0
     edges = np.searchsorted(frames, [0, *range(1, count, _BLOCK), count])
     for (low, high), first in zip(pairwise(edges), (0, *range(1, count, _BLOCK)), strict=True):
         if first == 0:
@@ -68,26 +69,39 @@ def ladder(
             shown.sizes[0, : len(best)] = state[best]
             continue
         rows = min(_BLOCK, count - first)
-        columns = _candidates(state, codes[low:high], depth)
-        block = _fill(state[columns], columns, rows, frames[low:high] - first, codes[low:high],
+        changed = codes[low:high]
+        head = _first_held(state, first_held, depth + len(changed))
+        columns = _candidates(head, changed, marks, depth)
+        block = _fill(state[columns], columns, rows, frames[low:high] - first, changed,
                       sizes[low:high])  # fmt: skip
         rank = np.cumsum(block > 0, axis=1)
         row, column = np.nonzero((block > 0) & (rank <= depth))
         level = rank[row, column] - 1
         shown.prices[first + row, level] = sign * keys[columns[column]]
         shown.sizes[first + row, level] = block[row, column]
-        state[codes[low:high]] = sizes[low:high]
+        state[changed] = sizes[low:high]
+        first_held = int(np.concatenate([head[:1], changed]).min(initial=len(keys)))
     return shown
 
 
-def _candidates(state: Floats, changed: Integers, depth: int) -> Integers:
+def _first_held(state: Floats, start: int, count: int) -> Integers:
+    """Return the first `count` levels that a book holds, none of them before `start`."""
+    width = 2 * count
+    while True:
+        found = np.flatnonzero(state[start : start + width])
+        if len(found) >= count or start + width >= len(state):
+            return start + found[:count]
+        width *= 4
+
+
+def _candidates(head: Integers, changed: Integers, marks: Flags, depth: int) -> Integers:
     """Return the levels that can be among the best during a block, best first."""
-    touched = np.unique(changed)
-    head = np.flatnonzero(state)[: depth + len(touched)]
-    quiet = np.setdiff1d(head, touched, assume_unique=True)[:depth]
+    marks[changed] = True
+    quiet = head[~marks[head]][:depth]
+    marks[changed] = False
     if len(quiet) == depth:  # these stay, so that nothing behind the last of them is ever shown
-        touched = touched[touched < quiet[-1]]
-    return np.union1d(quiet, touched)
+        changed = changed[changed < quiet[-1]]
+    return np.union1d(quiet, changed)
 
 
 def _fill(
@@ -115,15 +129,19 @@ def cut_to_depth(
     the number of the frame after which the level that a change set is to be forgotten, or -1.
     """
     dropped = np.full(len(frames), -1, dtype=np.int64)
-    books: tuple[dict[float, int], dict[float, int]] = ({}, {})  # price: the change that set it
+    setters: tuple[dict[float, int], dict[float, int]] = ({}, {})  # price: the change that set it
+    held: tuple[list[float], list[float]] = ([], [])  # prices, best first
+    keys, sides, left = np.where(bids, -prices, prices).tolist(), bids.tolist(), sizes.tolist()
     for low, high in pairwise(np.flatnonzero(np.diff(frames, prepend=-1, append=-1)).tolist()):
         for change in range(low, high):
-            book, price = books[bool(bids[change])], float(prices[change])
-            if sizes[change] > 0:
-                book[price] = change
-            else:
-                book.pop(price, None)
-        for is_bid, book in enumerate(books):
-            for price in sorted(book, reverse=bool(is_bid))[depth:]:
-                dropped[book.pop(price)] = frames[low]
+            side, key = sides[change], keys[change]
+            if left[change] > 0:
+                if key not in setters[side]:
+                    insort(held[side], key)
+                setters[side][key] = change
+            elif setters[side].pop(key, None) is not None:
+                del held[side][bisect_left(held[side], key)]
+        for setter, prices_held in zip(setters, held, strict=True):
+            while len(prices_held) > depth:
+                dropped[setter.pop(prices_held.pop())] = frames[low]
     return dropped
