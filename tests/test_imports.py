@@ -70,10 +70,9 @@ def loaded_by(program: str) -> set[str]:
         ("import fluxforge.cli", HEAVY),
         (SHOW_HELP, HEAVY),
         ("from fluxforge import Lake", HEAVY - {"omegaconf"}),
-        ("import fluxforge.widgets", HEAVY - {"omegaconf"}),
         (WORK_LOCALLY, LOCAL_WORK),
     ],
-    ids=["package", "command line", "help", "lake", "widgets", "local lake"],
+    ids=["package", "command line", "help", "lake", "local lake"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(program: str, unwanted: set[str]) -> None:
     assert not loaded_by(program) & unwanted
