@@ -20,7 +20,7 @@ this list:
 ``query verify sync``       readers; checks; copies from lake to lake
 ``analytics``, ``plot``     bars, books and coverage from frames; charts
 ``lake``                    ``Lake``, a thin face over all of it
-``panels``, ``widgets``     live views and progress bars for notebooks
+``panels``                  live views for notebooks
 ``operate``                 ``fluxforge run``: supervised processes, metrics, health
 ``demo``, ``cli``           the demonstration; the command line
 ==========================  ======================================================================

@@ -19,8 +19,10 @@ class Panels:
         self._lake = lake
 
     def ladder(self, source: str, symbol: str, depth: int = 10) -> LadderPanel:
-        """Return the order book as it is now."""
-        return LadderPanel(lambda: self._lake.book(source, symbol, depth=depth), depth=depth)
+        """Return the order book as it is now; its levels go on as frames come in."""
+        return LadderPanel(
+            lambda: self._lake.book(source, symbol, depth=depth, live=True), depth=depth
+        )
 
     def candles(
         self, source: str, symbol: str, every: str = "1s", minutes: float = 10
@@ -28,9 +30,20 @@ class Panels:
         """Return candles of the last minutes that go on."""
         span = timedelta(minutes=minutes)
         return CandlePanel(
-            lambda: self._lake.bars(source, symbol, every, start=datetime.now(UTC) - span),
+            lambda: self._lake.bars(
+                source, symbol, every, start=datetime.now(UTC) - span, live=True
+            ),
             title=f"{source} {symbol} {every}",
         )
+
+    def explorer(self) -> Any:
+        """Return inputs for a source, a table, symbols and times, and what there is of them.
+
+        Rows, counts and a chart, and the line of code that gives the same frame.
+        """
+        from fluxforge.panels.explorer import explorer
+
+        return explorer(self._lake)
 
     def monitor(self, capture: Any) -> MonitorPanel:
         """Return how a background capture goes, with a button that stops it."""

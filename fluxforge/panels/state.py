@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fluxforge.analytics.book import Book
+
+_OLD_SECONDS = 30.0
+"""A channel that has been silent for longer is marked."""
 
 
 def ladder_state(book: Book, depth: int) -> dict[str, Any]:
@@ -27,8 +31,12 @@ def ladder_state(book: Book, depth: int) -> dict[str, Any]:
     """
     sides = book.bids.head(depth), book.asks.head(depth)
     largest = max((size for side in sides for size in side["size"]), default=1.0)
+    places = max((_places(price) for side in sides for price in side["price"]), default=0)
     bids, asks = (
-        [[_text(price), _text(size), round(100 * size / largest)] for price, size in side.rows()]
+        [
+            [f"{price:.{places}f}", _text(size), round(100 * size / largest)]
+            for price, size in side.rows()
+        ]
         for side in sides
     )
     doubt = "" if book.complete else ", incomplete"
@@ -37,58 +45,97 @@ def ladder_state(book: Book, depth: int) -> dict[str, Any]:
         "depth": depth,
         "bids": bids,
         "asks": asks,
-        "mid": "" if book.mid is None else _text(book.mid),
-        "spread": "" if book.spread is None else f"spread {_text(book.spread)}",
+        "mid": "" if book.mid is None else f"{book.mid:.{places + 1}f}",
+        "spread": "" if book.spread is None else f"spread {_text(round(book.spread, places))}",
     }
 
 
-def candle_state(
-    bars: pl.DataFrame, shown: Mapping[int, tuple[float, ...]], title: str
-) -> tuple[dict[str, Any], dict[int, tuple[float, ...]]]:
-    """Return the bars that a chart does not show yet, and what it shows then.
+def ladder_rows(state: Mapping[str, Any]) -> list[list[str]]:
+    """Return what a ladder shows, from the highest price to the lowest."""
+    asks = [["ask", *level[:2]] for level in reversed(state.get("asks", []))]
+    return [*asks, *(["bid", *level[:2]] for level in state.get("bids", []))]
+
+
+def candle_state(bars: pl.DataFrame, title: str) -> dict[str, Any]:
+    """Return bars as ``[seconds since 1970, open, high, low, close, volume]``.
 
     Parameters
     ----------
     bars
         ``ts_start, open, high, low, close, volume`` of one symbol.
-    shown
-        Bars by their start, in seconds since 1970, as the last call returned them.
     """
     rows = bars.drop_nulls("open").select(
         pl.col("ts_start").dt.epoch("s"), "open", "high", "low", "close", "volume"
     )
-    now = {row[0]: row for row in rows.rows()}
-    whole = not shown or bool(shown.keys() - now.keys())
-    changed = now if whole else {at: row for at, row in now.items() if shown.get(at) != row}
-    return {"title": title, "whole": whole, "bars": [list(row) for row in changed.values()]}, now
+    return {"title": f"{title} (UTC)", "bars": [list(row) for row in rows.rows()]}
+
+
+def candle_rows(state: Mapping[str, Any]) -> list[list[str]]:
+    """Return the ten bars that came last."""
+    return [
+        [f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}", *(_text(value) for value in values)]
+        for at, *values in state.get("bars", [])[-10:]
+    ]
 
 
 def monitor_state(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a capture's status as named values, the worrying ones marked.
+    """Return a capture's status as text: a row a source, and the age of each channel.
 
     Parameters
     ----------
     status
         What ``Capture.status()`` returns, as a dictionary.
     """
-    rows: list[list[Any]] = []
-    for name, value in status.items():
-        if name in ("source", "running") or value is None:
-            continue
-        if isinstance(value, dict):
-            rows += [[f"{name} {key}", _text(part), False] for key, part in value.items()]
-        else:
-            rows.append(
-                [name.replace("_", " "), _text(value), name in ("gaps", "error") and bool(value)]
-            )
-    state = "running" if status.get("running") else "stopped"
-    return {"title": f"capture of {status.get('source', '')}: {state}", "rows": rows}
+    each = status.get("sources") or [status]
+    running, error = bool(status.get("running")), str(status.get("error") or "")
+    head = ["", "frames", "a second", "MB", "lag", "gaps", "missing", "reconnects", "spool", "for"]
+    rows = [
+        [
+            str(one.get("source", "")),
+            f"{one.get('frames', 0):,}",
+            f"{one.get('rate', 0.0):,.0f}",
+            f"{one.get('bytes', 0) / 1e6:,.1f}",
+            f"{one.get('lag', 0.0):.1f} s",
+            f"{one.get('gaps', 0):,}",
+            f"{one.get('missing', 0):,}",
+            f"{one.get('reconnects', 0):,}",
+            f"{one.get('spool', 0) / 1e6:,.1f} MB",
+            _span(one.get("seconds", 0.0)),
+        ]
+        for one in each
+    ]
+    ages = [
+        [name, f"{age:.1f} s", running and age > _OLD_SECONDS]
+        for name, age in (status.get("ages") or {}).items()
+    ]
+    return {
+        "title": f"Capture of {status.get('source', '')}: {'running' if running else 'stopped'}",
+        "running": running,
+        "error": error,
+        "head": head,
+        "rows": rows,
+        "warn": [bool(one.get("gaps")) for one in each],
+        "ages": ages,
+        "segment": str(status.get("segment") or ""),
+    }
 
 
-def _text(value: Any) -> str:
+def monitor_rows(state: Mapping[str, Any]) -> list[list[str]]:
+    """Return what a monitor shows."""
+    ages = [[f"age of {name}", age] for name, age, _ in state.get("ages", [])]
+    return [state.get("head", []), *state.get("rows", []), *ages]
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _places(value: float) -> int:
+    """Return how many decimals a price has."""
+    return len(_text(value).partition(".")[2])
+
+
+def _text(value: float) -> str:
     """Return a number as a person writes it."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
     return f"{value:.10f}".rstrip("0").rstrip(".")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
+from fluxforge.errors import FluxForgeError
 from fluxforge.panels.panel import Panel, script
-from fluxforge.panels.state import candle_state, ladder_state, monitor_state
+from fluxforge.panels.state import (
+    candle_rows,
+    candle_state,
+    ladder_rows,
+    ladder_state,
+    monitor_rows,
+    monitor_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,8 +37,8 @@ class LadderPanel(Panel):
 
     _esm = script("panel", "ladder")
 
-    def __init__(self, read: Callable[[], Book], *, depth: int = 10, seconds: float = 0.15) -> None:
-        super().__init__(lambda: ladder_state(read(), depth), seconds=seconds)
+    def __init__(self, read: Callable[[], Book], *, depth: int = 10, seconds: float = 0.1) -> None:
+        super().__init__(lambda: ladder_state(read(), depth), ladder_rows, seconds=seconds)
 
 
 class CandlePanel(Panel):
@@ -48,15 +57,7 @@ class CandlePanel(Panel):
     def __init__(
         self, read: Callable[[], pl.DataFrame], *, title: str = "", seconds: float = 0.5
     ) -> None:
-        shown: dict[int, tuple[float, ...]] = {}
-
-        def state() -> dict[str, Any]:
-            changed, now = candle_state(read(), shown, title)
-            shown.clear()
-            shown.update(now)
-            return changed if changed["bars"] else self.state
-
-        super().__init__(state, seconds=seconds)
+        super().__init__(lambda: candle_state(read(), title), candle_rows, seconds=seconds)
 
 
 class MonitorPanel(Panel):
@@ -79,8 +80,24 @@ class MonitorPanel(Panel):
         *,
         seconds: float = 0.5,
     ) -> None:
-        def end() -> None:
-            stop()
-            self.refresh()
+        self._stop_capture = stop
+        super().__init__(lambda: monitor_state(read()), monitor_rows, seconds=seconds)
 
-        super().__init__(lambda: monitor_state(read()), seconds=seconds, on_stop=end)
+    def refresh(self) -> None:
+        """Read and show the state now; a capture that has ended is not read again."""
+        super().refresh()
+        if self.state and not self.state["running"] and not self._stopped.is_set():
+            self.stop()
+
+    def _hear(self, _: object, message: dict[str, Any], __: object) -> None:
+        if message.get("kind") == "stop":
+            # Stopping takes until all is stored; the kernel goes on meanwhile.
+            threading.Thread(target=self._end, daemon=True).start()
+
+    def _end(self) -> None:
+        self.running = False
+        try:
+            self._stop_capture()
+        except FluxForgeError as exc:
+            self.note = str(exc)
+        self.refresh()

@@ -2,30 +2,47 @@
 export default {
   render({ model, el }) {
     const panel = fluxforgePanel(model, el);
-    const title = document.createElement("div");
-    const host = document.createElement("div");
-    host.style.cssText = "width:720px;height:340px";
+    const title = panel.make("div", "title");
+    const host = panel.make("div", "chart");
     panel.body.append(title, host);
-    const ink = "#808080";
+    const credit = panel.make("a", "credit", "Charts by TradingView Lightweight Charts™");
+    Object.assign(credit, { href: "https://www.tradingview.com/", target: "_blank", rel: "noopener" });
+    panel.foot.append(credit);
+    const ink = "#808080", faint = "rgba(128,128,128,.2)", up = "#26a69a", down = "#ef5350";
+    const clock = (t) => new Date(t * 1000).toISOString();
     const chart = LightweightCharts.createChart(host, {
+      autoSize: true,
       layout: { background: { color: "transparent" }, textColor: ink, attributionLogo: true },
-      grid: { vertLines: { color: "rgba(128,128,128,.2)" }, horzLines: { color: "rgba(128,128,128,.2)" } },
-      timeScale: { timeVisible: true, secondsVisible: true },
-      localization: { timeFormatter: (t) => new Date(t * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC" },
-      width: 720, height: 340,
+      grid: { vertLines: { color: faint }, horzLines: { color: faint } },
+      rightPriceScale: { borderColor: faint },
+      timeScale: { timeVisible: true, secondsVisible: true, borderColor: faint },
+      localization: { timeFormatter: (t) => clock(t).replace("T", " ").slice(0, 19) + " UTC" },
     });
     const candles = chart.addSeries(LightweightCharts.CandlestickSeries, {
-      upColor: "#26a69a", downColor: "#ef5350", wickUpColor: "#26a69a", wickDownColor: "#ef5350", borderVisible: false,
+      upColor: up, downColor: down, wickUpColor: up, wickDownColor: down, borderVisible: false,
     });
-    const volume = chart.addSeries(LightweightCharts.HistogramSeries, { priceScaleId: "", priceFormat: { type: "volume" } });
+    const volume = chart.addSeries(LightweightCharts.HistogramSeries, {
+      priceScaleId: "", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false,
+    });
     volume.priceScale().applyOptions({ scaleMargins: { top: 0.8, bottom: 0 } });
     const bar = (b) => ({ time: b[0], open: b[1], high: b[2], low: b[3], close: b[4] });
-    const amount = (b) => ({ time: b[0], value: b[5], color: b[4] >= b[1] ? "rgba(38,166,154,.5)" : "rgba(239,83,80,.5)" });
+    const amount = (b) => ({ time: b[0], value: b[5], color: b[4] >= b[1] ? `${up}80` : `${down}80` });
+    const shown = new Map();
+    let last = 0;
     panel.watch("state", (state) => {
-      title.textContent = `${state.title || ""} (UTC)`;
+      title.textContent = state.title || "";
       const bars = state.bars || [];
-      if (state.whole) { candles.setData(bars.map(bar)); volume.setData(bars.map(amount)); chart.timeScale().fitContent(); }
-      else bars.forEach((b) => { candles.update(bar(b)); volume.update(amount(b)); });
+      const fresh = bars.filter((b) => shown.get(b[0]) !== String(b));
+      host.dataset.bars = bars.length;
+      if (!fresh.length) return;
+      if (!shown.size || fresh.some((b) => b[0] < last && !shown.has(b[0]))) {
+        candles.setData(bars.map(bar));
+        volume.setData(bars.map(amount));
+        if (!shown.size) chart.timeScale().fitContent();
+      } else {
+        for (const b of fresh) { candles.update(bar(b), b[0] < last); volume.update(amount(b), b[0] < last); }
+      }
+      for (const b of fresh) { shown.set(b[0], String(b)); last = Math.max(last, b[0]); }
     });
     const close = panel.close;
     return () => { close(); chart.remove(); };

@@ -2,21 +2,29 @@
 export default {
   render({ model, el }) {
     const panel = fluxforgePanel(model, el);
-    const title = document.createElement("div");
-    const table = document.createElement("table");
-    panel.body.append(title, table);
+    const title = panel.make("div", "title");
+    const dot = panel.make("span", "dot");
+    const words = panel.make("span", "");
+    title.append(dot, words);
+    const error = panel.make("div", "warn");
+    const table = panel.make("table", "monitor");
+    const ages = panel.make("div", "ages");
+    const segment = panel.make("div", "note");
+    panel.body.append(title, error, table, ages, segment);
+    const fill = (row, cells, kind = "td") => cells.forEach((text) => row.append(panel.make(kind, "", text)));
     panel.watch("state", (state) => {
-      title.textContent = state.title || "";
+      words.textContent = state.title || "waiting for the capture";
+      dot.className = `dot ${state.error ? "failed" : state.running ? "on" : ""}`;
+      error.textContent = state.error || "";
+      segment.textContent = state.segment ? `writing ${state.segment}` : "";
       table.replaceChildren();
-      for (const [name, value, warn] of state.rows || []) {
+      if (state.head) fill(table.insertRow(), state.head, "th");
+      (state.rows || []).forEach((cells, i) => {
         const row = table.insertRow();
-        const label = row.insertCell();
-        label.className = "name note";
-        label.textContent = name;
-        const shown = row.insertCell();
-        shown.textContent = value;
-        if (warn) shown.className = "warn";
-      }
+        fill(row, cells);
+        if ((state.warn || [])[i]) { row.cells[5].className = "warn"; row.cells[6].className = "warn"; }
+      });
+      ages.replaceChildren(...(state.ages || []).map(([name, age, old]) => panel.make("span", old ? "warn" : "note", `${name} ${age}`)));
     });
     return panel.close;
   },

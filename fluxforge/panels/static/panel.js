@@ -1,14 +1,19 @@
 // What all panels share: a frame around a body, a line of notes, and a button that stops them.
 function fluxforgePanel(model, el) {
-  const root = document.createElement("div");
-  root.className = "fluxforge";
-  const body = document.createElement("div");
-  const foot = document.createElement("div");
-  const note = document.createElement("span");
-  note.className = "note";
-  const stop = document.createElement("button");
-  stop.textContent = "Stop";
-  stop.onclick = () => model.send({ kind: "stop" });
+  if (!document.getElementById("fluxforge-saved")) {
+    // The table for those who read the saved notebook is of no use beside the widget itself.
+    const style = document.createElement("style");
+    style.id = "fluxforge-saved";
+    style.textContent = ".fluxforge-saved { display: none; }";
+    document.head.append(style);
+  }
+  const make = (name, kind, text = "") => Object.assign(document.createElement(name), { className: kind, textContent: text });
+  const root = make("div", "fluxforge");
+  const body = make("div", "body");
+  const foot = make("div", "foot");
+  const note = make("span", "note");
+  const stop = make("button", "stop", "Stop");
+  stop.onclick = () => { stop.disabled = true; model.send({ kind: "stop" }); };
   foot.append(stop, note);
   root.append(body, foot);
   el.append(root);
@@ -20,7 +25,7 @@ function fluxforgePanel(model, el) {
   };
   const ends = [
     watch("note", (text) => { note.textContent = text; }),
-    watch("running", (on) => { stop.disabled = !on; }),
+    watch("running", (on) => { stop.disabled = !on; stop.textContent = on ? "Stop" : "Stopped"; }),
   ];
-  return { body, watch: (name, show) => ends.push(watch(name, show)), close: () => ends.forEach((end) => end()) };
+  return { body, foot, make, watch: (name, show) => ends.push(watch(name, show)), close: () => ends.forEach((end) => end()) };
 }
