@@ -9,7 +9,7 @@ import time
 import weakref
 from html import escape
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fluxforge.errors import FluxForgeError, MissingExtraError
 
@@ -114,7 +114,7 @@ class Panel(anywidget.AnyWidget):
     def _ipython_display_(self) -> None:
         from IPython.display import HTML, display
 
-        bundle, metadata = self._repr_mimebundle_()
+        bundle, metadata = cast("Any", self._repr_mimebundle_())
         bundle.pop("text/html", None)
         display(bundle, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
         if not self.state:
