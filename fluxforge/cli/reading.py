@@ -19,7 +19,7 @@ def sql(
     ],
 ) -> None:
     """Run a SQL statement over the tables."""
-    from fluxforge.query.views import fetch
+    from fluxforge.query.engine import fetch
 
     frame = fetch(request.lake().catalog, query)
     say_json(frame) if request.as_json else say_frame(frame, thousands_separator=False)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluxforge.layout import Layout
+    from fluxforge.query.cache import FileCache
     from fluxforge.query.catalog import Catalog
     from fluxforge.query.live import LiveCatalog
     from fluxforge.segments.reading import SegmentReader
@@ -67,21 +68,22 @@ class Places:
         """The tables and their versions, as readers see them."""
         from fluxforge.query.catalog import Catalog
 
-        return Catalog(
-            self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT), self.sources
-        )
+        storage, layout = self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)
+        return Catalog(storage, layout, self.sources, self._cache)
 
     @cached_property
     def live_catalog(self) -> LiveCatalog:
         """The same with the rows of segments that are not in tables yet."""
         from fluxforge.query.live import LiveCatalog
 
-        return LiveCatalog(
-            self.storage_for(Role.ETL_OUTPUT),
-            self.layout_for(Role.ETL_OUTPUT),
-            self.sources,
-            self._readers,
-        )
+        storage, layout = self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)
+        return LiveCatalog(storage, layout, self.sources, self._readers, self._cache)
+
+    @cached_property
+    def _cache(self) -> FileCache | None:
+        from fluxforge.query.cache import FileCache
+
+        return FileCache.configured(self.config.query)
 
     def _readers(self, source: str) -> list[SegmentReader]:
         """Return what finds a source's segments: where they are captured, where the ETL reads."""

@@ -124,7 +124,7 @@ class Reader(Places):
         >>> lake.sql("SELECT count(*) FROM coinbase.trades").fetchall()
         [(0,)]
         """
-        from fluxforge.query.views import run
+        from fluxforge.query.engine import run
 
         return run(self._catalog(live), query)
 
@@ -133,7 +133,7 @@ class Reader(Places):
 
         With `live`, rows of segments that are not in tables yet are there too.
         """
-        from fluxforge.query.views import connect
+        from fluxforge.query.engine import connect
 
         return connect(self._catalog(live))
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import UnknownTableError
 from fluxforge.sources import get_source, source_names
-from fluxforge.tables import Table, table_names
+from fluxforge.tables import PARTITION, Table, table_names
 from fluxforge.transform.schema import table_schemas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import polars as pl
     import pyarrow as pa
 
     from fluxforge.layout import Layout
+    from fluxforge.query.cache import FileCache
     from fluxforge.sources.base import Channel
-    from fluxforge.storage.base import StorageBackend
-    from fluxforge.tables import Snapshot, TableFile
+    from fluxforge.storage.base import StorageBackend, StoredFile
+    from fluxforge.tables import TableFile
+
+NEVER_WRITTEN = -1
+"""The version of a table that is declared and was never written: it reads as empty."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableVersion:
     """One version of one table, as a reader sees it.
 
@@ -32,45 +38,90 @@ class TableVersion:
     ----------
     source, name
         Which table.
+    version
+        Its number, or :data:`NEVER_WRITTEN`.
+    files
+        The files of this version, oldest capture first.
     schema
         Its columns, the partition last.
     channel
-        What its key is; None for the bookkeeping tables.
+        What its key is; None for bookkeeping tables and for tables of the user's own.
     table
         Where it lies.
-    snapshot
-        None for a table that has never been written: it reads as empty.
+    cache
+        Where copies of its files are kept; None: nowhere.
     live
         Rows of segments that are not in it yet, with its columns.
     """
 
     source: str
     name: str
-    schema: pa.Schema
-    channel: Channel | None
+    version: int
+    files: tuple[TableFile, ...] = field(repr=False)
+    schema: pa.Schema = field(repr=False)
+    channel: Channel | None = field(repr=False)
     table: Table = field(repr=False)
-    snapshot: Snapshot | None = field(repr=False)
-    live: pl.DataFrame | None = field(default=None, repr=False, compare=False)
-
-    def files(self) -> list[TableFile]:
-        """Return the files of this version."""
-        return self._files
-
-    @cached_property
-    def _files(self) -> list[TableFile]:
-        return [] if self.snapshot is None else self.snapshot.files()
+    cache: FileCache | None = field(repr=False)
+    table_id: str = field(repr=False)
+    _entry: StoredFile | None = field(repr=False)
+    live: pl.DataFrame | None = field(default=None, repr=False)
 
     def locate(self, files: Iterable[TableFile]) -> list[str]:
         """Return the full paths or URLs of files."""
         storage = self.table.storage
         return [storage.get_full_path(f"{self.table.path}/{file.path}") for file in files]
 
+    @cached_property
+    def polars_schema(self) -> pl.Schema:
+        """The columns as Polars types."""
+        import polars as pl
+
+        return pl.Schema(pl.from_arrow(self.schema.empty_table()).schema)  # type: ignore[union-attr]
+
+    @cached_property
+    def transactions(self) -> Mapping[str, int | None]:
+        """The identities of all that is committed up to this version."""
+        if self.version == NEVER_WRITTEN:
+            return {}
+        return self.table.log.transactions(self.table_id, self.version)
+
+    @cached_property
+    def has_repeats(self) -> bool:
+        """Whether some row of the table may repeat the key of another one."""
+        files = (file.greatest.get("is_repeat", True) for file in self.files)
+        return self.live is not None or any(files)
+
+    def grown(self) -> TableVersion | None:
+        """Return the newest version, from the log's entries after this one.
+
+        Itself, if there are none; None if the table has to be opened anew: it was made again, or
+        has other columns.
+        """
+        listed = self.table.log.listed(self.version)
+        if listed.get(self.version) != self._entry:
+            return None
+        new = sorted(number for number in listed if number > self.version)
+        if not new:
+            return self
+        commits = self.table.log.commits(new)
+        if self.version == NEVER_WRITTEN or any(commit.schema for commit in commits):
+            return None
+        files = {file.path: file for file in self.files}
+        for commit in commits:
+            files |= {file.path: _typed(file, self.schema) for file in commit.added}
+            for path in commit.removed:
+                files.pop(path, None)
+        newer = replace(
+            self, version=new[-1], files=_in_order(files.values()), _entry=listed[new[-1]]
+        )
+        return newer.grown()  # what was listed may not have been all
+
 
 class Catalog:
     """The tables below one storage's ``processed`` folder.
 
-    What was opened is kept for as long as nothing is committed to it, which one look at its log
-    tells: a version never changes.
+    A version never changes, so that what was opened is kept, and brought up to date by what was
+    committed since.
 
     Parameters
     ----------
@@ -78,29 +129,38 @@ class Catalog:
         Where the tables lie.
     configured
         Names of sources that exist for the reader even where nothing is captured yet.
+    cache
+        Where copies of files are kept, if the storage is not a disk of this machine.
     """
 
-    def __init__(self, storage: StorageBackend, layout: Layout, configured: Iterable[str]) -> None:
+    def __init__(
+        self,
+        storage: StorageBackend,
+        layout: Layout,
+        configured: Iterable[str],
+        cache: FileCache | None = None,
+    ) -> None:
         self.storage = storage
         self.layout = layout
+        self._cache = None if storage.is_local else cache
         self._configured = sorted(set(configured) & set(source_names()))
         self._newest: dict[tuple[str, str], TableVersion] = {}
 
     def sources(self) -> list[str]:
         """Return the sources that are configured or have a folder, sorted."""
-        found = set(self.storage.list_folders(self.layout.processed)) & set(source_names())
-        return sorted({*self._configured, *found})
+        return sorted({*self._configured, *self.storage.list_folders(self.layout.processed)})
 
     def names(self, source: str) -> list[str]:
         """Return the tables of a source: those its SQL declares, and any others on disk."""
-        on_disk = table_names(self.storage, self.layout.tables(source))
-        return sorted({*table_schemas(source), *on_disk})
+        return sorted({*_declared(source), *self.written(source)})
 
     def written(self, source: str) -> list[str]:
         """Return the tables of a source that exist, sorted."""
         return table_names(self.storage, self.layout.tables(source))
 
-    def open(self, source: str, name: str, version: int | None = None) -> TableVersion:
+    def open(
+        self, source: str, name: str, version: int | None = None, as_of: datetime | None = None
+    ) -> TableVersion:
         """Return one version of a table, by default the newest.
 
         Raises
@@ -110,35 +170,86 @@ class Catalog:
         UnknownTableError
             If the source has no such table, or the table no such version.
         """
-        held = self._newest.get((source, name)) if version is None else None
-        if held and held.table.is_newest(held.snapshot):
-            return held
-        declared = table_schemas(source)
+        if as_of is not None:
+            version = self._version_at(source, name, as_of)
+        if version is not None:
+            return self._opened(source, name, version)
+        held = self._newest.get((source, name))
+        newest = (held and held.grown()) or self._opened(source, name, None)
+        self._newest[source, name] = newest
+        return newest
+
+    def _opened(self, source: str, name: str, version: int | None) -> TableVersion:
+        declared = _declared(source)
         table = Table(self.storage, self.layout.table(source, name))
-        if name not in declared and table.snapshot() is None:
-            names = self.names(source)
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
-            raise UnknownTableError(f"{source} has no table {name!r}: {hint}")
-        snapshot = table.snapshot(version)
-        opened = TableVersion(
+        if name not in declared and not table.exists():
+            raise self._unknown(source, name)
+        snapshot = None if version == NEVER_WRITTEN else table.snapshot(version)
+        number = NEVER_WRITTEN if snapshot is None else snapshot.version
+        return TableVersion(
             source=source,
             name=name,
-            schema=_with_declared(snapshot, declared.get(name)),
-            channel=get_source(source).tables.channels.get(name),
+            version=number,
+            files=() if snapshot is None else _in_order(snapshot.files()),
+            schema=_with_declared(snapshot and snapshot.schema(), declared.get(name)),
+            channel=get_source(source).tables.channels.get(name) if declared else None,
             table=table,
-            snapshot=snapshot,
+            cache=self._cache,
+            table_id="" if snapshot is None else snapshot.table_id,
+            _entry=table.log.listed(number).get(number) if version is None else None,
         )
-        if version is None:
-            self._newest[source, name] = opened
-        return opened
+
+    def _version_at(self, source: str, name: str, at: datetime) -> int:
+        """Return the version that was the newest at a time."""
+        log = self.open(source, name).table.log
+        versions = log.versions()
+        count = bisect.bisect_right(versions, at, key=lambda version: log.commit(version).at)
+        if count:
+            return versions[count - 1]
+        if versions and versions[0] > 0:
+            first = f"{log.commit(versions[0]).at:%Y-%m-%dT%H:%M:%S}"
+            raise UnknownTableError(f"{source}.{name}: its log goes back to {first} only")
+        return NEVER_WRITTEN
+
+    def _unknown(self, source: str, name: str) -> Exception:
+        names = (
+            self.names(source) or get_source(source).tables.channels
+        )  # or there is no such source
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+        return UnknownTableError(f"{source} has no table {name!r}: {hint}")
 
 
-def _with_declared(snapshot: Snapshot | None, declared: pa.Schema | None) -> pa.Schema:
+def _declared(source: str) -> Mapping[str, pa.Schema]:
+    """Return the tables that a venue's SQL declares; a source of the user's own has none."""
+    return table_schemas(source) if source in source_names() else {}
+
+
+def _with_declared(present: pa.Schema | None, declared: pa.Schema | None) -> pa.Schema:
     """Return a table's columns, and those that it was given since it was last written to."""
     import pyarrow as pa
 
-    if snapshot is None or declared is None:
-        return declared if snapshot is None else snapshot.schema()
-    present = snapshot.schema()
+    if present is None or declared is None:
+        return declared if present is None else present
     return pa.schema([*present, *(field for field in declared if field.name not in present.names)])
+
+
+def _in_order(files: Iterable[TableFile]) -> tuple[TableFile, ...]:
+    return tuple(sorted(files, key=lambda file: (file.date, file.path)))
+
+
+def _typed(file: TableFile, schema: pa.Schema) -> TableFile:
+    """Read the times in the bounds of a file that a commit describes."""
+    import pyarrow as pa
+
+    def read(name: str, value: Any) -> Any:
+        kind = schema.field(name).type
+        if pa.types.is_timestamp(kind):
+            return datetime.fromisoformat(value).astimezone(UTC)
+        return date.fromisoformat(value) if pa.types.is_date(kind) else value
+
+    least, greatest = (
+        {name: read(name, value) for name, value in bounds.items() if name != PARTITION}
+        for bounds in (file.least, file.greatest)
+    )
+    return replace(file, least=least, greatest=greatest)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from fluxforge.query.engine import connect
 from fluxforge.query.scan import scan_table
-from fluxforge.query.views import connect
 from fluxforge.sources import get_source
 from fluxforge.transform.schema import SEQUENCES
 
@@ -24,7 +24,7 @@ def find_gaps(catalog: Catalog, source: str) -> pl.DataFrame:
     venue = get_source(source)
     query = resources.files("fluxforge.query.sql").joinpath("gaps.sql").read_text(encoding="utf-8")
     catalog.open(source, SEQUENCES)
-    with connect(catalog, only=[f"{source}.{SEQUENCES}"]) as database:
+    with connect(catalog, only=[(source, SEQUENCES)]) as database:
         database.execute(f'SET search_path = "{source}"')
         limits = venue.limits
         silence = min(limits.channel_silence.values(), default=None)

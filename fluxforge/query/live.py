@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fluxforge.layout import Layout
+    from fluxforge.query.cache import FileCache
     from fluxforge.segments.reading import RawSegment, SegmentReader
     from fluxforge.sources.base import Channel
     from fluxforge.storage.base import StorageBackend
@@ -50,7 +51,7 @@ class LiveCatalog(Catalog):
 
     Parameters
     ----------
-    storage, layout, configured
+    storage, layout, configured, cache
         As :class:`~fluxforge.query.catalog.Catalog` takes them.
     readers
         Returns what finds the segments of a source, in the order in which they move.
@@ -62,13 +63,16 @@ class LiveCatalog(Catalog):
         layout: Layout,
         configured: Iterable[str],
         readers: Callable[[str], Sequence[SegmentReader]],
+        cache: FileCache | None = None,
     ) -> None:
-        super().__init__(storage, layout, configured)
+        super().__init__(storage, layout, configured, cache)
         self._readers = readers
         self._tables: dict[tuple[str, str], LiveTable] = {}
         self._lock = threading.Lock()
 
-    def open(self, source: str, name: str, version: int | None = None) -> TableVersion:
+    def open(
+        self, source: str, name: str, version: int | None = None, as_of: datetime | None = None
+    ) -> TableVersion:
         """Return the newest version of a table, with its live rows.
 
         Raises
@@ -76,8 +80,12 @@ class LiveCatalog(Catalog):
         SegmentError
             If segments vanished again and again while they were read.
         """
-        opened = super().open(source, name, version)
-        if version is not None or (opened.channel is None and name != SEQUENCES):
+        opened = super().open(source, name, version, as_of)
+        if (
+            version is not None
+            or as_of is not None
+            or (opened.channel is None and name != SEQUENCES)
+        ):
             return opened
         with self._lock:
             table = self._tables.get((source, name))
@@ -199,12 +207,8 @@ class LiveTable:
 
     def is_in(self, version: TableVersion, name: str) -> bool:
         """Tell whether a version of the table has a segment, or a copy of it."""
-        if version.snapshot is None:
-            return False
-        seen = self._seen[name]
-        return version.snapshot.has_transaction(name) or (
-            seen.whole and version.snapshot.has_transaction(seen.digest.hexdigest()[:32])
-        )
+        seen, committed = self._seen[name], version.transactions
+        return name in committed or (seen.whole and seen.digest.hexdigest()[:32] in committed)
 
     def add_to(self, version: TableVersion, names: Sequence[str]) -> TableVersion:
         """Return a version of the table with the rows of these segments."""
@@ -217,7 +221,6 @@ class LiveTable:
         if last is None or last[0] is not version or last[1] != state:
             frames = [frame for seen in unique.values() for frame in seen.frames]
             live = replace(version, live=self._live(version, frames))
-            vars(live)["_files"] = version.files()
             self._last = last = (version, state, live)
         return last[2]
 
@@ -259,16 +262,14 @@ class LiveTable:
         self, version: TableVersion, rows: pl.DataFrame, keys: list[str]
     ) -> pl.DataFrame:
         """Return the keys that the table has in the times of the rows: repeats have both alike."""
-        if version.snapshot is None:
-            return rows.select(keys).clear()
         timeless = rows["ts_event"].null_count()
         low: Any = None if timeless else rows["ts_event"].min()
         known = self._keys
         if (
             known is None
-            or known[0] != version.snapshot.version
+            or known[0] != version.version
             or (known[1] is not None and (low is None or low < known[1]))
         ):
             found = scan_table(version, start=low, raw=True).select(keys).unique().collect()
-            self._keys = known = (version.snapshot.version, low, found)
+            self._keys = known = (version.version, low, found)
         return known[2]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from fluxforge.tables import TableFile
+
 Moment = datetime | date | str
 
 _SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
@@ -32,45 +34,54 @@ def scan_table(
     import polars as pl
 
     low, high = moment(start), moment(end)
-    chosen = {"symbol": _several(symbols), "instrument": _several(instruments)}
-    empty = pl.from_arrow(version.schema.empty_table())
+    asked = {"symbol": _several(symbols), "instrument": _several(instruments)}
+    chosen = {column: names for column, names in asked.items() if names is not None}
     files = [
         file
-        for file in version.files()
+        for file in version.files
         if file.may_hold("ts_event", low, high)
         and all(
-            names is None or any(file.may_hold(column, one, one) for one in names)
+            any(file.may_hold(column, one, one) for one in names)
             for column, names in chosen.items()
         )
     ]
-    columns = dict(empty.schema)  # type: ignore[union-attr]
-    partition = {PARTITION: columns.pop(PARTITION)}
-    parts = [] if version.live is None else [version.live.lazy()]
-    if files:
+    frame = _read(version, files)
+    for column, names in chosen.items():
+        # Equality is looked up in the statistics of row groups; being among several is not.
+        one = pl.col(column) == names[0] if len(names) == 1 else pl.col(column).is_in(names)
+        frame = frame.filter(one)
+    if low is not None:
+        frame = frame.filter(pl.col("ts_event") >= low)
+    if high is not None:
+        frame = frame.filter(pl.col("ts_event") < high)
+    return _one_row_a_key(version, frame, raw=raw)
+
+
+def _read(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
+    import polars as pl
+
+    columns = version.polars_schema
+    parts = []
+    if files and version.cache:
+        from fluxforge.query.dataset import make_dataset
+
+        parts.append(pl.scan_pyarrow_dataset(make_dataset(version, files)))
+    elif files:
         committed = pl.scan_parquet(
             version.locate(files),
-            schema=columns,
+            schema={name: kind for name, kind in columns.items() if name != PARTITION},
             hive_partitioning=True,
-            hive_schema=partition,
+            hive_schema={PARTITION: columns[PARTITION]},
             missing_columns="insert",
             extra_columns="ignore",
             glob=False,  # a folder may be named [1]
             storage_options=version.table.storage.get_storage_options() or None,
             credential_provider=None,
         )
-        parts.insert(0, committed)
-    rows = [part.select([*columns, PARTITION]) for part in parts or [empty.lazy()]]  # type: ignore[union-attr]
-    frame = pl.concat(rows)
-    for column, names in chosen.items():
-        if names is not None:
-            # Equality is looked up in the statistics of row groups; being among several is not.
-            one = pl.col(column) == names[0] if len(names) == 1 else pl.col(column).is_in(names)
-            frame = frame.filter(one)
-    if low is not None:
-        frame = frame.filter(pl.col("ts_event") >= low)
-    if high is not None:
-        frame = frame.filter(pl.col("ts_event") < high)
-    return _one_row_a_key(version, frame, raw=raw)
+        parts.append(committed.select(*columns))
+    if version.live is not None:
+        parts.append(version.live.lazy().select(*columns))
+    return pl.concat(parts) if len(parts) > 1 else [*parts, pl.LazyFrame(schema=columns)][0]
 
 
 def scan_tables(versions: TableVersion | Sequence[TableVersion], **options: Any) -> pl.LazyFrame:
@@ -102,7 +113,7 @@ def last_rows(
     """Return the last rows by ``ts_event``, from as short a time as holds enough of them."""
     times = []
     for version in [versions] if isinstance(versions, TableVersion) else versions:
-        times += [file.greatest.get("ts_event") for file in version.files()]
+        times += [file.greatest.get("ts_event") for file in version.files]
         if version.live is not None:
             times.append(version.live["ts_event"].max())
     latest = max((at for at in times if at is not None), default=None)
@@ -126,7 +137,8 @@ def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> 
     if raw or channel is None or channel.keep is None:
         return frame
     if channel.keep == "first":
-        return frame.filter(~pl.col("is_repeat")).drop("is_repeat")
+        shown = frame.filter(~pl.col("is_repeat")) if version.has_repeats else frame
+        return shown.drop("is_repeat")
     return frame.sort("ts_recv", "seq").unique(channel.key, keep="last", maintain_order=True)
 
 
@@ -173,7 +185,7 @@ def table_summary(versions: Sequence[TableVersion]) -> pl.DataFrame:
     }
     rows = []
     for version in versions:
-        files = version.files()
+        files = version.files
         firsts = [at for file in files if (at := file.least.get("ts_event")) is not None]
         lasts = [at for file in files if (at := file.greatest.get("ts_event")) is not None]
         rows.append(
@@ -185,7 +197,7 @@ def table_summary(versions: Sequence[TableVersion]) -> pl.DataFrame:
                 "bytes": sum(file.size for file in files),
                 "first": min(firsts, default=None),
                 "last": max(lasts, default=None),
-                "version": None if version.snapshot is None else version.snapshot.version,
+                "version": None if version.version < 0 else version.version,
             }
         )
     return pl.DataFrame(rows, schema=schema)

@@ -104,6 +104,8 @@ class TableFile:
     def may_hold(self, column: str, low: Any = None, high: Any = None) -> bool:
         """Tell whether a row with ``low <= column <= high`` can be in the file."""
         least, greatest = self.least.get(column), self.greatest.get(column)
+        if column == PARTITION:
+            least = greatest = self.date
         if low is not None and greatest is not None and greatest < low:
             return False
         return not (high is not None and least is not None and least > high)

@@ -6,6 +6,7 @@ did, and the identities of all that was committed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +15,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from fluxforge.errors import TableError
+from fluxforge.errors import FileMissingError, TableError
 from fluxforge.layout import join_key
 from fluxforge.tables.files import TableFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
-    from fluxforge.storage.base import StorageBackend
+    from fluxforge.storage.base import StorageBackend, StoredFile
 
 LOG = "_delta_log"
 MOVED_TO = "fluxforge.movedTo"
@@ -113,6 +114,27 @@ class Log:
         """Return the versions whose commits are there, ascending."""
         files = self._storage.list_entries(self.folder, recursive=False)
         return sorted(int(match[1]) for file in files if (match := kind.fullmatch(file.name)))
+
+    def listed(self, version: int) -> dict[int, StoredFile]:
+        """Return the entries of a version, if it is there, and of some or all that came after it.
+
+        One request to an object store; on a disk, where listing a long log takes longer than
+        looking for two files, not even a listing.
+        """
+        if self._storage.is_local:
+            return dict(self._looked_up(version))
+        same = f"{version + 1:020}".rstrip("0")[:-1]  # so begin both this and the next one
+        files = self._storage.list_entries(self.folder, recursive=False, name_prefix=same)
+        found = {int(match[1]): one for one in files if (match := _COMMIT.fullmatch(one.name))}
+        return {number: one for number, one in found.items() if number >= version}
+
+    def _looked_up(self, version: int) -> Iterator[tuple[int, StoredFile]]:
+        for number in itertools.count(version):
+            try:
+                yield number, self._storage.stat(self.key(number))
+            except FileMissingError:
+                if number > version:
+                    return
 
     def commit(self, version: int) -> Commit:
         """Read the commit of a version.

@@ -104,15 +104,6 @@ class Table:
             )
         return None
 
-    def is_newest(self, snapshot: Snapshot | None) -> bool:
-        """Tell whether nothing was committed since a snapshot; asks for one file of the log."""
-        version = -1 if snapshot is None else snapshot.version
-        if self.storage.exists(self.log.key(version + 1)):
-            return False
-        # On a disk a folder may have been removed and made anew; asking again costs nothing.
-        known = snapshot is None or self.storage.backend_type != "local"
-        return known or self.storage.exists(self.log.key(version))
-
     def _open(self, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError

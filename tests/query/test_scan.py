@@ -30,7 +30,7 @@ def copied(filled_lake: Lake, tmp_path: Path) -> Lake:
 def spoil(lake: Lake, table: str, unwanted: Callable[[Any], bool]) -> int:
     """Cut off the files that a query must not open; return how many there are."""
     catalog = lake.catalog.open("coinbase", table)
-    files = [file for file in catalog.files() if unwanted(file)]
+    files = [file for file in catalog.files if unwanted(file)]
     for path in catalog.locate(files):
         Path(path).write_bytes(b"spoilt")
     return len(files)
@@ -46,7 +46,7 @@ def test_files_without_the_symbol_are_not_opened(filled_lake: Lake, copied: Lake
 
 def test_files_of_another_time_are_not_opened(filled_lake: Lake, copied: Lake) -> None:
     ticker = filled_lake.scan("coinbase", "ticker").collect()
-    files = copied.catalog.open("coinbase", "ticker").files()
+    files = copied.catalog.open("coinbase", "ticker").files
     start = max(file.least["ts_event"] for file in files)
     assert spoil(copied, "ticker", lambda file: file.greatest["ts_event"] < start) == 3
     expected = ticker.filter(pl.col("ts_event") >= start)

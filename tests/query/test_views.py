@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from fluxforge import Lake
 from fluxforge.errors import QueryError, UnknownTableError
-from fluxforge.query.views import fetch
+from fluxforge.query.engine import fetch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
 
+from fluxforge import Lake
+from fluxforge.config.schema import QueryConfig
 from fluxforge.etl.writers import ParquetWriter
-from fluxforge.query.httpfs import open_httpfs
 from fluxforge.tables import Table
 from fluxforge.transform.database import open_database
 
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fluxforge import Lake
     from tests.s3.conftest import Place
     from tests.support.fault_proxy import FaultProxy
 
@@ -83,9 +85,11 @@ def by_sql(lake: Lake) -> int:
 
 def test_one_symbol_and_one_hour_of_a_day(place: Place, proxy: FaultProxy, tmp_path: Path) -> None:
     fill(Table(place.storage(), "processed/coinbase/orderbook"), tmp_path)
-    lake = place.through(proxy).lake()
+    config = place.through(proxy).config()
 
     def share(read: Callable[[Lake], int]) -> float:
+        cache = QueryConfig(cache_dir=str(tmp_path / uuid.uuid4().hex))  # nothing was read before
+        lake = Lake(config=replace(config, query=cache))
         [total] = lake.tables()["bytes"]
         assert total > 20_000_000
         before = proxy.bytes_received
@@ -94,18 +98,8 @@ def test_one_symbol_and_one_hour_of_a_day(place: Place, proxy: FaultProxy, tmp_p
 
     assert 0 < share(by_scan) < MOST
     assert 0 < share(by_sql) < MOST
-    [report] = lake.optimize()
+    [report] = Lake(config=config).optimize()
     assert (report.files_before, report.files_after) == (HOURS, 1)
     assert 0 < share(by_scan) < MOST
     assert 0 < share(by_filter) < MOST
     assert 0 < share(by_sql) < MOST
-
-
-def test_httpfs_is_told_of_and_not_fetched(place: Place) -> None:
-    import duckdb
-
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as database:
-        installed = database.sql(
-            "SELECT installed FROM duckdb_extensions() WHERE extension_name = 'httpfs'"
-        ).fetchall()
-        assert open_httpfs(database, place.storage()) == installed[0][0]
