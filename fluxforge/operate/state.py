@@ -162,7 +162,7 @@ def _tables(lake: Lake) -> list[TableState]:
             version = lake.catalog.open(source, name)
             if version.channel is None:
                 continue  # bookkeeping
-            files = version.files()
+            files = version.files
             stamped = [file for file in files if file.greatest.get("ts_recv")]
             newest = max(stamped, key=lambda file: file.greatest["ts_recv"], default=None)
             age = lag = None
@@ -177,7 +177,7 @@ def _tables(lake: Lake) -> list[TableState]:
 
 def _missing(lake: Lake, source: str) -> int:
     version, counted = lake.catalog.open(source, "sequences"), _counted.setdefault(lake, {})
-    number = -1 if version.snapshot is None else version.snapshot.version
+    number = version.version
     if counted.get(source, (None, 0))[0] != number:
         counted[source] = number, int(lake.gaps(source)["missing"].sum() or 0)
     return counted[source][1]
