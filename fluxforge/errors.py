@@ -170,6 +170,17 @@ class Translation:
         return self.when is None or self.when(error)
 
 
+EXHAUSTED = (
+    Translation(
+        BaseException,  # in whatever guise another library tells of it
+        StorageError,
+        "too many files are open ({what}): raise the limit (`ulimit -n 4096`) and try again",
+        r"Too many open files|os error 24\b",
+    ),
+)
+"""What this machine has too little of, at every border."""
+
+
 def translate(
     error: BaseException, table: Sequence[Translation], what: str, **values: object
 ) -> FluxForgeError | None:

@@ -154,7 +154,7 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = Non
     parts = frames.with_columns(begins.fill_null(value=False).cum_sum().alias("epoch"))
     divided = parts.partition_by("epoch", maintain_order=True)
     found = []
-    for part, after in zip(divided, [*divided[1:], None], strict=True):
+    for part, after in zip(divided, [*divided[1:], None], strict=False):  # maybe none
         whole, seq, first_seq = part.select("is_snapshot", "seq", "first_seq").row(0)
         if not whole or (rules.by_number and seq + 1 < (first_seq or 0)):
             continue  # it follows a gap, and no snapshot: it belongs to no book

@@ -23,7 +23,7 @@ from fluxforge.cli import (  # noqa: F401 -- they add commands
 )
 from fluxforge.cli.app import app
 from fluxforge.cli.output import say
-from fluxforge.errors import FluxForgeError, UsageError
+from fluxforge.errors import EXHAUSTED, FluxForgeError, UsageError, translate
 from fluxforge.logs import set_up_logs
 from fluxforge.signals import interrupting
 
@@ -63,10 +63,14 @@ def main() -> None:
     except FluxForgeError as exc:
         say(f"fluxforge: {exc}", err=True)
         code = exc.exit_code
-    except RuntimeError as exc:
-        if "interrupted" not in str(exc):  # so DuckDB calls Ctrl-C
+    except BaseException as exc:
+        if error := translate(exc, EXHAUSTED, "in this process"):
+            say(f"fluxforge: {error}", err=True)
+            code = error.exit_code
+        elif isinstance(exc, RuntimeError) and "interrupted" in str(exc):  # DuckDB's Ctrl-C
+            code = _INTERRUPTED
+        else:
             raise
-        code = _INTERRUPTED
     if code == _INTERRUPTED:
         say("fluxforge: interrupted; nothing is lost, run it again to continue", err=True)
     sys.exit(code)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from fluxforge.errors import ConfigError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 1000 * 365 * 86400.0
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
@@ -53,4 +54,6 @@ def parse_duration(value: str | float | timedelta) -> float:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if seconds < 0:
         raise ConfigError(f"{value!r} is a negative duration")
+    if not seconds < _LONGEST:
+        raise ConfigError(f"{value!r} is not a duration of less than 1,000 years")
     return seconds

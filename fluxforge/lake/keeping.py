@@ -75,6 +75,7 @@ class Keeping(Places):
         self, source: str | None, on_progress: Callable[[int, int], None] | None = None
     ) -> list[ETLJob]:
         from fluxforge.etl.job import ETLJob
+        from fluxforge.sources import get_source
 
         raw, processed = self.layout_for(Role.ETL_INPUT), self.layout_for(Role.ETL_OUTPUT)
         return [
@@ -88,7 +89,7 @@ class Keeping(Places):
                 threads=self.config.etl.threads,
                 on_progress=on_progress,
             )
-            for name in ([source] if source is not None else self.sources)
+            for name in (self.sources if source is None else [get_source(source).name])
         ]
 
     def optimize(self, source: str | None = None) -> list[OptimizeReport]:

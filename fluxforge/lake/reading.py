@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import UsageError
 from fluxforge.lake.places import Places
+from fluxforge.sources import get_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +40,9 @@ class Reader(Places):
         """Return the sources that a name, a list of names or ``"*"`` means."""
         if source == "*":
             return self.catalog.sources()
-        return [source] if isinstance(source, str) else list(source)
+        if isinstance(source, str) or not isinstance(source, Iterable):
+            return [get_source(source).name]
+        return [get_source(one).name for one in source]
 
     def scan(
         self,
@@ -94,7 +98,7 @@ class Reader(Places):
     def _open(
         self, source: str | Sequence[str], table: str, version: int | None = None, *, live: bool
     ) -> TableVersion | list[TableVersion]:
-        catalog = self._catalog(live)
+        catalog, table = self._catalog(live), table if isinstance(table, str) else repr(table)
         if isinstance(source, str) and source != "*":
             return catalog.open(source, table, version)
         names = [name for name in self.names_of(source) if table in catalog.names(name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Moment = datetime | date | str
 
+_FIRST, _LAST = datetime(1700, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
 
 
@@ -111,6 +113,8 @@ def last_rows(
     versions: TableVersion | Sequence[TableVersion], n: int, **options: Any
 ) -> pl.DataFrame:
     """Return the last rows by ``ts_event``, from as short a time as holds enough of them."""
+    if type(n) is not int or not 0 <= n < 2**31:
+        raise QueryError(f"{n!r} is not a number of rows")
     times = []
     for version in [versions] if isinstance(versions, TableVersion) else versions:
         times += [file.greatest.get("ts_event") for file in version.files]
@@ -127,7 +131,11 @@ def last_rows(
 
 
 def _several(names: Sequence[str] | None) -> list[str] | None:
-    return [names] if isinstance(names, str) else names if names is None else list(names)
+    if names is None or isinstance(names, str):
+        return None if names is None else [names]
+    if not isinstance(names, Iterable) or not all(isinstance(one, str) for one in names):
+        raise QueryError(f"{names!r} are not names: write ['BTC-USD']")
+    return list(names)
 
 
 def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> pl.LazyFrame:
@@ -143,12 +151,12 @@ def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> 
 
 
 def moment(value: Moment | None) -> datetime | None:
-    """Read a point in time; without a zone it is UTC.
+    """Read a point in time; without a zone it is UTC, and the ends of the calendar are centuries.
 
     Raises
     ------
     QueryError
-        If the text is not an ISO 8601 date or time.
+        If it is no date or time, or text that is not ISO 8601.
 
     Examples
     --------
@@ -164,9 +172,12 @@ def moment(value: Moment | None) -> datetime | None:
             value = datetime.fromisoformat(value)
         except ValueError as exc:
             raise QueryError(f"{value!r} is not a time: write 2026-08-09T21:05") from exc
+    if not isinstance(value, date):
+        raise QueryError(f"{value!r} is not a time: write 2026-08-09T21:05")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 -- the zone follows
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    return min(max(aware, _FIRST), _LAST).astimezone(UTC)  # with room for any span beside it
 
 
 def table_summary(versions: Sequence[TableVersion]) -> pl.DataFrame:

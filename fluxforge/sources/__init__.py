@@ -46,6 +46,7 @@ def get_source(name: str) -> Source:
     ...
     fluxforge.errors.UnknownSourceError: unknown source 'coinbsae': did you mean 'coinbase'?
     """
+    name = name if isinstance(name, str) else repr(name)
     if name in _built_in():
         source: Source = import_module(f"fluxforge.sources.{name}").SOURCE
         return source

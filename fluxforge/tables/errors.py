@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import (
+    EXHAUSTED,
     AccessDeniedError,
     CommitConflictError,
     FluxForgeError,
@@ -54,12 +55,7 @@ _TABLE = (
         r"HTTP error|response body|error sending request|timed out"
         r"|status code: (408|425|429|500|502|503|504|509)\b",
     ),
-    Translation(
-        Exception,
-        TableError,
-        "{what}: too many files are open: raise the limit (`ulimit -n 4096`) and try again",
-        r"Too many open files|os error 24\b",
-    ),
+    *EXHAUSTED,
 )
 
 
@@ -74,9 +70,13 @@ def translated(what: str) -> Iterator[None]:
         raise
     except (DeltaError, OSError, ValueError) as exc:
         raise table_error(what, exc) from exc
+    except BaseException as exc:
+        if type(exc).__name__ != "PanicException":  # of Rust, for which the log is to blame
+            raise
+        raise table_error(what, exc) from exc
 
 
-def table_error(what: str, exc: Exception) -> FluxForgeError:
+def table_error(what: str, exc: BaseException) -> FluxForgeError:
     r"""Return what to raise for an error of deltalake or Polars.
 
     After a :class:`StorageUnavailableError` it is in doubt whether a commit has arrived.
