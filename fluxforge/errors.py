@@ -195,7 +195,8 @@ def translate(
     for row in table:
         if row.fits(error):
             reason = values.get("reason") or reason_of(error)
-            return row.raised(row.message.format(**{**values, "what": what, "reason": reason}))
+            known = {"filename": getattr(error, "filename", None), "what": what, "reason": reason}
+            return row.raised(row.message.format(**{**values, **known}))
     return None
 
 

@@ -18,10 +18,15 @@ def html_table(title: str, fields: Mapping[str, object]) -> str:
     '<table><caption>Run</caption><tr><th>rows</th><td>1,200</td></tr></table>'
     """
     rows = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(_text(value))}</td></tr>"
+        f"<tr><th>{_shown(name)}</th><td>{_shown(_text(value))}</td></tr>"
         for name, value in fields.items()
     )
-    return f"<table><caption>{escape(title)}</caption>{rows}</table>"
+    return f"<table><caption>{_shown(title)}</caption>{rows}</table>"
+
+
+def _shown(text: str) -> str:
+    shown = escape(text)
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else "�" for c in shown)
 
 
 def _text(value: object) -> str:

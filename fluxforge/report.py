@@ -70,8 +70,11 @@ class Report:
 
 
 def to_json(value: object) -> str:
-    """Return any result as one line of JSON; see :func:`plain`."""
-    return json.dumps(plain(value), ensure_ascii=False)
+    """Return any result as one line of JSON that no terminal obeys; see :func:`plain`."""
+    text = json.dumps(plain(value), ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def plain(value: Any) -> Any:
@@ -90,8 +93,10 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, Report):
-        return value.to_dict()
+    if hasattr(value, "to_dicts"):  # a frame: one object a row
+        return plain(value.to_dicts())
+    if hasattr(value, "to_dict"):
+        return plain(value.to_dict())
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -276,11 +276,11 @@ def every_command() -> Iterator[tuple[str, Any]]:
 @pytest.mark.parametrize(("name", "command"), list(every_command()))
 def test_every_command_takes_the_common_options(name: str, command: Any) -> None:
     flags = {flag for parameter in command.params for flag in parameter.opts}
-    assert {"-c", "--config", "--config-dir", "--json", "-v", "--verbose", "settings"} <= flags
+    assert {"-c", "--config", "--config-dir", "--json", "-v", "--log-format", "settings"} <= flags
     usage = typer.Context(command, info_name=f"fluxforge {name}").get_usage()
     arguments = usage.partition(f"fluxforge {name} ")[2]
     assert re.fullmatch(
-        r"(\[SOURCE\] |QUERY |OLD\.yaml )?\[KEY=VALUE\]\.\.\. \[OPTIONS\]", arguments
+        r"(\[SOURCE\] |([A-Z]+ )+|OLD\.yaml )?\[KEY=VALUE\]\.\.\. \[OPTIONS\]", arguments
     )
 
 
@@ -595,3 +595,45 @@ def test_an_etl_keeps_its_segment_when_the_disk_is_full(small_disk: Path) -> Non
     lake = Lake(overrides=program.settings)
     assert lake.etl("coinbase").lines_taken == 300
     assert lake.verify().ok
+
+
+@posix_signals
+def test_a_signal_after_the_work_does_not_change_its_exit_code(tmp_path: Path) -> None:
+    """It comes as soon as the answer is printed, while the process is going."""
+    code = "import sys; from fluxforge.cli import main; sys.argv[1:] = ['tables', '--json']; main()"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, env=ENVIRONMENT, cwd=tmp_path
+        )
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"["
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode in (0, 130)
+
+
+def test_there_is_a_command_for_everything() -> None:
+    wanted = (
+        "demo run ingest etl sql tail bars book export tables verify status health gaps recover "
+        "optimize vacuum sync exchange config"
+    )
+    assert {*wanted.split()} <= typer.main.get_command(app).commands.keys()  # type: ignore[attr-defined]
+
+
+def test_what_a_venue_sends_cannot_command_a_terminal(tmp_path: Path) -> None:
+    lake = Lake(path=tmp_path / "lake")
+    store = lake.storage
+    line = (
+        '{"capture_ns":1786309548000000000,"conn":"A","data":{"channel":"ticker",'
+        '"timestamp":"2026-08-09T21:05:48Z","sequence_num":0,"events":[{"type":"update",'
+        '"tickers":[{"type":"ticker","product_id":"BTC\\u001b[2J\\u009b-USD","price":"1"}]}]}}\n'
+    )
+    store.write_bytes("raw/ready/coinbase/segment_20260809T21_00001.ndjson", line.encode())
+    lake.etl("coinbase")
+    for words in (["tail", "coinbase", "ticker"], ["sql", "SELECT symbol FROM coinbase.ticker"]):
+        for as_json in ([], ["--json"]):
+            done = run_command(*words, *as_json, f"storage.base_dir={tmp_path}/lake", cwd=tmp_path)
+            assert "BTC" in done.stdout
+            assert all(char.isprintable() for char in done.stdout.replace("\n", "")), words
+            if as_json:
+                assert json.loads(done.stdout)[0]["symbol"] == "BTC\x1b[2J\x9b-USD"

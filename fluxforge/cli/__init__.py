@@ -8,8 +8,9 @@ share), ``app``, and the commands: ``capture``, ``keeping``, ``reading``, ``oper
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +26,7 @@ from fluxforge.cli.app import app
 from fluxforge.cli.output import say
 from fluxforge.errors import EXHAUSTED, FluxForgeError, UsageError, translate
 from fluxforge.logs import set_up_logs
-from fluxforge.signals import interrupting
+from fluxforge.signals import STOP_SIGNALS
 
 _INTERRUPTED = 130
 
@@ -52,9 +53,14 @@ def options(
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work found problems, 2 wrong use or settings."""
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        with interrupting():
-            code = app(prog_name="fluxforge", standalone_mode=False) or 0
+        _on_stop_signals(signal.default_int_handler)
+        code: int = app(prog_name="fluxforge", standalone_mode=False) or 0
+        _on_stop_signals(signal.SIG_IGN)  # what was done is done, and its exit code stands
     except typer.TyperException as exc:  # arguments that fit no command
         message = " ".join(exc.format_message().split())
         if message:
@@ -63,6 +69,8 @@ def main() -> None:
     except FluxForgeError as exc:
         say(f"fluxforge: {exc}", err=True)
         code = exc.exit_code
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
     except BaseException as exc:
         if error := translate(exc, EXHAUSTED, "in this process"):
             say(f"fluxforge: {error}", err=True)
@@ -73,4 +81,9 @@ def main() -> None:
             raise
     if code == _INTERRUPTED:
         say("fluxforge: interrupted; nothing is lost, run it again to continue", err=True)
-    sys.exit(code)
+    return code
+
+
+def _on_stop_signals(handler: Any) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, handler)

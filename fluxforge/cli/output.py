@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fluxforge.errors import FluxForgeError
+from fluxforge.errors import FluxForgeError, printable
 from fluxforge.report import to_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def say(text: str, *, err: bool = False, newline: bool = True) -> None:
-    """Print; a reader of the pipe who has seen enough does not end the work."""
+    """Print; a reader of the pipe who has seen enough does not end the work.
+
+    What a venue sent cannot command the terminal: control characters are escaped.
+    """
+    text = "\n".join(printable(line, len(line)) for line in text.split("\n"))
     try:
         typer.echo(text, err=err, nl=newline)
     except OSError as exc:
@@ -29,12 +33,10 @@ def say(text: str, *, err: bool = False, newline: bool = True) -> None:
 
 def say_json(result: Any) -> None:
     """Print a report, a frame (a list of one object a row) or any plain value as JSON."""
-    if hasattr(result, "to_dicts"):
-        result = result.to_dicts()
-    say(to_json(result.to_dict() if hasattr(result, "to_dict") else result))
+    say(to_json(result))
 
 
-def say_frame(frame: Any, *, thousands_separator: bool = True) -> None:
+def say_frame(frame: Any, *, thousands_separator: bool = False) -> None:
     """Print all of a frame as a table."""
     import polars as pl
 

@@ -27,11 +27,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 FILE_ERRORS = (
-    Translation(
-        (FileNotFoundError, IsADirectoryError, NotADirectoryError),
-        FileMissingError,
-        "there is no file {what}",
-    ),
+    Translation(FileNotFoundError, FileMissingError, "there is no file {what}"),
     Translation(FileExistsError, FileExistsAlreadyError, "{what} exists already"),
     Translation(
         OSError,
@@ -51,7 +47,7 @@ FILE_ERRORS = (
 
 _DISK_ERRORS = (
     *FILE_ERRORS,
-    Translation(OSError, StorageError, "{what}: {reason}: look at storage.base_dir"),
+    Translation(OSError, StorageError, "{what}: {reason} ({filename}): look at storage.base_dir"),
 )
 
 

@@ -64,7 +64,7 @@ class LocalStorage(StorageBackend):
     # Whole files
 
     def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        with translated(key), self._path(key).open("rb") as file:
+        with translated(key), self._file(key).open("rb") as file:
             file.seek(start)
             size = os.fstat(file.fileno()).st_size
             wanted = max(0, (size if end is None else min(end, size)) - start)
@@ -94,17 +94,18 @@ class LocalStorage(StorageBackend):
                 temporary.unlink(missing_ok=True)
             sync_directory(target.parent)
 
-    def fetch(self, key: str, directory: Path) -> Path:
-        path = self._path(own_key(key))
+    def _file(self, key: str) -> Path:
+        path = self._path(key)
         if not path.is_file():
             raise FileMissingError(f"there is no file {key}")
         return path
 
+    def fetch(self, key: str, directory: Path) -> Path:
+        return self._file(own_key(key))
+
     def move(self, source: str, destination: str) -> None:
-        old, new = self._path(own_key(source)), self._path(own_key(destination))
+        old, new = self._file(own_key(source)), self._path(own_key(destination))
         with translated(source):
-            if not old.is_file():
-                raise FileMissingError(f"there is no file {source}")
             new.parent.mkdir(parents=True, exist_ok=True)
             try:
                 rename_exclusively(old, new)
@@ -118,11 +119,8 @@ class LocalStorage(StorageBackend):
             self._path(key).unlink(missing_ok=True)
 
     def stat(self, key: str) -> StoredFile:
-        path = self._path(own_key(key))
         with translated(key):
-            if not path.is_file():
-                raise FileMissingError(f"there is no file {key}")
-            stat = path.stat()
+            stat = self._file(own_key(key)).stat()
         return StoredFile(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
     def scan(
