@@ -13,6 +13,7 @@ the configuration did.
     │   ├── InvalidKeyError        a storage key that leaves the root, or that some disk cannot hold
     │   ├── UnknownSourceError     no such exchange
     │   ├── UnknownTableError      no such table or column
+    │   ├── UnknownSymbolError     no such symbol or instrument in a table
     │   ├── QueryError             SQL that DuckDB refuses
     │   ├── NoBookError            no order book is known at that moment
     │   ├── MissingExtraError      an optional package is not installed
@@ -29,13 +30,18 @@ the configuration did.
     ├── TableError                 a table that cannot be read or written
     ├── ConnectionFailedError      the venue cannot be reached, or refuses for good
     └── ExchangeError              the local exchange cannot start or replay
+
+An answer that leaves something out, or is empty, is no error: it warns with an
+:class:`EmptyAnswerWarning`.
 """
 
 from __future__ import annotations
 
+import linecache
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -47,6 +53,29 @@ class FluxForgeError(Exception):
     """The root: ``except FluxForgeError`` catches everything FluxForge raises."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the message, and the user's own line."""
+        shell = __import__("IPython").get_ipython()
+        if shell.InteractiveTB.mode == "Verbose":
+            whole: list[str] = shell.InteractiveTB.structured_traceback(
+                type(self), self, self.__traceback__
+            )
+            return whole
+        lines = [f"{type(self).__name__}: {self}"]
+        frames = [
+            (frame.f_code.co_filename, number) for frame, number in walk_tb(self.__traceback__)
+        ]
+        for file, number in frames:
+            if not _is_library(file):
+                lines[1:] = [f"  line {number}: {linecache.getline(file, number).strip()}"]
+        return [*lines, "(%tb Verbose shows where it was raised)"]
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith((__file__.rpartition("errors.py")[0], "<frozen")) or (
+        "site-packages" in file
+    )
 
 
 class UsageError(FluxForgeError):
@@ -69,6 +98,10 @@ class UnknownSourceError(UsageError):
 
 class UnknownTableError(UsageError):
     """No table or column of that name exists."""
+
+
+class UnknownSymbolError(UsageError):
+    """No symbol or instrument of that name is in a table."""
 
 
 class QueryError(UsageError):
@@ -136,6 +169,13 @@ class ConnectionFailedError(FluxForgeError):
 
 class ExchangeError(FluxForgeError):
     """The local exchange cannot listen, or a recording cannot be replayed."""
+
+
+class EmptyAnswerWarning(UserWarning):
+    """An answer is empty, or leaves out what is not in tables yet; the message says why.
+
+    ``warnings.simplefilter("ignore", EmptyAnswerWarning)`` silences it.
+    """
 
 
 @dataclass(frozen=True)

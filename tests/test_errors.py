@@ -10,7 +10,9 @@ from fluxforge.etl.report import SegmentsFailedError
 TREE = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if kind.__module__ == errors.__name__ and issubclass(kind, Exception)
+    if kind.__module__ == errors.__name__
+    and issubclass(kind, Exception)
+    and not issubclass(kind, Warning)
 ]
 
 

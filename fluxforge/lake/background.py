@@ -99,17 +99,17 @@ class CaptureStatus(Report):
             running=running,
             frames=progress.frames,
             bytes=progress.bytes,
-            rate=getattr(progress, "rate", progress.frames / max(progress.seconds, 1.0)),
-            lag=getattr(progress, "lag", 0.0),
-            ages=getattr(progress, "ages", {}),
+            rate=progress.rate,
+            lag=progress.lag,
+            ages=progress.ages,
             gaps=progress.gaps,
             missing=progress.missing,
             connected=progress.connected,
-            reconnects=getattr(progress, "reconnects", 0),
-            segment=getattr(progress, "segment", ""),
+            reconnects=progress.reconnects,
+            segment=progress.segment,
             spool=progress.spooled_bytes,
             seconds=progress.seconds,
-            error=error or getattr(progress, "error", ""),
+            error=error or progress.error,
         )
 
     @classmethod
@@ -157,7 +157,7 @@ class Capture:
         self._sources = list(sources)
         self._changed = threading.Condition()
         self._progress: dict[str, IngestProgress] = {}
-        self._reports: tuple[IngestReport, ...] | None = None
+        self._report: IngestReport | None = None
         self._error: FluxForgeError | None = None
         self._etl_error = ""
         self._answers: list[str] = []
@@ -255,14 +255,12 @@ class Capture:
             self._lake.captures.remove(self)
         if self._error is not None:
             raise self._error
-        if self._reports is None:
+        if self._report is None:
             raise FluxForgeError(
                 f"the process of the capture ended with {self._process.returncode}: what it had "
                 "flushed is safe, and lake.recover() takes it up"
             )
-        total: Any = getattr(type(self._reports[0]), "total", lambda each: each[0])
-        report: IngestReport = total(self._reports)
-        return report
+        return self._report
 
     def __enter__(self) -> Self:
         return self
@@ -313,7 +311,7 @@ class Capture:
             case "progress":
                 self._progress[content.source] = content
             case "report":
-                self._reports = content
+                self._report = content
             case "answer":
                 self._answers.append(content)
             case "etl":

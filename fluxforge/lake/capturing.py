@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from fluxforge.config import Role
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
+from fluxforge.lake.awaiting import awaited
 from fluxforge.lake.places import Places
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 class Capturing(Places):
     """The part of :class:`~fluxforge.Lake` that captures."""
 
+    @awaited("lake.ingest(…)")
     async def ingest(
         self,
         source: str | None = None,

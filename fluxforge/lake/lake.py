@@ -11,9 +11,10 @@ from fluxforge.lake.analysis import Analysis
 from fluxforge.lake.capturing import Capturing
 from fluxforge.lake.keeping import Keeping
 from fluxforge.lake.plots import Plots
+from fluxforge.lake.writing import Writing
 
 
-class Lake(Capturing, Keeping, Analysis):
+class Lake(Capturing, Writing, Keeping, Analysis):
     """A market-data lake: capture, tables and queries over one configuration.
 
     Parameters

@@ -118,5 +118,7 @@ class Places:
         from fluxforge.sources import get_source
 
         catalog = self.catalog
-        names = catalog.sources() if source is None else [get_source(source).name]
+        if source is not None and not catalog.names(source):
+            get_source(source)  # raises where there is no such source either
+        names = catalog.sources() if source is None else [source]
         return [(name, table) for name in names for table in catalog.written(name)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fluxforge.errors import FluxForgeError, reason_of
 from fluxforge.ingestion.orchestrators import IngestionPipeline
+from fluxforge.ingestion.report import IngestReport
 from fluxforge.lake.lake import Lake
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Worker:
             reports = asyncio.run(self._capture())
             self._ended.set()
             etl.join()
-            self._say("report", reports)
+            self._say("report", IngestReport.total(reports))
         except FluxForgeError as exc:
             self._say("error", (type(exc).__name__, str(exc)))
         except BaseException as exc:
@@ -53,7 +54,7 @@ class Worker:
         finally:
             self._ended.set()
 
-    async def _capture(self) -> Any:
+    async def _capture(self) -> tuple[IngestReport, ...]:
         job = self._job
         self._pipeline = pipeline = IngestionPipeline(
             job.config,
@@ -81,8 +82,9 @@ class Worker:
                 asyncio.run_coroutine_threadsafe(self._pipeline.stop(), loop)
                 return
             word, source, product = command
+            change = self._pipeline.add if word == "add" else self._pipeline.remove
             try:
-                getattr(self._pipeline, word)(source, product)
+                change(source, product)
                 self._say("answer", "")
             except FluxForgeError as exc:
                 self._say("answer", str(exc))

@@ -121,10 +121,12 @@ def last_rows(
         if version.live is not None:
             times.append(version.live["ts_event"].max())
     latest = max((at for at in times if at is not None), default=None)
+    columns = scan_tables(versions, **options).collect_schema().names()
+    order = [name for name in ("ts_event", "ts_recv", PARTITION) if name in columns]
     for span in _SPANS:
         start = latest - span if latest is not None and span is not None else None
         rows = scan_tables(versions, start=start, **options)
-        found = rows.sort("ts_event", "ts_recv").tail(n).collect()
+        found = rows.sort(order).tail(n).collect()
         if found.height >= n or start is None:
             break
     return found

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from fluxforge.layout import join_key
 from fluxforge.sources import source_names
-from fluxforge.tables import PARTITION, Table, checksum_in_name
+from fluxforge.tables import PARTITION, Table, checksum_in_name, table_names
 from fluxforge.transform.schema import table_schemas
 from fluxforge.verify.places import odd_files, unknown_sources
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    import pyarrow as pa
 
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
@@ -56,11 +58,13 @@ def _sources(
 ) -> VerifyReport:
     found = set(storage.list_folders(layout.processed))
     sources = (found & {*source_names()}) | configured
-    report = unknown_sources(layout.processed, found - sources)
+    own = {name for name in found - sources if table_names(storage, layout.tables(name))}
+    report = unknown_sources(layout.processed, found - sources - own)
     for key in storage.list_files(layout.processed, recursive=False):
         report += problem("misplaced_file", key, "it belongs to no table: move it away")
-    for source in sorted(sources):
-        folder, named = layout.tables(source), tables.setdefault(source, {})
+    for source in sorted(sources | own):
+        folder = layout.tables(source)
+        named = {} if source in own else tables.setdefault(source, {})
         check = partial(_source, storage, source, folder, named, deep=deep)
         report += guarded(folder, check)
     return report
@@ -96,7 +100,7 @@ def _table(
     data = {path: size for path, size in paths.items() if not path.startswith(_LOG)}
     versions = [path for path in paths if _VERSION.fullmatch(path.removeprefix(_LOG))]
     if data and not versions:
-        if name not in table_schemas(source) and len(data) == len(paths):
+        if name not in _declared(source) and len(data) == len(paths):
             message = f"{len(data)} files that belong to no table: move them away"
             return problem("misplaced_file", f"{table.path}/", message)
         message = f"{len(data)} data files without a log: restore {_LOG} from a copy"
@@ -178,8 +182,14 @@ def _read(path: Path, file: TableFile) -> str:
     return ""
 
 
+def _declared(source: str) -> dict[str, pa.Schema]:
+    return table_schemas(source) if source in source_names() else {}
+
+
 def _columns(source: str, name: str, table: Table, snapshot: Snapshot) -> VerifyReport:
-    declared = table_schemas(source).get(name)
+    if source not in source_names():
+        return VerifyReport()  # the user's own, who alone knows its columns
+    declared = _declared(source).get(name)
     if declared is None:
         return note("unknown_table", table.path, "no SQL of its source makes this table")
     found = snapshot.schema()

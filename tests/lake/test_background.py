@@ -139,3 +139,14 @@ def test_the_command_recovers(tmp_path: Path) -> None:
     )
     assert len(json.loads(done.stdout)["segments"]) == 1
     assert lake.etl().lines_taken == 1
+
+
+def test_products_come_and_go(lake: Lake) -> None:
+    with lake.capture("coinbase") as capture:
+        capture.add("SOL-USD")
+        wait_until(lambda: capture.tail("trades", n=1, symbols=["SOL-USD"]).height == 1)
+        capture.remove("SOL-USD")
+        with pytest.raises(UsageError, match="sol usd"):
+            capture.add("sol usd")
+    with pytest.raises(UsageError, match="has ended"):
+        capture.add("SOL-USD")
