@@ -399,10 +399,17 @@ def test_a_lake_that_cannot_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_missing_directory_is_an_empty_lake(program: Program) -> None:
+def test_a_missing_directory_is_said_to_be_no_lake(program: Program) -> None:
     assert program.json("tables") == []
-    assert program.json("etl")["segments"] == 0
+    for command in ("etl", "status", "health"):
+        assert_one_line(program.run(command), 2, "there is no lake in")
     assert not program.lake.exists()
+    verified = program.run("verify", "--json")
+    assert verified.returncode == 1
+    (problem,) = json.loads(verified.stdout)["problems"]
+    assert problem["kind"] == "no_lake"
+    program.lake.write_text("a file")
+    assert_one_line(program.run("etl"), 2, "there is no lake in")
 
 
 def test_a_busy_port(tmp_path: Path) -> None:
