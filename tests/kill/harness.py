@@ -246,7 +246,7 @@ class Actor:
         assert self.process is not None
         handles = Path(f"/proc/{self.process.pid}/fd")
         try:
-            return any("/segment_" in os.readlink(handle) for handle in handles.iterdir())
+            return any("/segment_" in str(handle.readlink()) for handle in handles.iterdir())
         except OSError:
             return False
 
