@@ -622,7 +622,7 @@ def test_a_signal_after_the_work_does_not_change_its_exit_code(tmp_path: Path) -
 def test_there_is_a_command_for_everything() -> None:
     wanted = (
         "demo run ingest etl sql tail bars book export tables verify status health gaps recover "
-        "optimize vacuum sync exchange config"
+        "optimize retain vacuum sync exchange config"
     )
     assert {*wanted.split()} <= typer.main.get_command(app).commands.keys()  # type: ignore[attr-defined]
 

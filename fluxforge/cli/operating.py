@@ -60,3 +60,20 @@ def health(request: Request) -> None:
     request.show(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+@command(app)
+def retain(
+    request: Request,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+) -> None:
+    """Remove what is older or larger than ``retention`` in the configuration says.
+
+    Whole days leave a table in a commit; vacuum deletes their files once no version that is kept
+    has them.
+    """
+    from fluxforge.operate import retain as carry_out
+
+    request.show(carry_out(request.lake(), dry_run=dry_run))

@@ -5,7 +5,16 @@ supervised process), ``supervisor`` (all of them), ``metrics`` (the same numbers
 """
 
 from fluxforge.operate.health import HealthReport, check_health
+from fluxforge.operate.retention import RetentionReport, retain
 from fluxforge.operate.state import LakeState, lake_state
 from fluxforge.operate.supervisor import Supervisor
 
-__all__ = ["HealthReport", "LakeState", "Supervisor", "check_health", "lake_state"]
+__all__ = [
+    "HealthReport",
+    "LakeState",
+    "RetentionReport",
+    "Supervisor",
+    "check_health",
+    "lake_state",
+    "retain",
+]

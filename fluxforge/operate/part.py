@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fluxforge.errors import FluxForgeError
 from fluxforge.lake import Lake
 from fluxforge.logs import set_up_logs
+from fluxforge.operate.retention import retain
 from fluxforge.report import to_json
 from fluxforge.retry import RETRIES
 from fluxforge.signals import interrupting
@@ -104,7 +105,10 @@ class Part:
             self._totals["files_joined"] += max(0, report.files_before - report.files_after)
 
     def _retain(self) -> None:
-        pass
+        report = retain(self._lake)
+        self._totals["rows_retired"] += sum(one.rows for one in report.tables.values())
+        if report.archive or any(one.days for one in report.tables.values()):
+            logger.info("retention: %s", report)
 
     def _vacuum(self) -> None:
         removed = self._lake.vacuum(keep=self._task.config.run.keep_versions)

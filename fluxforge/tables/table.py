@@ -251,7 +251,7 @@ class Table:
         metadata
             Notes for the table's history, as JSON can hold them.
         removes
-            Files of `snapshot` whose rows are in `files`; only with `at_version`.
+            Files of `snapshot` whose rows are in `files`, or go; only with `at_version`.
         at_version
             Only if nothing was committed since `snapshot`.
 
@@ -274,7 +274,7 @@ class Table:
             transactions = dict.fromkeys(transactions, now)
         if not transactions.keys().isdisjoint(snapshot.transactions):
             return False
-        new = not removes  # else the same rows in other files
+        new = not (removes and files)  # else the same rows in other files
         actions: list[Any] = [
             RemoveAction(one.path, new, now, one.size, _partition(one)) for one in removes
         ]

@@ -14,6 +14,7 @@ from fluxforge.errors import FileMissingError
 from fluxforge.layout import SegmentName
 from fluxforge.segments import SegmentStore
 from fluxforge.sources import get_source
+from fluxforge.tables.retention import is_retirement, retired_rows
 from fluxforge.transform.schema import BOOKKEEPING, SEQUENCES
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
@@ -87,7 +88,9 @@ def _ledger(ledger: Ledger, tables: Mapping[str, Counted], places: Places) -> Ve
         ahead, unknown = (0, set[str]()) if counted is None else _ahead(ledger, name, counted)
         if unknown:
             missing |= unknown - in_work()
-        rows = counted.rows if counted is not None else 0
+        rows = 0
+        if counted is not None:
+            rows = counted.rows + retired_rows(counted.snapshot.transactions)
         if name not in BOOKKEEPING and rows != expected[name] + ahead:
             message = f"{rows:,} rows, but the ledger accounts for {expected[name]:,}"
             wrong.append(Finding("wrong_row_count", f"{path.rpartition('/')[0]}/{name}", message))
@@ -113,7 +116,8 @@ def _in_work(ledger: Ledger, places: Places) -> set[str]:
 def _ahead(ledger: Ledger, name: str, counted: Counted) -> tuple[int, set[str]]:
     """Return the rows that a table has of segments that are not in the ledger, and their names."""
     rows, names = 0, set[str]()
-    for commit in _commits_of(counted, counted.snapshot.transactions.keys() - ledger.identities):
+    strange = counted.snapshot.transactions.keys() - ledger.identities
+    for commit in _commits_of(counted, {one for one in strange if not is_retirement(one)}):
         told = (*commit.transactions, str(commit.metadata.get("segment")))
         segments = {one for one in told if SegmentName.parse(one)}
         unknown = segments - ledger.counts.keys()

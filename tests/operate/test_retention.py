@@ -1,0 +1,91 @@
+"""Retention: whole days go, the accounts still add up, and readers that began before finish."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from fluxforge import Lake
+from fluxforge.errors import ConfigError
+from fluxforge.operate import retain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAYS = 30 if os.environ.get("FLUXFORGE_LONG") else 8
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=1, microsecond=0)
+
+
+def fill(lake: Lake, day: datetime, rows: int = 200) -> None:
+    """Commit a segment of one day, as a capture of that day would have left it."""
+    start = int(day.timestamp() * 1e9)
+    lines = []
+    for number in range(rows):
+        ticker = {"type": "ticker", "product_id": "BTC-USD", "price": str(number + 1)}
+        frame = {
+            "channel": "ticker", "timestamp": day.isoformat(), "sequence_num": number,
+            "events": [{"type": "update", "tickers": [ticker]}],
+        }  # fmt: skip
+        envelope = {"capture_ns": start + number * 1000, "conn": f"{day:%Y%m%d}", "data": frame}
+        lines.append(json.dumps(envelope, separators=(",", ":")) + "\n")
+    name = f"segment_{day:%Y%m%dT%H}_00001.ndjson"
+    lake.storage.write_bytes(f"raw/ready/coinbase/{name}", "".join(lines).encode())
+    lake.etl("coinbase")
+
+
+def make(folder: Path, **retention: str) -> Lake:
+    rules = ", ".join(f'"{key}": {value}' for key, value in retention.items())
+    return Lake(
+        overrides=[
+            f"storage.base_dir={folder}", "etl.delete_after_processing=false",
+            f"retention={{{rules}}}",
+        ]
+    )  # fmt: skip
+
+
+def test_days_leave_and_the_accounts_add_up(tmp_path: Path) -> None:
+    lake = make(tmp_path, **{"*.ticker": "3d"})
+    for back in range(6, -1, -1):
+        fill(lake, TODAY - timedelta(days=back))
+    before = lake.scan("coinbase", "ticker")
+    would = retain(lake, dry_run=True)
+    assert lake.scan("coinbase", "ticker").collect().height == 7 * 200
+    assert retain(lake).tables == would.tables
+    assert would.tables["coinbase.ticker"].rows == 3 * 200
+    assert before.collect().height == 7 * 200  # it began before
+    left = lake.scan("coinbase", "ticker").collect()
+    assert left.height == 4 * 200
+    assert left["date"].min() == (TODAY - timedelta(days=3)).date()
+    assert not any(one.days for one in retain(lake).tables.values())
+    report = lake.verify(deep=True)
+    assert report.ok, str(report)
+    lake.optimize()
+    fill(lake, TODAY + timedelta(hours=1))
+    assert lake.verify().ok
+
+
+@pytest.mark.long
+def test_sizes_are_bounded_over_a_month(tmp_path: Path) -> None:
+    lake = make(tmp_path, **{"coinbase.ticker": "0.05 MB", "archive": "0.01 MB"})
+    for back in range(DAYS, -1, -1):
+        fill(lake, TODAY - timedelta(days=back), rows=500)
+        retain(lake)
+        (table,) = lake.tables().filter(pl.col("channel") == "ticker").to_dicts()
+        assert table["bytes"] <= 50_000
+    assert 0 < table["rows"] < DAYS * 500
+    archive = lake.status().filter(pl.col("state") == "archive")["bytes"].sum()
+    assert 0 < archive <= 10_000
+    assert lake.verify().ok
+
+
+def test_keys_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"retention\.tickre"):
+        retain(make(tmp_path, tickre="3d"))
+    for wrong in ("soon", "1s", "5 bananas"):
+        with pytest.raises(ConfigError, match=r"write an age|keep at least"):
+            make(tmp_path, archive=wrong)
