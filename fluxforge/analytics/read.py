@@ -161,11 +161,14 @@ def epochs_of(
         following = after.collect().item()
         rows = rows.filter((moment <= end) | (pl.col("ts_recv") == following))
     runs = unbroken_runs(scan(source, SEQUENCES).collect())
-    own = (pl.col("symbol") == symbol) & (pl.col("channel") == BOOKS)
+    market, _, name = symbol.rpartition(":")
+    own = (pl.col("symbol") == name) & (pl.col("channel") == BOOKS)
     runs = runs.filter(pl.col("symbol").is_null() | own)
     if start is not None:
         rows = rows.filter(pl.col("ts_recv") >= _first_needed(rows, start))
     rules, found = get_source(source).book, rows.collect()
+    if market:
+        runs = runs.filter(pl.col("conn").is_in(found["conn"].unique().implode()))
     if rules.runs is not None:
         runs = pl.concat([runs, rules.runs(found)], how="diagonal")
     return epochs(found, runs, rules)

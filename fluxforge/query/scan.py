@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import QueryError, UnknownTableError
+from fluxforge.errors import QueryError, UnknownTableError, UsageError
 from fluxforge.query.catalog import TableVersion
+from fluxforge.sources import get_source
 from fluxforge.tables import PARTITION
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def scan_table(
     import polars as pl
 
     low, high = moment(start), moment(end)
-    asked = {"symbol": _several(symbols), "instrument": _several(instruments)}
+    wanted = _several(symbols)
+    bare = None if wanted is None else [name.rpartition(":")[2] for name in wanted]
+    asked = {"symbol": bare, "instrument": _several(instruments)}
     chosen = {column: names for column, names in asked.items() if names is not None}
     files = [
         file
@@ -48,6 +51,8 @@ def scan_table(
         )
     ]
     frame = _read(version, files)
+    if wanted is not None and "market" in version.polars_schema:
+        frame = _of_markets(version, frame, wanted)
     for column, names in chosen.items():
         # Equality is looked up in the statistics of row groups; being among several is not.
         one = pl.col(column) == names[0] if len(names) == 1 else pl.col(column).is_in(names)
@@ -84,6 +89,33 @@ def _read(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
     if version.live is not None:
         parts.append(version.live.lazy().select(*columns))
     return pl.concat(parts) if len(parts) > 1 else [*parts, pl.LazyFrame(schema=columns)][0]
+
+
+def _of_markets(version: TableVersion, frame: pl.LazyFrame, symbols: Sequence[str]) -> pl.LazyFrame:
+    """Keep the market of symbols that are written with it, as ``linear:BTCUSDT``.
+
+    Raises
+    ------
+    UsageError
+        If a symbol is written without its market and the table has it in several.
+    """
+    import polars as pl
+
+    markets = get_source(version.source).markets
+    bare = [name for name in symbols if ":" not in name and len(markets) > 1]
+    if bare:
+        found = frame.filter(pl.col("symbol").is_in(bare)).select("symbol", "market").unique()
+        of_symbol = found.collect().sort("symbol", "market").group_by("symbol", maintain_order=True)
+        for symbol, several in of_symbol.agg("market").rows():
+            if len(several) > 1:
+                choice = " or ".join(f"{market}:{symbol}" for market in several)
+                raise UsageError(f"{symbol!r} is in several markets of {version.source}: {choice}")
+    split = [name.rpartition(":") for name in symbols]
+    places = [f"{market}:{symbol}" for market, _, symbol in split if market]
+    if not places:
+        return frame
+    own = pl.concat_str("market", pl.lit(":"), "symbol").is_in(places)
+    return frame.filter(own | pl.col("symbol").is_in([name for name in symbols if ":" not in name]))
 
 
 def scan_tables(versions: TableVersion | Sequence[TableVersion], **options: Any) -> pl.LazyFrame:

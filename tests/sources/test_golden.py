@@ -9,6 +9,7 @@ import pytest
 
 from fluxforge import Lake
 from fluxforge.analytics.read import read_book, read_coverage
+from fluxforge.errors import UsageError
 from fluxforge.segments import open_segment
 from fluxforge.sources.checksum import ChecksumBook
 
@@ -29,6 +30,8 @@ GOLDEN = {
 BOOKS = {
     ("kraken", "btc-short", "BTC/USD"): (63004.9, 0.01661321, 63005.0, 0.74804549, 10, 10),
     ("kraken", "eth", "ETH/USD"): (1877.43, 0.02367331, 1877.47, 1.74941086, 25, 25),
+    ("bybit", "btc-doge", "linear:BTCUSDT"): (65114.2, 5.974, 65114.3, 9.06, 200, 200),
+    ("bybit", "btc-doge", "spot:BTCUSDT"): (65140.4, 0.622237, 65140.5, 0.606831, 200, 200),
     ("bybit", "btc-doge", "DOGEUSDT"): (0.07055, 192121.0, 0.07056, 4200.0, 200, 200),
     ("binance", "nkn-lrc", "NKNUSDT"): (0.3527, 9602.0, 0.3531, 152.0, 614, 994),
     ("binance", "nkn-lrc", "LRCBTC"): (0.00000637, 2500.0, 0.00000638, 2285.0, 176, 1000),
@@ -119,3 +122,12 @@ def test_markets_of_one_symbol_are_told_apart(lake: Lake) -> None:
         ("BTCUSDT", "spot", "BTC-USDT"),
         ("DOGEUSDT", "linear", "DOGE-USDT-PERP"),
     ]
+    both = lake.scan("bybit", "orderbook", symbols=["linear:BTCUSDT", "linear:DOGEUSDT"])
+    assert both.select("market").unique().collect()["market"].to_list() == ["linear"]
+    for ask in (
+        lambda: lake.book("bybit", "BTCUSDT"),
+        lambda: lake.tail("bybit", "trades", symbols=["BTCUSDT"]),
+        lambda: lake.bars("bybit", "BTCUSDT"),
+    ):
+        with pytest.raises(UsageError, match="linear:BTCUSDT or spot:BTCUSDT"):
+            ask()
