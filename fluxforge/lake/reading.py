@@ -142,14 +142,17 @@ class Reader(Places):
         return connect(self._catalog(live))
 
     def gaps(self, source: str) -> pl.DataFrame:
-        """Return the frames that the venue numbered and nobody received.
+        """Return what the venue sent and nobody received, one row per gap.
 
         Returns
         -------
         polars.DataFrame
-            ``conn, first_missing, last_missing, missing`` in the venue's numbers, and
-            ``received_before, received_after``, the capture times around the gap (UTC). Segments
-            that are not yet in tables are not looked at.
+            ``conn, channel, symbol``, the scope: null for all of a connection; ``first_missing,
+            last_missing`` in the venue's numbers, where it has any; ``missing``, how many, or 1
+            where that is unknown; ``received_before, received_after``, the capture times around
+            the gap (UTC); ``known_by``: ``"number"``, ``"checksum"`` or ``"age"``; ``repaired``,
+            the tables that miss nothing of it any more (see :meth:`backfill`). Segments that are
+            not yet in tables are not looked at.
         """
         from fluxforge.query.gaps import find_gaps
 

@@ -16,23 +16,37 @@ if TYPE_CHECKING:
     from fluxforge.query.catalog import Catalog
     from fluxforge.sources import Source
 
+_REPAIRABLE = ("trades", "candles")
+
 
 def find_gaps(catalog: Catalog, source: str) -> pl.DataFrame:
     """Return what the venue sent and no segment holds; see :meth:`fluxforge.Lake.gaps`."""
     import polars as pl
 
-    venue = get_source(source)
-    query = resources.files("fluxforge.query.sql").joinpath("gaps.sql").read_text(encoding="utf-8")
+    venue, names = get_source(source), catalog.names(source)
     catalog.open(source, SEQUENCES)
-    with connect(catalog, only=[(source, SEQUENCES)]) as database:
+    views = [SEQUENCES, *(name for name in _REPAIRABLE if name in names)]
+    with connect(catalog, only=[(source, name) for name in views]) as database:
         database.execute(f'SET search_path = "{source}"')
         limits = venue.limits
         silence = min(limits.channel_silence.values(), default=None)
         params = {"first_sequence": limits.first_sequence, "silence": silence}
-        numbered: pl.DataFrame = database.sql(query, params=params).pl()
-    if venue.book.runs is not None:
-        numbered = pl.concat([numbered, _checked(catalog, venue)], how="diagonal_relaxed")
-    return numbered.sort("received_after", "conn", "first_missing")
+        gaps: pl.DataFrame = database.sql(_sql("gaps"), params=params).pl()
+        if venue.book.runs is not None:
+            gaps = pl.concat([gaps, _checked(catalog, venue)], how="diagonal_relaxed")
+        gaps = gaps.sort("received_after", "conn", "first_missing").with_row_index("gap")
+        repaired = pl.DataFrame(schema={"gap": pl.UInt32, "repaired": pl.List(pl.String)})
+        if not gaps.is_empty() and len(views) > len(_REPAIRABLE):
+            database.register("gaps", gaps.to_arrow())
+            repaired = database.sql(_sql("repaired")).pl().cast({"gap": pl.UInt32})
+    none = pl.lit([], pl.List(pl.String))
+    gaps = gaps.join(repaired, on="gap", how="left", maintain_order="left").drop("gap")
+    return gaps.with_columns(pl.col("repaired").fill_null(none))
+
+
+def _sql(name: str) -> str:
+    file = resources.files("fluxforge.query.sql").joinpath(f"{name}.sql")
+    return file.read_text(encoding="utf-8")
 
 
 def _checked(catalog: Catalog, venue: Source) -> pl.DataFrame:

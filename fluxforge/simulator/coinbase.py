@@ -30,6 +30,8 @@ _PRODUCT = re.compile(r"[A-Z0-9]+(?:-[A-Z0-9]+)+")
 _OWN_USDC_BOOKS = ("USDT-USDC", "EURC-USDC")
 _CHANNEL_IN_FRAME = re.compile(rb'\{"channel":"([^"]+)"')
 _PRODUCT_IN_FRAME = re.compile(rb'"product_id":"([^"]+)"')
+_REST = "/api/v3/brokerage/market/products"
+_GRANULARITIES = {"ONE_MINUTE": 60, "FIVE_MINUTE": 300, "ONE_HOUR": 3_600, "ONE_DAY": 86_400}
 _UPTIME_SECONDS = 40_000
 _CANDLE_SECONDS = 300
 _SNAPSHOT = 100
@@ -164,6 +166,27 @@ class CoinbaseSession(Session):
 class CoinbaseVenue(Venue):
     """One running local Coinbase."""
 
+    def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
+        """Answer for the list of products, and the past of trades and candles."""
+        product, _, call = path.removeprefix(_REST).strip("/").partition("/")
+        if path == _REST:
+            names = self.market.products("USD", "EUR", "USDC")
+            return 200, dumps({"products": [_listed(Instrument.named(name)) for name in names]})
+        if not path.startswith(_REST) or call not in ("ticker", "candles"):
+            return super().answer(path, query)
+        if not _PRODUCT.fullmatch(product) or not is_known(product):
+            return 404, '{"error":"NOT_FOUND","message":"valid product_id is required"}'
+        source = self.market.product(product)
+        begin, end = int(query.get("start", 0)), int(query.get("end", 1 << 40))
+        if call == "candles":
+            size = _GRANULARITIES.get(query.get("granularity", ""), _CANDLE_SECONDS)
+            spans = [span for span in source.candles(size) if begin <= span.start <= end][-350:]
+            event = json.loads(_candles(source.instrument, "", reversed(spans)))
+            return 200, dumps({"candles": event["candles"]})
+        inside = [t for t in source.trades if begin <= t.time_ns // SECOND <= end]
+        event = json.loads(_trades(source.instrument, "", inside[-int(query["limit"]) :]))
+        return 200, dumps({"trades": event["trades"]})
+
     subscribe_seconds: ClassVar[float] = 5.0
 
     def open_session(self, path: str = "") -> CoinbaseSession:
@@ -172,6 +195,14 @@ class CoinbaseVenue(Venue):
 
 
 VENUE = CoinbaseVenue
+
+
+def _listed(item: Instrument) -> dict[str, Any]:
+    return {
+        "product_id": item.product, "base_currency_id": item.base,
+        "quote_currency_id": item.quote, "base_increment": _size(1), "product_type": "SPOT",
+        "price_increment": _number(1, item.decimals), "status": "online",
+    }  # fmt: skip
 
 
 def _products(request: dict[str, Any], channel: str) -> list[str] | None:

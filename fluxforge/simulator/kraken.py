@@ -14,7 +14,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.simulator.book import DepthView
-from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text, is_known
+from fluxforge.simulator.instrument import (
+    SIZE_DECIMALS,
+    Instrument,
+    decimal_text,
+    is_known,
+    product_of,
+)
 from fluxforge.simulator.venue import (
     SECOND,
     Session,
@@ -188,6 +194,31 @@ class KrakenVenue(Venue):
 
     path: ClassVar[str] = "/v2"
 
+    def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
+        """Answer for the list of pairs, and the past of trades and candles."""
+        call, pair = path.removeprefix("/0/public/"), query.get("pair", "")
+        if call == "AssetPairs":
+            items = map(Instrument.named, self.market.products("USD", "EUR"))
+            return 200, _result({_rest_name(item): _asset_pair(item) for item in items})
+        product = product_of(pair.replace("XBT", "BTC").replace("XDG", "DOGE"))
+        if call not in ("Trades", "OHLC"):
+            return super().answer(path, query)
+        if product is None:
+            return 200, '{"error":["EQuery:Unknown asset pair"]}'
+        source, since = self.market.product(product), int(query.get("since", 0))
+        item = source.instrument
+        if call == "Trades":
+            trades = [trade for trade in source.trades if trade.time_ns > since]
+            page = trades[: int(query.get("count", 1000))]
+            last = str(page[-1].time_ns if page else since)
+            return 200, _result(
+                {_rest_name(item): [_past_trade(item, t) for t in page], "last": last}
+            )
+        minutes = int(query.get("interval", 1))
+        spans = [span for span in source.candles(60 * minutes) if span.start > since][-720:]
+        rows = [_past_candle(item, span) for span in spans]
+        return 200, _result({_rest_name(item): rows, "last": spans[-1].start if spans else since})
+
     def open_session(self, path: str = "") -> KrakenSession:
         """Return the venue's side of a new connection."""
         return KrakenSession(self, path)
@@ -272,6 +303,35 @@ def _candle(item: Instrument, span: PriceRange, minutes: int) -> str:
         f'"interval_begin":"{utc_text(span.start * SECOND)}Z","interval":{minutes},'
         f'"timestamp":"{_moment(end)}"}}'
     )
+
+
+def _result(result: dict[str, Any]) -> str:
+    return dumps({"error": [], "result": result})
+
+
+def _rest_name(item: Instrument) -> str:
+    return f"{item.base.replace('BTC', 'XBT').replace('DOGE', 'XDG')}{item.quote}"
+
+
+def _asset_pair(item: Instrument) -> dict[str, Any]:
+    base = item.base.replace("BTC", "XBT").replace("DOGE", "XDG")
+    return {
+        "altname": _rest_name(item), "wsname": f"{base}/{item.quote}", "base": base,
+        "quote": item.quote, "pair_decimals": item.decimals, "lot_decimals": SIZE_DECIMALS,
+        "status": "online",
+    }  # fmt: skip
+
+
+def _past_trade(item: Instrument, trade: MarketTrade) -> list[Any]:
+    price, size = decimal_text(trade.price, item.decimals), _size(trade.size)
+    moment = round(trade.time_ns / 1e9, 7)
+    return [price, size, moment, "b" if trade.buys else "s", "m", "", trade.trade_id]
+
+
+def _past_candle(item: Instrument, span: PriceRange) -> list[Any]:
+    prices = (span.open, span.high, span.low, span.close, (span.low + span.high) // 2)
+    texts = [decimal_text(price, item.decimals) for price in prices]
+    return [span.start, *texts, _size(span.volume), 1 + span.volume % 50]
 
 
 def _pair(item: Instrument) -> str:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from fluxforge.errors import ConfigError, TableError
+from fluxforge.errors import ConfigError, TableError, UsageError
 from fluxforge.sources.columns import LEADING, MARKET, TABLES, parse_columns
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from fluxforge.sources.rest import Calls, Instrument, Past
     from fluxforge.sources.session import Session
 
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
@@ -158,6 +159,8 @@ class VenueLimits:
         The number of the first frame of a connection; None where frames are not numbered.
     ping_seconds
         How often to send the venue's own ping; None: it has none.
+    rest_per_second
+        How many REST calls to make at most.
     channel_silence
         How many seconds a channel of one product may be silent before a new snapshot is asked
         for; channels that are not named may be silent for ever.
@@ -169,6 +172,7 @@ class VenueLimits:
     products_per_socket: int
     first_sequence: int | None = None
     ping_seconds: float | None = None
+    rest_per_second: float = 5.0
     channel_silence: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -253,8 +257,8 @@ class Source(ABC):
         The form of its symbols, and one of them.
     markets
         Its markets; where there are several, a product is written ``linear:BTCUSDT``.
-    rest_url
-        Where its public REST calls are answered.
+    rest_url, candle_interval
+        Where its public REST calls are answered, and how long its channel's candles are.
     """
 
     name: ClassVar[str]
@@ -266,6 +270,7 @@ class Source(ABC):
     example: ClassVar[str]
     markets: ClassVar[tuple[str, ...]] = ("spot",)
     rest_url: ClassVar[str]
+    candle_interval: ClassVar[str] = "1m"
 
     @cached_property
     def tables(self) -> SourceTables:
@@ -304,6 +309,24 @@ class Source(ABC):
     def room(self, subscription: Subscription) -> int:
         """Return how many products more a connection may take."""
         return self.products_per_socket(subscription.channels) - len(subscription.products)
+
+    def listing(self) -> Calls[list[Instrument]]:
+        """Return the calls that end in the venue's instruments."""
+        raise UsageError(f"{self.name} has no list of its instruments")
+
+    def past(self, wanted: Past) -> Calls[None]:
+        """Return the calls whose answers hold a part of the past.
+
+        Raises
+        ------
+        UsageError
+            If the venue does not give it.
+        """
+        raise UsageError(f"{self.name} gives nothing of its past")
+
+    def complaint(self, answer: Any) -> str | None:
+        """Return the venue's words where an answer is a refusal all the same."""
+        return None
 
     def address(self, url: str, subscription: Subscription) -> str:
         """Return where to connect for a subscription; by default the configured address."""

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.errors import ConfigError
 from fluxforge.sources.base import BookRules, Source, Subscription, VenueLimits, in_parts
+from fluxforge.sources.rest import Instrument, decimals_of
 from fluxforge.sources.session import Fetch, NumberCheck, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluxforge.sources.rest import Calls, Past
     from fluxforge.sources.session import Event, Method
 
-_BOOK, _DEPTH_LIMIT = "depth", 5000
+_BOOK, _DEPTH_LIMIT, _PAGE = "depth", 5000, 1000
 _STREAMS = {_BOOK: "depth@100ms", "kline": "kline_1m"}
 _CHANNELS = {"depthUpdate": _BOOK, "24hrTicker": "ticker"}
 _STREAMS_PER_SOCKET = 200  # the venue allows 1,024; fewer make a lost connection cost less
@@ -59,6 +61,33 @@ class Binance(Source):
     def products_per_socket(self, channels: Sequence[str]) -> int:
         """Return how many products share a connection: each channel of each is a stream."""
         return max(1, _STREAMS_PER_SOCKET // len(channels))
+
+    def listing(self) -> Calls[list[Instrument]]:
+        """Return the call for all symbols."""
+        answer = yield "/api/v3/exchangeInfo?permissions=SPOT"
+        found = []
+        for one in answer["symbols"]:
+            steps = {key: step for rule in one["filters"] for key, step in rule.items()}
+            found.append(
+                Instrument(
+                    one["symbol"], f"{one['baseAsset']}-{one['quoteAsset']}", "spot",
+                    one["baseAsset"], one["quoteAsset"],
+                    decimals_of(steps.get("tickSize")), decimals_of(steps.get("stepSize")),
+                    one["status"] == "TRADING",
+                )
+            )  # fmt: skip
+        return found
+
+    def past(self, wanted: Past) -> Calls[None]:
+        """Return calls for aggregate trades, from the oldest on, or for candles."""
+        (start, end), common = wanted.ms, f"symbol={wanted.symbol}&limit={_PAGE}"
+        if wanted.table == "candles":
+            times = f"interval={wanted.interval}&startTime={start}&endTime={end - 1}"
+            yield f"/api/v3/klines?{common}&{times}"
+            return
+        trades = yield f"/api/v3/aggTrades?{common}&startTime={start}&endTime={end - 1}"
+        while len(trades) == _PAGE and int(trades[-1]["T"]) < end:
+            trades = yield f"/api/v3/aggTrades?{common}&fromId={int(trades[-1]['a']) + 1}"
 
 
 class BinanceSession(Session):

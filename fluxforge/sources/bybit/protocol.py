@@ -12,11 +12,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.sources.base import Source, Subscription, VenueLimits, in_parts
+from fluxforge.sources.rest import Instrument, decimals_of
 from fluxforge.sources.session import Lost, Send, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluxforge.sources.rest import Calls, Past
     from fluxforge.sources.session import Event, Method
 
 _BOOK = "orderbook"
@@ -52,6 +54,42 @@ class Bybit(Source):
     def address(self, url: str, subscription: Subscription) -> str:
         """Return the address of the subscription's market."""
         return f"{url.rstrip('/')}/{subscription.market}"
+
+    def listing(self) -> Calls[list[Instrument]]:
+        """Return the calls for all instruments of all markets."""
+        found: list[Instrument] = []
+        for market in self.markets:
+            cursor: str | None = ""
+            while cursor is not None:
+                query = f"category={market}&limit=1000" + (f"&cursor={cursor}" if cursor else "")
+                result = (yield f"/v5/market/instruments-info?{query}")["result"]
+                found += [_instrument(one, market) for one in result["list"]]
+                cursor = result.get("nextPageCursor") or None
+        return found
+
+    def past(self, wanted: Past) -> Calls[None]:
+        """Return the call for candles, or for the newest trades: there are no older ones."""
+        query = f"category={wanted.market}&symbol={wanted.symbol}&limit=1000"
+        if wanted.table == "trades":
+            yield f"/v5/market/recent-trade?{query}"
+            return
+        start, end = wanted.ms
+        size = {1440: "D", 10_080: "W"}.get(wanted.minutes, wanted.minutes)
+        yield f"/v5/market/kline?{query}&interval={size}&start={start}&end={end - 1}"
+
+    def complaint(self, answer: Any) -> str | None:
+        """Return ``retMsg`` where ``retCode`` is not 0."""
+        return str(answer.get("retMsg")) if answer.get("retCode") else None
+
+
+def _instrument(one: dict[str, Any], market: str) -> Instrument:
+    base, quote, lot = one["baseCoin"], one["quoteCoin"], one["lotSizeFilter"]
+    ends = one["symbol"].rpartition("-")[2] if "Futures" in one.get("contractType", "") else "PERP"
+    return Instrument(
+        one["symbol"], f"{base}-{quote}" + ("" if market == "spot" else f"-{ends}"), market,
+        base, quote, decimals_of(one["priceFilter"]["tickSize"]),
+        decimals_of(lot.get("qtyStep") or lot.get("basePrecision")), one["status"] == "Trading",
+    )  # fmt: skip
 
 
 class BybitSession(Session):

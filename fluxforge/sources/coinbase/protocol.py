@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.errors import ConfigError
 from fluxforge.sources.base import Source, Subscription, VenueLimits
+from fluxforge.sources.rest import Instrument, decimals_of
 from fluxforge.sources.session import Lost, Refused, Session
 from fluxforge.sources.tokens import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluxforge.sources.rest import Calls, Past
     from fluxforge.sources.session import Event, Method
 
 _HEARTBEATS, _BOOK = "heartbeats", "level2"
+_REST, _PAGE = "/api/v3/brokerage/market/products", 1000
+_GRANULARITIES = {
+    "1m": "ONE_MINUTE", "5m": "FIVE_MINUTE", "15m": "FIFTEEN_MINUTE", "30m": "THIRTY_MINUTE",
+    "1h": "ONE_HOUR", "2h": "TWO_HOUR", "6h": "SIX_HOUR", "1d": "ONE_DAY",
+}  # fmt: skip
 _PRIVATE = ("user", "futures_balance_summary")
 
 # The venue states no limit. Thirty is what others run with. Each subscription to a book begins
@@ -74,6 +82,7 @@ class Coinbase(Source):
     product = re.compile(r"[A-Z0-9]+(?:-[A-Z0-9]+)+")
     example = "BTC-USD"
     rest_url = "https://api.coinbase.com"
+    candle_interval = "5m"
 
     def session(self, subscription: Subscription) -> CoinbaseSession:
         """Return the conversation over a new connection."""
@@ -89,6 +98,35 @@ class Coinbase(Source):
     def products_per_socket(self, channels: Sequence[str]) -> int:
         """Return how many products share a connection: fewer where their books are sent."""
         return _BOOKS_PER_SOCKET if _BOOK in channels else _PRODUCTS_PER_SOCKET
+
+    def listing(self) -> Calls[list[Instrument]]:
+        """Return the call for all products."""
+        answer = yield f"{_REST}?product_type=SPOT"
+        return [
+            Instrument(
+                one["product_id"], one["product_id"], "spot",
+                one["base_currency_id"], one["quote_currency_id"],
+                decimals_of(one.get("price_increment")), decimals_of(one.get("base_increment")),
+                one.get("status", "online") == "online",
+            )
+            for one in answer["products"]
+        ]  # fmt: skip
+
+    def past(self, wanted: Past) -> Calls[None]:
+        """Return calls for trades, from the newest back, or for candles."""
+        start, end = wanted.seconds
+        path = f"{_REST}/{wanted.symbol}"
+        if wanted.table == "candles":
+            size = wanted.word(_GRANULARITIES)
+            yield f"{path}/candles?start={start}&end={end}&granularity={size}&limit=350"
+            return
+        while start < end:
+            answer = yield f"{path}/ticker?limit={_PAGE}&start={start}&end={end}"
+            times = [datetime.fromisoformat(trade["time"]) for trade in answer["trades"]]
+            if len(times) < _PAGE:
+                return
+            # The second that a page ends in may have more trades than the page had room for.
+            end = min(end - 1, int(min(times).timestamp()) + 1)
 
     def summarize(self, frame: bytes) -> FrameSummary:
         """Read a frame's kind and number, by its first bytes where it begins as usual."""

@@ -17,13 +17,16 @@ from fluxforge.sources.checksum import (
     checked_runs,
     depth_of,
 )
+from fluxforge.sources.rest import Instrument
 from fluxforge.sources.session import Lost, NumberCheck, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from fluxforge.sources.rest import Calls, Past
     from fluxforge.sources.session import Event, Method
 
+_REST_NAMES = {"XBT": "BTC", "XDG": "DOGE"}
 _BOOK, _DEPTH, _INTERVAL = "book", 100, 1
 
 
@@ -37,6 +40,7 @@ class Kraken(Source):
         silence_seconds=15.0,  # heartbeats come every second
         products_per_socket=50,
         ping_seconds=30.0,
+        rest_per_second=1.0,
         channel_silence={_BOOK: SILENCE_SECONDS},  # heartbeats go on when a book has died
     )
     book: ClassVar[BookRules] = BookRules(depths=DEPTHS, runs=checked_runs)
@@ -49,6 +53,47 @@ class Kraken(Source):
     def session(self, subscription: Subscription) -> KrakenSession:
         """Return the conversation over a new connection."""
         return KrakenSession(self, subscription)
+
+    def listing(self) -> Calls[list[Instrument]]:
+        """Return the call for all pairs."""
+        answer = yield "/0/public/AssetPairs"
+        found = []
+        for one in answer["result"].values():
+            symbol = _renamed(one.get("wsname", ""), _REST_NAMES.items())
+            base, _, quote = symbol.partition("/")
+            found.append(
+                Instrument(
+                    symbol, f"{base}-{quote}", "spot", base, quote, one.get("pair_decimals"),
+                    one.get("lot_decimals"), one.get("status", "online") == "online",
+                )
+            )  # fmt: skip
+        return found
+
+    def past(self, wanted: Past) -> Calls[None]:
+        """Return calls for trades, from the oldest on, or for the last 720 candles."""
+        start, end = (int(second * 1e9) for second in wanted.seconds)
+        back = [(new, old) for old, new in _REST_NAMES.items()]
+        pair = _renamed(wanted.symbol, back).replace("/", "")
+        if wanted.table == "candles":
+            since = start // 10**9 - 1
+            yield f"/0/public/OHLC?pair={pair}&interval={wanted.minutes}&since={since}"
+            return
+        while start < end:
+            answer = yield f"/0/public/Trades?pair={pair}&since={start}&count=1000"
+            last = int(answer["result"]["last"])
+            if last <= start:
+                return
+            start = last
+
+    def complaint(self, answer: Any) -> str | None:
+        """Return what is in ``error``."""
+        return ", ".join(answer.get("error") or ()) or None
+
+
+def _renamed(symbol: str, names: Iterable[tuple[str, str]]) -> str:
+    """Return a symbol by other names of its currencies: REST has older ones."""
+    known = dict(names)
+    return "/".join(known.get(part, part) for part in symbol.split("/"))
 
 
 class KrakenSession(Session):

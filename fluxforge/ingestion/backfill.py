@@ -1,0 +1,125 @@
+"""The past of a venue over REST, as segments: what a capture missed, or what was before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from fluxforge.report import Report
+from fluxforge.segments import new_connection_id
+from fluxforge.sources.rest import Past, minutes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from fluxforge.ingestion.log_writer import LogWriter
+    from fluxforge.ingestion.rest import RestClient
+    from fluxforge.sources import Source
+
+_TRADES_AT_ONCE = timedelta(hours=1)
+_CANDLES_AT_ONCE = 300
+_SETTLED = timedelta(minutes=1)
+"""How old a part of the past must be to be fetched once and for all."""
+
+
+@dataclass(frozen=True, repr=False)
+class BackfillReport(Report):
+    """What a backfill fetched.
+
+    Attributes
+    ----------
+    source
+        The exchange.
+    parts, already
+        Parts of the past that were fetched, and that had been before.
+    frames, bytes
+        Answers stored in segments; the ETL makes rows of them.
+    segments
+        Segments that wait for the ETL.
+    seconds
+        From start to end.
+    """
+
+    source: str
+    parts: int
+    already: int
+    frames: int
+    bytes: int
+    segments: int
+    seconds: float
+
+    def summary(self) -> str:
+        """Say in one line what was fetched."""
+        return (
+            f"{self.source}: {self.frames:,} answers ({self.bytes / 1e6:,.1f} MB) for {self.parts} "
+            f"parts of the past, {self.already} were there; {self.segments} segments wait for "
+            f"the ETL; {self.seconds:.1f} s"
+        )
+
+
+def parts_of(
+    table: str, market: str, symbol: str, start: datetime, end: datetime, interval: str
+) -> Iterator[Past]:
+    """Divide the past into parts that are fetched whole, the same for every call."""
+    size = _TRADES_AT_ONCE
+    if table == "candles":
+        size = timedelta(minutes=minutes_of(interval)) * _CANDLES_AT_ONCE
+    first = datetime.fromtimestamp(
+        start.timestamp() // size.total_seconds() * size.total_seconds(), UTC
+    )
+    while first < end:
+        yield Past(table, symbol, market, max(first, start), min(first + size, end), interval)
+        first += size
+
+
+def run_backfill(
+    source: Source, client: RestClient, wanted: Iterable[Past], writer: LogWriter, state: Path
+) -> BackfillReport:
+    """Fetch parts of the past into segments; those that were fetched before are left out.
+
+    A part is done when its answers are durable. A run that was cut short is taken up by the next.
+
+    Raises
+    ------
+    ConnectionFailedError
+        If the venue does not answer, or refuses; what was fetched until then is stored.
+    """
+    began, now = time.monotonic(), datetime.now(UTC)
+    state.parent.mkdir(parents=True, exist_ok=True)
+    done = set(state.read_text(encoding="utf-8").splitlines()) if state.exists() else set()
+    conn = new_connection_id()
+    parts = already = frames = size = 0
+    with writer, state.open("a", encoding="utf-8") as log:
+        for part in wanted:
+            name = " ".join(str(value) for value in vars(part).values())
+            if name in done:
+                already += 1
+                continue
+            head = {"history": part.table, "symbol": part.symbol, "interval": part.interval}
+            if part.table != "candles":
+                del head["interval"]
+            opening = json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"response":'
+            answers: list[bytes] = []
+            client.run(source.past(part), answers.append)
+            for answer in answers:
+                frame = opening + b" ".join(answer.split(b"\n")) + b"}"
+                writer.write(frame, capture_ns=time.time_ns(), conn=f"rest-{part.market}-{conn}")
+                frames, size = frames + 1, size + len(frame)
+            writer.flush()
+            parts += 1
+            if part.end <= now - _SETTLED:
+                log.write(f"{name}\n")
+                log.flush()
+    return BackfillReport(
+        source.name, parts, already, frames, size, writer.segments, time.monotonic() - began
+    )
+
+
+def state_name(source: str, ready: str) -> str:
+    """Name the file that remembers what was fetched for one source of one lake."""
+    return f"backfill-{source}-{hashlib.sha256(ready.encode()).hexdigest()[:12]}.txt"

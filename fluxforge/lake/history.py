@@ -1,0 +1,191 @@
+"""What a lake asks of venues over REST: their instruments, and the past."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from fluxforge.config import Role
+from fluxforge.errors import UsageError
+from fluxforge.lake.capturing import Capturing
+from fluxforge.lake.reading import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import polars as pl
+
+    from fluxforge.ingestion.backfill import BackfillReport
+    from fluxforge.ingestion.log_writer import LogWriter
+    from fluxforge.query.scan import Moment
+    from fluxforge.sources import Source
+    from fluxforge.sources.rest import Past
+
+_TABLES = ("trades", "candles")
+_AROUND = timedelta(seconds=5)
+
+
+class History(Capturing, Reader):
+    """The part of :class:`~fluxforge.Lake` that asks venues over REST."""
+
+    def instruments(self, source: str, search: str | None = None) -> pl.DataFrame:
+        """Return the instruments of a venue, from its own list.
+
+        The list is kept on this machine for a day.
+
+        Parameters
+        ----------
+        source
+            The exchange; where it is configured, its ``rest_url`` is asked.
+        search
+            Only those whose symbol or instrument has this in it, in any case.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``symbol, instrument, market, base, quote, price_decimals, size_decimals, active``.
+
+        Raises
+        ------
+        UnknownSourceError
+            If there is no such source.
+        ConnectionFailedError
+            If the venue does not answer.
+        """
+        import polars as pl
+
+        from fluxforge.ingestion.rest import list_instruments, state_dir
+
+        venue, address = self._venue(source)
+        kept = state_dir(self.config.ingestion.spool_dir)
+        found = pl.DataFrame([vars(one) for one in list_instruments(venue, address, kept)])
+        if search is None:
+            return found
+        text = pl.concat_str("symbol", pl.lit(" "), "instrument").str.to_lowercase()
+        return found.filter(text.str.contains(search.lower(), literal=True))
+
+    def backfill(
+        self,
+        source: str,
+        table: str | None = None,
+        *,
+        symbols: str | Sequence[str] | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        interval: str | None = None,
+        gaps: bool = False,
+    ) -> BackfillReport:
+        """Fetch trades or candles of the past over the venue's public REST, as segments.
+
+        The ETL makes rows of them, each once, beside those that were captured. What was fetched
+        before is not fetched again, so that a run that was cut short can be run again.
+
+        Parameters
+        ----------
+        table
+            ``"trades"`` or ``"candles"``; None: both, for gaps.
+        symbols
+            As the configuration writes products; None: those that are configured.
+        start, end
+            The time to fetch; without a zone they are UTC. None for `end`: now.
+        interval
+            Of candles: ``"1m"``, ``"5m"``, ``"1h"``, ``"1d"``; None: that of the venue's channel.
+        gaps
+            Fetch what :meth:`gaps` lists, in place of a time.
+
+        Raises
+        ------
+        UsageError
+            If the venue does not give that, or neither a start nor gaps are asked for.
+        ConnectionFailedError
+            If the venue does not answer.
+        """
+        from fluxforge.ingestion.backfill import parts_of, run_backfill, state_name
+        from fluxforge.ingestion.rest import RestClient, state_dir
+        from fluxforge.query.scan import moment
+
+        if table not in (*_TABLES, None) or (table is None and not gaps):
+            raise UsageError(f"backfill is for {' and '.join(_TABLES)}: books are not given again")
+        venue, address = self._venue(source)
+        wanted: Iterator[Past]
+        size = interval or venue.candle_interval
+        if gaps:
+            wanted = self._missing(venue, (table,) if table else _TABLES, symbols, size)
+        else:
+            low, high = moment(start), moment(end) or datetime.now(UTC)
+            if low is None or table is None:
+                raise UsageError("say from when: backfill(source, table, start='2026-08-09')")
+            places = [venue.split(product) for product in self._products(source, symbols)]
+            wanted = (
+                part
+                for market, symbol in places
+                for part in parts_of(table, market, symbol, low, high, size)
+            )
+        ready = self.storage_for(Role.INGESTION).get_full_path(
+            self.layout_for(Role.INGESTION).ready(source)
+        )
+        state = state_dir(self.config.ingestion.spool_dir) / state_name(source, ready)
+        client = RestClient(venue, address)
+        return run_backfill(venue, client, wanted, self._writer(source), state)
+
+    def _venue(self, source: str) -> tuple[Source, str]:
+        from fluxforge.sources import get_source
+
+        venue, wanted = get_source(source), self.config.ingestion.sources.get(source)
+        if wanted is None:
+            return venue, venue.rest_address("")
+        return venue, venue.rest_address(wanted.url, wanted.rest_url)
+
+    def _writer(self, source: str) -> LogWriter:
+        from fluxforge.ingestion.log_writer import LogWriter
+
+        layout, ingestion = self.layout_for(Role.INGESTION), self.config.ingestion
+        return LogWriter(
+            storage=self.storage_for(Role.INGESTION),
+            active_path=layout.active(source),
+            ready_path=layout.ready(source),
+            source_name=source,
+            segment_max_mb=ingestion.segment_max_mb,
+            segment_max_seconds=ingestion.segment_max_seconds,
+            spool_dir=ingestion.spool_dir,
+            spool_max_mb=ingestion.spool_max_mb,
+            mirror_interval_seconds=ingestion.mirror_interval_seconds,
+        )
+
+    def _products(self, source: str, symbols: str | Sequence[str] | None) -> list[str]:
+        if symbols is not None:
+            return [symbols] if isinstance(symbols, str) else list(symbols)
+        configured = self.config.ingestion.sources.get(source)
+        if configured is None or not configured.products:
+            raise UsageError(f"{source} has no products configured: say symbols=[…]")
+        return list(configured.products)
+
+    def _missing(
+        self,
+        venue: Source,
+        tables: Sequence[str],
+        symbols: str | Sequence[str] | None,
+        interval: str,
+    ) -> Iterator[Past]:
+        """Yield the parts of the past in which frames are missing, one a table, symbol and gap."""
+        from fluxforge.sources.rest import Past, minutes_of
+
+        wanted = None
+        if symbols is not None:
+            wanted = {venue.split(product) for product in self._products(venue.name, symbols)}
+        for gap in self.gaps(venue.name).iter_rows(named=True):
+            before = gap["received_before"] or gap["received_after"]
+            for table in tables:
+                if gap["channel"] not in (None, table) or table in gap["repaired"]:
+                    continue
+                rows = self.scan(venue.name, table, raw=True).select("market", "symbol", "conn")
+                found = rows.unique().collect().filter(conn=gap["conn"])
+                for market, symbol, _ in sorted(found.rows()):
+                    ours = wanted is None or (market, symbol) in wanted
+                    if gap["symbol"] in (None, symbol) and ours:
+                        first, last = before - _AROUND, gap["received_after"] + _AROUND
+                        if table == "candles":  # from the start of the candle that it begins in
+                            length = 60 * minutes_of(interval)
+                            begun = first.timestamp() // length * length
+                            first = datetime.fromtimestamp(begun, UTC)
+                        yield Past(table, symbol, market, first, last, interval)
