@@ -58,6 +58,44 @@ def ingest(
         raise typer.Exit(1)
 
 
+@command(app)
+def instruments(
+    request: Request,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The exchange.")],
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only those with this in their name.")
+    ] = None,
+) -> None:
+    """List the instruments of a venue, from its own list."""
+    request.show(request.lake().instruments(source, search))
+
+
+@command(app, of_source=True)
+def backfill(
+    request: Request,
+    table: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="trades or candles; for gaps, both.")
+    ] = None,
+    symbols: Annotated[
+        list[str] | None,
+        typer.Option("--symbol", metavar="SYMBOL", help="Repeatable; by default as configured."),
+    ] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="From when, UTC.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Until when; now.")] = None,
+    interval: Annotated[
+        str | None, typer.Option(metavar="LENGTH", help="Of candles: 1m, 5m, 1h, 1d.")
+    ] = None,
+    gaps: Annotated[bool, typer.Option("--gaps", help="Fetch what 'gaps' lists.")] = False,
+) -> None:
+    """Fetch trades or candles of the past, or those that are missing, for the next ETL."""
+    lake = request.lake()
+    source = request.one_source(lake)
+    report = lake.backfill(
+        source, table, symbols=symbols, start=start, end=end, interval=interval, gaps=gaps
+    )
+    request.show(report)
+
+
 @command(app, of_source=True)
 def recover(request: Request) -> None:
     """Take up what captures left that have died, for the next ETL.

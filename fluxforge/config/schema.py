@@ -99,9 +99,9 @@ class SourceConfig(_Section):
     """What to capture from one exchange."""
 
     url: str = ""
-    rest_url: str | None = None  # null: the venue's own, or that of a local exchange at `url`
     products: list[str] = field(default_factory=list)
     channels: list[str] = field(default_factory=list)
+    rest_url: str | None = None  # null: the venue's own, or that of a local exchange at `url`
 
 
 def _default_sources() -> dict[str, SourceConfig]:

@@ -1,4 +1,4 @@
-"""What venues answer over REST: their instruments, kept for a day, and calls within their limits."""
+"""What venues answer over REST: their instruments, kept for a day; and calls within limits."""
 
 from __future__ import annotations
 

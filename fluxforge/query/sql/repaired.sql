@@ -3,7 +3,7 @@
 -- A gap of a whole connection concerns every symbol that the connection had rows of; its trades are
 -- looked at from a little before it to a little after.
 WITH numbered AS (
-    SELECT DISTINCT symbol, trade_id, ts_event, conn FROM trades_raw
+    SELECT DISTINCT symbol, TRY_CAST(trade_id AS BIGINT) AS trade_id, ts_event, conn FROM trades_raw
 ),
 of_numbers AS (
     SELECT gap, count(DISTINCT trade_id) = any_value(missing) AS whole
