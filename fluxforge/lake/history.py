@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
 from fluxforge.errors import UsageError
-from fluxforge.lake.capturing import Capturing
 from fluxforge.lake.reading import Reader
+from fluxforge.lake.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from fluxforge.ingestion.backfill import BackfillReport
-    from fluxforge.ingestion.log_writer import LogWriter
     from fluxforge.query.scan import Moment
     from fluxforge.sources import Source
     from fluxforge.sources.rest import Past
@@ -25,7 +24,7 @@ _TABLES = ("trades", "candles")
 _AROUND = timedelta(seconds=5)
 
 
-class History(Capturing, Reader):
+class History(Writing, Reader):
     """The part of :class:`~fluxforge.Lake` that asks venues over REST."""
 
     def instruments(self, source: str, search: str | None = None) -> pl.DataFrame:
@@ -126,7 +125,7 @@ class History(Capturing, Reader):
         )
         state = state_dir(self.config.ingestion.spool_dir) / state_name(source, ready)
         client = RestClient(venue, address)
-        return run_backfill(venue, client, wanted, self._writer(source), state)
+        return run_backfill(venue, client, wanted, self.writer(source), state)
 
     def _venue(self, source: str) -> tuple[Source, str]:
         from fluxforge.sources import get_source
@@ -135,22 +134,6 @@ class History(Capturing, Reader):
         if wanted is None:
             return venue, venue.rest_address("")
         return venue, venue.rest_address(wanted.url, wanted.rest_url)
-
-    def _writer(self, source: str) -> LogWriter:
-        from fluxforge.ingestion.log_writer import LogWriter
-
-        layout, ingestion = self.layout_for(Role.INGESTION), self.config.ingestion
-        return LogWriter(
-            storage=self.storage_for(Role.INGESTION),
-            active_path=layout.active(source),
-            ready_path=layout.ready(source),
-            source_name=source,
-            segment_max_mb=ingestion.segment_max_mb,
-            segment_max_seconds=ingestion.segment_max_seconds,
-            spool_dir=ingestion.spool_dir,
-            spool_max_mb=ingestion.spool_max_mb,
-            mirror_interval_seconds=ingestion.mirror_interval_seconds,
-        )
 
     def _products(self, source: str, symbols: str | Sequence[str] | None) -> list[str]:
         if symbols is not None:

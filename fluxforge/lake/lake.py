@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from fluxforge.lake.analysis import Analysis
+from fluxforge.lake.capturing import Capturing
 from fluxforge.lake.history import History
 from fluxforge.lake.keeping import Keeping
 from fluxforge.lake.plots import Plots
