@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from fluxforge.html import html_table
@@ -80,8 +81,9 @@ def to_json(value: object) -> str:
 def plain(value: Any) -> Any:
     """Return a value as JSON would hold it.
 
-    Times are ISO 8601, durations are seconds, bytes are hexadecimal digits, and a float that is
-    not a number of JSON's is null. Anything else that JSON does not know becomes its text.
+    Times are ISO 8601, durations are seconds, bytes are hexadecimal digits, a decimal is a number
+    where it is whole and else text, as it was, and a float that is not a number of JSON's is null.
+    Anything else that JSON does not know becomes its text.
 
     Examples
     --------
@@ -107,6 +109,8 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
+        return int(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
     return str(value)

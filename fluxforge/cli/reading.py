@@ -31,13 +31,16 @@ def sql(
         str, typer.Argument(metavar="QUERY", help="SQL over views named source.table.")
     ],
     live: Live = False,
+    safe: Annotated[
+        bool,
+        typer.Option("--safe", help="Take one query of the tables, and nothing else."),
+    ] = False,
 ) -> None:
-    """Run a SQL statement over the tables."""
+    """Run SQL over the tables; SHOW TABLES lists them."""
     from fluxforge.query.engine import fetch
 
     lake = request.lake()
-    frame = fetch(lake.live_catalog if live else lake.catalog, query)
-    request.show(frame)
+    request.show(fetch(lake.live_catalog if live else lake.catalog, query, safe=safe))
 
 
 @command(app)

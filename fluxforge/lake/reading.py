@@ -54,6 +54,7 @@ class Reader(Places):
         start: Moment | None = None,
         end: Moment | None = None,
         version: int | None = None,
+        as_of: Moment | None = None,
         live: bool = False,
         raw: bool = False,
     ) -> pl.LazyFrame:
@@ -73,8 +74,9 @@ class Reader(Places):
             Only these: the venue's own spelling, or the common one (``"BTC-USD"``).
         start, end
             Only ``start <= ts_event < end``; without a zone they are UTC.
-        version
-            An earlier version of the table.
+        version, as_of
+            An earlier version of the table, by its number, or the one that was the newest at a
+            time; see :meth:`history`.
         live
             Also the rows of segments that are not in the table yet: of running captures, and of
             those that wait for the ETL. They are those of this moment; scan again for newer ones.
@@ -88,30 +90,46 @@ class Reader(Places):
         """
         from fluxforge.query.scan import scan_tables
 
-        if live and version is not None:
-            raise UsageError("an earlier version has no live rows: leave out version, or live")
+        if [version is not None, as_of is not None, live].count(True) > 1:
+            raise UsageError("choose one of version, as_of and live: a past table is as it was")
         return scan_tables(
-            self._open(source, table, version, live=live),
+            self._open(source, table, version, as_of, live=live),
             symbols=symbols, instruments=instruments, start=start, end=end, raw=raw,
         )  # fmt: skip
 
     def _open(
-        self, source: str | Sequence[str], table: str, version: int | None = None, *, live: bool
+        self,
+        source: str | Sequence[str],
+        table: str,
+        version: int | None = None,
+        as_of: Moment | None = None,
+        *,
+        live: bool,
     ) -> TableVersion | list[TableVersion]:
-        catalog, table = self._catalog(live), table if isinstance(table, str) else repr(table)
+        from fluxforge.query.scan import moment
+
+        catalog, at = self._catalog(live), moment(as_of)
+        table = table if isinstance(table, str) else repr(table)
         if isinstance(source, str) and source != "*":
-            return catalog.open(source, table, version)
+            return catalog.open(source, table, version, at)
+        if version is not None:
+            raise UsageError("each source's table has versions of its own: use as_of for several")
         names = [name for name in self.names_of(source) if table in catalog.names(name)]
-        return [catalog.open(name, table) for name in names]
+        return [catalog.open(name, table, as_of=at) for name in names]
 
     def _catalog(self, live: bool) -> Catalog:
         return self.live_catalog if live else self.catalog
 
     def sql(self, query: str, *, live: bool = False) -> duckdb.DuckDBPyRelation:
-        """Run one SQL statement over views named ``source.table``.
+        """Run SQL over views named ``source.table``, and ``market.table`` over all venues.
 
-        Tables with a key show one row per key; all rows are in ``source.table_raw``. With `live`,
-        rows of segments that are not in tables yet are there too, as of this moment.
+        Tables with a key show one row per key; all rows are in ``source.table_raw``. The views
+        over all venues have a column ``source``, and ``trade_id`` as text. With `live`, rows of
+        segments that are not in tables yet are there too, as of this moment. ``SHOW TABLES`` lists
+        what there is. Of several statements, only the last may be a query.
+
+        The statement may do all that DuckDB can, such as read and write any file of this machine:
+        to run statements of people whom you do not trust, use ``connect(read_only=True)``.
 
         Raises
         ------
@@ -132,14 +150,49 @@ class Reader(Places):
 
         return run(self._catalog(live), query)
 
-    def connect(self, *, live: bool = False) -> duckdb.DuckDBPyConnection:
+    def connect(
+        self, *, live: bool = False, as_of: Moment | None = None, read_only: bool = False
+    ) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table, as they are now.
 
-        With `live`, rows of segments that are not in tables yet are there too.
+        Parameters
+        ----------
+        live
+            Also the rows of segments that are not in tables yet.
+        as_of
+            The tables as they were at this time.
+        read_only
+            For statements of others: they reach the rows of the tables and nothing else, no file,
+            network or extension, and can change no setting. It is slower, for all is read through
+            Arrow. Whoever asks may still use all of this process's memory and time.
         """
         from fluxforge.query.engine import connect
+        from fluxforge.query.scan import moment
 
-        return connect(self._catalog(live))
+        return connect(self._catalog(live), as_of=moment(as_of), read_only=read_only)
+
+    def history(self, source: str, table: str) -> pl.DataFrame:
+        """Return what each version of a table did, the newest first.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``version, time, operation, segments, rows, files, removed``: when it was committed
+            (UTC), how many segments it took, the rows and files that it added, and the files that
+            it took out. Versions are kept for 30 days.
+        """
+        from fluxforge.query.scan import table_history
+
+        return table_history(self.catalog.open(source, table))
+
+    def cache(self) -> pl.DataFrame:
+        """Return what is kept of remote tables: ``folder, blocks, bytes, max_bytes``.
+
+        No row, where ``query.cache_max_mb`` is 0.
+        """
+        from fluxforge.query.cache import describe_cache
+
+        return describe_cache(self._cache)
 
     def gaps(self, source: str) -> pl.DataFrame:
         """Return what the venue sent and nobody received, one row per gap.

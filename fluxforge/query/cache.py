@@ -103,19 +103,6 @@ class FileCache:
                 with suppress(FileNotFoundError):
                     yield Path(entry.path), entry.stat()
 
-    def describe(self) -> pl.DataFrame:
-        """Return one row: see :meth:`fluxforge.Lake.cache`."""
-        import polars as pl
-
-        sizes = [stat.st_size for path, stat in self.files() if path.suffix == _SUFFIX]
-        row = {
-            "folder": str(self.folder),
-            "blocks": len(sizes),
-            "bytes": sum(sizes),
-            "max_bytes": self.max_bytes,
-        }
-        return pl.DataFrame([row])
-
     def _make_room(self, size: int) -> None:
         self._kept += size
         if self._kept <= self.max_bytes // _LOOKS:
@@ -128,6 +115,18 @@ class FileCache:
             if total > self.max_bytes or (path.name.startswith(_TEMPORARY) and idle):
                 with suppress(OSError):  # others may be faster; on Windows it may be open
                     path.unlink()
+
+
+def describe_cache(cache: FileCache | None) -> pl.DataFrame:
+    """Return a row about a cache, if there is one: see :meth:`fluxforge.Lake.cache`."""
+    import polars as pl
+
+    rows = []
+    if cache is not None:
+        sizes = [stat.st_size for path, stat in cache.files() if path.suffix == _SUFFIX]
+        rows.append((str(cache.folder), len(sizes), sum(sizes), cache.max_bytes))
+    columns = {"folder": pl.String, "blocks": pl.Int64, "bytes": pl.Int64, "max_bytes": pl.Int64}
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 class CachedFile:

@@ -7,9 +7,12 @@ relation stays what it was, whatever is committed after it.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from datetime import timedelta
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -23,6 +26,7 @@ from fluxforge.query.views import (
     create_views,
     read_files,
 )
+from fluxforge.transform.database import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,6 +49,9 @@ _LIST = """
 SELECT schema_name || '.' || view_name AS name FROM duckdb_views()
 WHERE NOT internal AND NOT temporary AND database_name = current_database() ORDER BY 1
 """
+
+_INTERVALS = "POLARS_IMPORT_INTERVAL_AS_STRUCT"
+_HUGE = {"HUGEINT": "Int128", "UHUGEINT": "UInt128"}
 
 _databases: WeakKeyDictionary[Catalog, Database] = WeakKeyDictionary()
 _lock = RLock()
@@ -165,6 +172,12 @@ def run(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
     return _prepare(catalog, query)[1]
 
 
+def _let_polars_read_intervals() -> None:
+    """Have them as months, days and a duration: without this, Polars refuses them."""
+    if os.environ.setdefault(_INTERVALS, "1") and (polars := sys.modules.get("polars")):
+        polars.Config.reload_env_vars()
+
+
 def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
     """Run SQL and return its rows; Ctrl-C ends it at once.
 
@@ -173,14 +186,28 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
     safe
         Only a query of the lake's tables: see ``read_only`` of :meth:`fluxforge.Lake.connect`.
 
+    Returns
+    -------
+    polars.DataFrame
+        Intervals as ISO 8601 durations of months, days and seconds (``P1M3DT5S``).
+
     Raises
     ------
     UnknownTableError, QueryError
         As :meth:`fluxforge.Lake.sql` does, and also if a value cannot be computed.
     """
     import duckdb
+    import polars as pl
 
     database, relation = _prepare(catalog, query, safe=safe)
+    kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    texts = [
+        f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
+        for name, kind in kinds.items()
+        if kind in _HUGE or (kind != "INTERVAL" and "INTERVAL" in kind)
+    ]
+    if texts:
+        relation = relation.project(f"* REPLACE ({', '.join(texts)})")
     # DuckDB hears of Ctrl-C only between its tasks; waiting here, and telling it, does not.
     with ThreadPoolExecutor(1) as worker:
         rows = worker.submit(relation.pl)
@@ -194,7 +221,34 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
             while not wait([rows], timeout=0.1).done:
                 database.interrupt()  # again and again: before a query begins, it is forgotten
             raise
-    return frame
+    return frame.with_columns(
+        *(
+            pl.col(name).cast(getattr(pl, _HUGE[kind]))
+            for name, kind in kinds.items()
+            if kind in _HUGE
+        ),
+        *(
+            pl.col(name).map_elements(_iso_duration, pl.String)
+            for name, kind in kinds.items()
+            if kind == "INTERVAL"
+        ),
+    )
+
+
+def _iso_duration(parts: dict[str, Any]) -> str:
+    """Write months, days and the rest as ISO 8601 does.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> _iso_duration({"months": 1, "days": 0, "nanoseconds": timedelta(seconds=90.5)})
+    'P1M0DT90.500000S'
+    """
+    rest, second = parts["nanoseconds"], timedelta(seconds=1)
+    sign = "-" if rest < timedelta(0) else ""
+    seconds, micros = divmod(abs(rest), second)
+    fraction = f".{micros.microseconds:06}" if micros else ""
+    return f"P{parts['months']}M{parts['days']}DT{sign}{seconds}{fraction}S"
 
 
 def _prepare(
@@ -243,7 +297,10 @@ def _bind(
             if catalog not in _databases or _databases[catalog].is_full:
                 _databases[catalog] = Database()
             connection = _databases[catalog].cursor(files)
-    return connection, connection.sql(query)
+    relation = connection.sql(query)
+    if relation is not None and "INTERVAL" in map(str, relation.types):
+        _let_polars_read_intervals()
+    return connection, relation
 
 
 def _message(exc: Exception) -> str:

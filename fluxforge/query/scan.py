@@ -246,3 +246,32 @@ def table_summary(versions: Sequence[TableVersion]) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows, schema=schema)
+
+
+def table_history(version: TableVersion) -> pl.DataFrame:
+    """Return one row per version, from its commits; see :meth:`fluxforge.Lake.history`."""
+    import polars as pl
+
+    schema: dict[str, Any] = {
+        "version": pl.Int64,
+        "time": pl.Datetime("ms", "UTC"),
+        "operation": pl.String,
+        "segments": pl.Int64,
+        "rows": pl.Int64,
+        "files": pl.Int64,
+        "removed": pl.Int64,
+    }
+    log = version.table.log
+    rows = [
+        (
+            commit.version,
+            commit.at,
+            commit.metadata.get("work", commit.operation.lower()),
+            sum(name.startswith("segment_") for name in commit.transactions),
+            sum(file.rows for file in commit.added),
+            len(commit.added),
+            len(commit.removed),
+        )
+        for commit in log.commits(reversed(log.versions()))
+    ]
+    return pl.DataFrame(rows, schema=schema, orient="row")
