@@ -34,6 +34,7 @@ HTTP_SECONDS = 10.0
 PING_SECONDS = 20.0
 
 _SLICE_BYTES = 16 << 10  # of which compression can make a thousand times as much
+_CONTROL = int(Opcode.CLOSE)  # and all above it
 _RETRY_STATUS = {408, 425, 429}
 
 Verdict = Literal["again", "later", "never"]
@@ -79,7 +80,7 @@ class FrameSocket(ClientConnection):
         super().connection_lost(exc)
 
     def process_event(self, event: Any) -> None:  # noqa: D102
-        if self.response is None or event.opcode >= Opcode.CLOSE:
+        if self.response is None or event.opcode >= _CONTROL:
             super().process_event(event)
         elif event.fin and not self._fragments:
             self._frames.append((time.time_ns(), bytes(event.data)))

@@ -110,28 +110,28 @@ def envelope_lines(
     tuple of list of bytes and int
         The lines, and the time of the last one.
     """
-    name = json.dumps(conn).encode()
+    name = b',"conn":%s,' % json.dumps(conn).encode()
+    head = name + b'"data":'
     lines, at = [], last_ns or 0
+    earliest = 0 if last_ns is None else last_ns + _NANOSECONDS_APART
     for captured, frame in frames:
-        at = (
-            captured
-            if last_ns is None or captured >= at + _NANOSECONDS_APART
-            else (at + _NANOSECONDS_APART)
-        )
-        last_ns = at
+        at = captured if captured > earliest else earliest
+        earliest = at + _NANOSECONDS_APART
         if _fits_one_line(frame):
-            lines.append(b'{"capture_ns":%d,"conn":%s,"data":%s}\n' % (at, name, frame))
+            lines.append(b"".join((b'{"capture_ns":', b"%d" % at, head, frame, b"}\n")))
             continue
         try:
             field, text = b"raw", json.dumps(frame.decode()).encode()
         except UnicodeDecodeError:
             field, text = b"raw_base64", b'"%s"' % base64.b64encode(frame)
-        lines.append(b'{"capture_ns":%d,"conn":%s,"%s":%s}\n' % (at, name, field, text))
+        lines.append(b'{"capture_ns":%d%s"%s":%s}\n' % (at, name, field, text))
     return lines, at
 
 
 def _fits_one_line(frame: bytes) -> bool:
-    if not (frame.startswith(b"{") and frame.endswith(b"}")) or b"\n" in frame or b"\r" in frame:
+    if not (frame.startswith(b"{") and frame.endswith(b"}")):
+        return False
+    if frame.find(b"\n") >= 0 or frame.find(b"\r") >= 0:  # faster than `in`
         return False
     if frame.isascii():
         return True

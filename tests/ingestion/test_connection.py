@@ -417,3 +417,102 @@ def test_an_address_that_cannot_be_right_is_a_wrong_setting(lake: Any, url: str)
     config = lake.config(url)
     with pytest.raises(ConfigError, match=r"ingestion\.sources\.coinbase\.url"):
         IngestionPipeline(config, "coinbase")
+
+
+# Books that are in doubt
+
+
+async def test_a_gap_in_a_book_asks_for_a_new_snapshot_and_everybody_says_so(
+    venue: Serve, lake: Any, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = asyncio.Event()
+
+    async def serve(socket: ServerConnection) -> None:
+        for number in (0, 1, 5):
+            await socket.send(make_frame(number))
+        said: list[str] = []
+        while said[-2:] != ["unsubscribe", "subscribe"]:
+            message = json.loads(await socket.recv())
+            said.append(message["type"] if message["channel"] == "level2" else "")
+        asked.set()
+        await socket.wait_closed()
+
+    config = lake.config(await venue(serve), "ingestion.sources.coinbase.channels=[level2]")
+    pipeline = IngestionPipeline(config, "coinbase")
+    async with pipeline:
+        await asked.wait()
+        [progress] = pipeline.progress
+        assert (progress.gaps, progress.missing, progress.resubscribed) == (1, 3, 1)
+    [report] = pipeline.reports
+    assert (report.gaps, report.resubscribed, report.connections) == (1, 1, 1)
+    assert "1 new snapshots asked for" in repr(report)
+    assert "asking for a new snapshot" in caplog.text
+
+
+async def test_a_heartbeat_does_not_hide_a_silent_book(
+    venue: Serve,
+    lake: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = type(get_source("coinbase"))
+    limits = replace(source.limits, channel_silence={"level2": 0.5}, silence_seconds=5.0)
+    monkeypatch.setattr(source, "limits", limits)
+    monkeypatch.setattr(connection, "WATCH_SECONDS", 0.1)
+    asked = asyncio.Event()
+
+    async def serve(socket: ServerConnection) -> None:
+        heard = asyncio.create_task(hear(socket))
+        for number in itertools.count():
+            head = (
+                f'{{"channel":"heartbeats","client_id":"","timestamp":"x","sequence_num":{number}'
+            )
+            await socket.send(head + ',"events":[]}')
+            await asyncio.sleep(0.05)
+        await heard
+
+    async def hear(socket: ServerConnection) -> None:
+        async for message in socket:
+            if json.loads(message)["type"] == "unsubscribe":
+                assert json.loads(message)["product_ids"] == ["BTC-USD"]
+                asked.set()
+
+    config = lake.config(await venue(serve), "ingestion.sources.coinbase.channels=[level2]")
+    pipeline = IngestionPipeline(config, "coinbase")
+    async with pipeline:
+        await asked.wait()
+        [progress] = pipeline.progress
+        assert progress.resubscribed >= 1
+        assert progress.ages["heartbeats"] < 5.0
+    assert (progress.gaps, progress.connections) == (0, 1)
+    assert "nothing of BTC-USD level2" in caplog.text
+    assert [len(lake.frames())] == [pipeline.reports[0].frames]
+
+
+async def test_fragments_of_any_kind_make_whole_frames(venue: Serve, lake: Any) -> None:
+    async def serve(socket: ServerConnection) -> None:
+        await socket.send(["", '{"a":', "", "1}"])
+        await socket.send([b"\x00", b"\xff"])
+        await socket.ping()
+        await socket.send("")
+        await socket.wait_closed()
+
+    await ingest(lake.config(await venue(serve)), "coinbase", frames=3)
+    assert lake.frames() == [b'{"a":1}', b"\x00\xff", b""]
+
+
+async def test_a_frame_that_comes_with_the_end_of_the_connection_is_stored(
+    venue: Serve, lake: Any, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it has to wait for room while the venue is already gone."""
+    monkeypatch.setattr(buffer, "BUFFER_BYTES", 50_000)
+    sent = [make_frame(number, pad="x" * 1_000) for number in range(400)]
+
+    async def serve(socket: ServerConnection) -> None:
+        for data in sent:
+            await socket.send(data)
+        await socket.close(1001)
+
+    report = await ingest(lake.config(await venue(serve)), "coinbase", frames=800)
+    assert report.connections == 2
+    assert lake.frames() == [data.encode() for data in sent] * 2

@@ -32,7 +32,7 @@ COLLECTOR = textwrap.dedent("""
     capture.PROGRESS_SECONDS = 0.02
 
     def say(progress):
-        print(pipeline._collectors[0]._writer.flushed_frames, flush=True)
+        print(pipeline.reports[0].frames, flush=True)
 
     async def main():
         await pipeline.start()
