@@ -1,0 +1,379 @@
+"""The steps of the mirror, in any order, with crashes, sleepers, lost answers and lost machines.
+
+Each step is one request to the object store or one change of a disk. Before or after any of them a
+process may die, sleep beyond its lease while others take over, or not hear an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageUnavailableError
+from fluxforge.layout import Layout
+from fluxforge.segments import SegmentStore, files, mirror
+from fluxforge.storage.base import StorageBackend, StoredFile
+from fluxforge.storage.disk import LockFile
+from fluxforge.storage.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import pytest
+
+    from fluxforge.segments.active import ActiveSegment
+
+READY = "raw/ready/coinbase/"
+FACTOR = float(os.environ.get("FLUXFORGE_LONG", "1"))
+NOW = datetime(2026, 8, 9, 14, tzinfo=UTC)
+FAULTS = ["", "", "", "", "die before", "die after", "refused", "lost", "late", "sleep"]
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class World:
+    """One object store, what is on its way to it, and who holds which lease."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    published: dict[str, bytes] = field(default_factory=dict)
+    late: list[Callable[[], object]] = field(default_factory=list)
+    leases: dict[str, Process] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    locks: list[LockFile] = field(default_factory=list)
+    while_asleep: Callable[[], None] = lambda: None
+
+    def put(self, key: str, data: bytes, *, exclusive: bool) -> None:
+        if exclusive and key in self.objects:
+            raise FileExistsAlreadyError(key)
+        if key.startswith(READY):  # a name has one content, however often it is written
+            assert self.published.setdefault(key, data) == data, key
+        self.objects[key] = data
+
+    def step(self, work: Callable[[], Any], *, on_disk: bool = False) -> Any:
+        """Do one step, with the next fault."""
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "die before":
+            raise Died
+        if fault == "sleep":
+            self.while_asleep()
+        if on_disk or fault in ("", "sleep", "die after"):
+            result = work()
+            if fault == "die after":
+                raise Died
+            return result
+        if fault == "lost":
+            work()
+        elif fault == "late":
+            self.late.append(work)
+        raise StorageUnavailableError("no answer")
+
+
+class Held(Lease):
+    def __init__(self, world: World, key: str) -> None:
+        self.key = key
+        self._world = world
+
+    def release(self) -> None:
+        self._world.leases.pop(self.key, None)
+
+
+class ObjectStore(StorageBackend):
+    """What one process sees of the object store."""
+
+    backend_type = "test"
+    base_path = "lake"
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.world = world
+        self.process = process
+
+    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        def work() -> bytes:
+            if key not in self.world.objects:
+                raise FileMissingError(key)
+            return self.world.objects[key][start:end]
+
+        return self.world.step(work)
+
+    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> bool:
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        self.world.step(lambda: self.world.put(key, data, exclusive=exclusive))
+        return True
+
+    def delete_object(self, key: str) -> None:
+        self.world.step(lambda: self.world.objects.pop(key, None))
+
+    def scan(
+        self, path: str, *, recursive: bool = True, name_prefix: str = ""
+    ) -> Iterator[StoredFile]:
+        prefix = f"{path}/{name_prefix}"
+        found = self.world.step(
+            lambda: {key: len(data) for key, data in self.world.objects.items()}
+        )
+        for key, size in found.items():
+            if key.startswith(prefix) and (recursive or "/" not in key[len(path) + 1 :]):
+                yield StoredFile(key, size, NOW)
+
+    def get_filesystem(self) -> Any:
+        raise NotImplementedError
+
+    def acquire_lease(self, key: str) -> Lease | None:
+        holder = self.world.leases.get(key)
+        if holder is not None and holder.alive:
+            return None
+        self.world.leases[key] = self.process
+        return Held(self.world, key)
+
+
+class Process:
+    """A collector, or a recovery, on one machine."""
+
+    def __init__(self, world: World, machine: Path) -> None:
+        self.world = world
+        self.alive = True
+        self.store = SegmentStore(ObjectStore(world, self), Layout(), "coinbase", spool_dir=machine)
+        self.segments: list[ActiveSegment] = []
+        self.current: ActiveSegment | None = None
+        self._locks: list[LockFile] = []
+
+    def run(self, work: Callable[[], Any], faults: list[str]) -> Any:
+        """Do some work with faults; a process that dies drops its locks and its leases."""
+        self.world.faults = list(faults)
+        before, self.world.locks = self.world.locks, self._locks
+        try:
+            return work()
+        except StorageUnavailableError:
+            return None
+        except Died:
+            self.die()
+            return None
+        finally:
+            self.world.locks = before
+            self.world.faults = []
+
+    def die(self) -> None:
+        self.alive = False
+        for lock in self._locks:
+            lock.release()
+        self.segments, self.current = [], None
+
+
+class MirrorMachine(RuleBasedStateMachine):
+    """Two machines, each with a collector, over one object store."""
+
+    folder: Callable[[], Path]
+    world_of_test: list[World]
+
+    @initialize()
+    def begin(self) -> None:
+        self.world = World(while_asleep=self._others_take_over)
+        type(self).world_of_test[:] = [self.world]
+        self.folders = [type(self).folder() for _ in range(2)]
+        self.machines = [Process(self.world, folder) for folder in self.folders]
+        self.begun: list[bytes] = []
+        self.written: list[bytes] = []  # those whose flush returned
+        self.may_be_lost: set[bytes] = set()
+        self.consumed: set[str] = set()
+        self.asleep = False
+
+    @rule(at=st.integers(0, 1), lines=st.integers(1, 4), faults=st.lists(st.sampled_from(FAULTS)))
+    def write(self, at: int, lines: int, faults: list[str]) -> None:
+        process = self._living(at)
+        if process.current is not None and process.current.lost:
+            process.current.file.close()
+            process.current = None
+
+        def work() -> None:
+            if process.current is None:
+                process.current = process.store.open(NOW)
+                process.segments.append(process.current)
+            start = len(self.begun)
+            new = [
+                b'{"capture_ns":1,"conn":"A","data":{"n":%d}}\n' % n
+                for n in range(start, start + lines)
+            ]
+            self.begun += new
+            process.current.file.append(b"".join(new))
+            self.written += new
+
+        process.run(work, [fault for fault in faults if fault.startswith("die b")])
+
+    @rule(at=st.integers(0, 1))
+    def rotate(self, at: int) -> None:
+        process = self._living(at)
+        if process.current is not None:
+            process.current.file.close()
+            process.current = None
+
+    @rule(
+        at=st.integers(0, 1),
+        which=st.integers(0, 5),
+        times=st.integers(1, 9),
+        faults=st.lists(st.sampled_from(FAULTS), max_size=8),
+    )
+    def mirror(self, at: int, which: int, times: int, faults: list[str]) -> None:
+        """Let the uploader bring one of its segments further."""
+        process = self._living(at)
+        if not process.segments:
+            return
+        segment = process.segments[which % len(process.segments)]
+
+        def work() -> None:
+            for _ in range(times):
+                if not segment.advance():
+                    break
+
+        process.run(work, faults)
+        if segment.settled and process.alive:
+            process.segments.remove(segment)
+            if process.current is segment:
+                process.current = None
+
+    @rule(at=st.integers(0, 1), faults=st.lists(st.sampled_from(FAULTS), max_size=8))
+    def take_over(self, at: int, faults: list[str]) -> None:
+        """Let another machine settle what dead owners left on the object store."""
+        process = self._living(at)
+        process.run(process.store.recover_others, faults)
+
+    @rule(at=st.integers(0, 1), torn=st.booleans())
+    def kill(self, at: int, torn: bool) -> None:
+        process = self._living(at)
+        path = process.current.file.path if process.current else None
+        process.die()
+        if torn and path is not None:
+            with path.open("ab") as file:
+                file.write(b'{"capture_ns":1,"conn":"A","da')
+
+    @rule(at=st.integers(0, 1))
+    def lose_the_machine(self, at: int) -> None:
+        """Let a machine burn: its disk is gone with it."""
+        process = self._living(at)
+        for segment in process.segments:
+            kept = getattr(segment, "mirrored", 0) if not segment.ready else segment.file.size
+            content = segment.file.path.read_bytes() if segment.file.path.exists() else b""
+            self.may_be_lost.update(content[kept:].splitlines(keepends=True))
+        orphans, _ = process.store.adopt()  # of processes that died here before
+        for segment in orphans:
+            self.may_be_lost.update(segment.file.path.read_bytes().splitlines(keepends=True))
+            segment.file.release()
+        process.die()
+        shutil.rmtree(self.folders[at])
+        self.folders[at].mkdir()
+
+    @rule(which=st.integers(0, 3))
+    def a_late_request_arrives(self, which: int) -> None:
+        if self.world.late:
+            with contextlib.suppress(FileExistsAlreadyError):
+                self.world.late.pop(which % len(self.world.late))()
+
+    @rule()
+    def etl(self) -> None:
+        """Take what is ready; a name that was taken before is known by it."""
+        for key in [key for key in self.world.objects if key.startswith(READY)]:
+            self.consumed.add(key)
+            del self.world.objects[key]
+
+    @invariant()
+    def no_frame_is_there_twice(self) -> None:
+        assert not self._stored() or max(self._stored().values()) == 1
+
+    def teardown(self) -> None:
+        while self.world.late:
+            self.a_late_request_arrives(0)
+        for process in self.machines:
+            process.die()
+        for _ in range(3):
+            for at in range(2):
+                process = Process(self.world, self.folders[at])
+                assert process.run(process.store.recover, []).problems == ()
+                process.die()
+        stored = self._stored()
+        assert set(self.written) - set(stored) - self.may_be_lost == set()
+        assert set(stored) <= set(self.begun)
+        left = [key for key in self.world.objects if not key.startswith(READY)]
+        assert [key for key in left if key.startswith("raw/active") and key.endswith("head")] == []
+        assert all(re.search(r"/(end|\d{15})$|quarantine", key) for key in left)
+
+    def _living(self, at: int) -> Process:
+        """Return a machine's process; where it died, it is started again."""
+        if not self.machines[at].alive:
+            process = self.machines[at] = Process(self.world, self.folders[at])
+            process.run(lambda: process.segments.extend(process.store.adopt()[0]), [])
+        return self.machines[at]
+
+    def _stored(self) -> Counter[bytes]:
+        return Counter(
+            line
+            for content in self.world.published.values()
+            for line in content.splitlines(keepends=True)
+        )
+
+    def _others_take_over(self) -> None:
+        """While one process sleeps, its leases lapse, and a third machine settles all it finds."""
+        if self.asleep:
+            return
+        self.asleep = True
+        faults, self.world.faults = self.world.faults, []
+        leases, self.world.leases = self.world.leases, {}
+        third = Process(self.world, type(self).folder())
+        third.run(third.store.recover_others, [])
+        third.die()
+        self.world.leases = leases
+        self.world.faults = faults
+        self.asleep = False
+
+
+def test_every_frame_once_whoever_dies_or_sleeps(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worlds: list[World] = []
+    real = {name: getattr(files, name) for name in ("sync_file", "rename_exclusively")}
+    acquire = LockFile.acquire
+
+    def step(name: str) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            return worlds[0].step(lambda: real[name](*args), on_disk=True)
+
+        return run
+
+    def locked(path: Path) -> LockFile | None:
+        if lock := acquire(path):
+            worlds[0].locks.append(lock)
+        return lock
+
+    for name in real:
+        monkeypatch.setattr(files, name, step(name))
+    monkeypatch.setattr(files.LockFile, "acquire", locked)
+    monkeypatch.setattr(mirror, "PART_BYTES", 100)
+    monkeypatch.setattr(MirrorMachine, "world_of_test", worlds, raising=False)
+    folder = staticmethod(lambda: tmp_path_factory.mktemp("spool"))
+    monkeypatch.setattr(MirrorMachine, "folder", folder, raising=False)
+    run_state_machine_as_test(
+        MirrorMachine,
+        settings=settings(
+            max_examples=int(25 * FACTOR),
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
