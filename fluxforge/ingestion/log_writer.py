@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from fluxforge.config import Role
 from fluxforge.errors import SpoolFullError, StorageError, StorageUnavailableError, UsageError
+from fluxforge.ingestion.pending import PendingLines
 from fluxforge.ingestion.uploader import Uploader
 from fluxforge.layout import hour_of
-from fluxforge.segments import RecoveryReport, SegmentStore, envelope_lines
+from fluxforge.segments import RecoveryReport, SegmentStore
 from fluxforge.storage.factory import create_storage_backend
 
 if TYPE_CHECKING:
@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 1_000_000
-BATCH_BYTES = 4 * MEGABYTE
-"""The most that one append carries, unless a single line is longer."""
-
 CLOSE_SECONDS = 10.0
 """How long :meth:`LogWriter.close` waits for an object store that makes no progress."""
-
-_CONNECTIONS = 1_024  # far more than live at one time
-_LINES_TOGETHER = 64
 
 
 class LogWriter:
@@ -76,6 +70,13 @@ class LogWriter:
     clock
         The time now, UTC.
 
+    Attributes
+    ----------
+    flushed_frames, flushed_bytes
+        What is durable, since the writer was made.
+    spooled_frames
+        What the last close had to leave on this disk.
+
     Raises
     ------
     UsageError
@@ -114,6 +115,8 @@ class LogWriter:
     ) -> None:
         layout, source = storage.layout.around(ready_path, active_path)
         self.source_name = source_name
+        self.flushed_frames = self.flushed_bytes = 0
+        self.spooled_frames = 0
         self._store = SegmentStore(storage, layout, source, spool_dir=spool_dir)
         self._is_local = storage.is_local
         self._max_bytes = segment_max_mb * MEGABYTE
@@ -122,21 +125,13 @@ class LogWriter:
         self._mirror_interval = mirror_interval_seconds
         self._clock = clock
 
-        self._buffer_lock = threading.Lock()  # held for moments; write() takes only this one
-        self._pending: deque[tuple[int, bytes]] = deque()  # a number of lines, and those lines
-        self._buffered_bytes = 0
-        self._buffered_frames = 0
-        self._captured: dict[str, int] = {}  # each connection's last capture_ns
-
+        self._pending = PendingLines()  # write() takes only its lock
         self._io_lock = threading.RLock()  # held while the disk works
         self._segment: ActiveSegment | None = None
         self._opened = clock()
         self._closed: list[ActiveSegment] = []  # on a local lake, until they are renamed
         self._uploader: Uploader | None = None
         self._segments = 0
-        self._spooled_frames = 0
-        self._flushed_frames = 0
-        self._flushed_bytes = 0
 
     def __new__(cls, **options: Any) -> Self:  # noqa: D102
         if "output_dir" in options:
@@ -169,56 +164,35 @@ class LogWriter:
         )
 
     @property
-    def buffered_bytes(self) -> int:
-        """Bytes that a crash would lose now."""
-        return self._buffered_bytes
-
-    @property
-    def buffered_frames(self) -> int:
-        """Frames that a crash would lose now."""
-        return self._buffered_frames
-
-    @property
-    def flushed_frames(self) -> int:
-        """Frames that are durable, since the writer was made."""
-        return self._flushed_frames
-
-    @property
-    def flushed_bytes(self) -> int:
-        """Bytes that are durable, since the writer was made."""
-        return self._flushed_bytes
-
-    @property
     def segment(self) -> str:
         """The name of the segment that is being written; empty between two."""
         segment = self._segment
         return "" if segment is None else segment.file.path.name
 
     @property
+    def buffered_frames(self) -> int:
+        """Frames that a crash would lose now."""
+        return self._pending.frames
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes that a crash would lose now."""
+        return self._pending.bytes
+
+    @property
     def lag_seconds(self) -> float:
         """How long the oldest frame that is not durable has been waiting."""
-        with self._buffer_lock:
-            if not self._pending:
-                return 0.0
-            line = self._pending[0][1]
-        return max(
-            0.0, (time.time_ns() - int(line[len('{"capture_ns":') : line.index(b",")])) / 1e9
-        )
+        return self._pending.oldest_seconds()
 
     @property
     def segments(self) -> int:
-        """Segments brought into the ready folder, since the writer was made."""
+        """How many segments it has brought into the ready folder."""
         return self._segments + (self._uploader.segments if self._uploader else 0)
 
     @property
     def spooled_bytes(self) -> int:
         """Bytes that are on this disk and not yet on the object store."""
         return self._uploader.pending_bytes if self._uploader else 0
-
-    @property
-    def spooled_frames(self) -> int:
-        """Frames that the last close had to leave on this disk."""
-        return self._spooled_frames
 
     def write(self, frame: bytes | str, *, capture_ns: int | None = None, conn: str = "") -> None:
         """Buffer one frame; :meth:`flush` makes it durable.
@@ -245,20 +219,7 @@ class LogWriter:
         int
             How many bytes they take in the segment.
         """
-        with self._buffer_lock:
-            lines, last = envelope_lines(frames, conn, self._captured.pop(conn, None))
-            self._captured[conn] = last
-            if len(self._captured) > _CONNECTIONS:
-                del self._captured[next(iter(self._captured))]
-            size = 0
-            for start in range(0, len(lines), _LINES_TOGETHER):
-                part = lines[start : start + _LINES_TOGETHER]
-                data = b"".join(part)
-                self._pending.append((len(part), data))
-                size += len(data)
-            self._buffered_bytes += size
-            self._buffered_frames += len(lines)
-        return size
+        return self._pending.add(frames, conn)
 
     def prepare(self) -> RecoveryReport:
         """Find out whether segments can be written, and take up what ended captures left.
@@ -305,9 +266,9 @@ class LogWriter:
 
     def _flush(self, *, bounded: bool) -> None:
         with self._io_lock:
-            goal = self._flushed_frames + self._buffered_frames  # later frames wait their turn
+            goal = self.flushed_frames + self.buffered_frames  # later frames wait their turn
             self._rotate_if_due()
-            while self._flushed_frames < goal:
+            while self.flushed_frames < goal:
                 self._append_next(bounded=bounded)
                 self._rotate_if_due()
             self._settle_closed()
@@ -356,9 +317,7 @@ class LogWriter:
         recovery.
         """
         with self._io_lock:
-            with self._buffer_lock:
-                self._pending.clear()
-                self._buffered_bytes = self._buffered_frames = 0
+            self._pending.clear()
             for segment in [*self._closed, *([self._segment] if self._segment else [])]:
                 if self._is_local:
                     segment.release()
@@ -385,8 +344,7 @@ class LogWriter:
     # With the disk
 
     def _append_next(self, *, bounded: bool) -> None:
-        with self._buffer_lock:
-            parts = self._next_parts()
+        parts = self._pending.next_parts()
         data = parts[0][1] if len(parts) == 1 else b"".join(lines for _, lines in parts)
         if bounded:
             self._check_room(len(data))
@@ -396,24 +354,9 @@ class LogWriter:
             if not self._is_local:
                 self._start_uploader().add([self._segment])
         self._segment.file.append(data)
-        frames = sum(count for count, _ in parts)
-        self._flushed_frames += frames
-        self._flushed_bytes += len(data)
-        with self._buffer_lock:
-            for _ in parts:
-                self._pending.popleft()
-            self._buffered_bytes -= len(data)
-            self._buffered_frames -= frames
-
-    def _next_parts(self) -> list[tuple[int, bytes]]:
-        parts: list[tuple[int, bytes]] = []
-        size = 0
-        for count, lines in self._pending:
-            if parts and size + len(lines) > BATCH_BYTES:
-                break
-            parts.append((count, lines))
-            size += len(lines)
-        return parts
+        self.flushed_frames += sum(count for count, _ in parts)
+        self.flushed_bytes += len(data)
+        self._pending.drop(parts)
 
     def _check_room(self, size: int) -> None:
         try:
@@ -467,7 +410,7 @@ class LogWriter:
         uploader = self._start_uploader()
         done = uploader.finish(patience)
         error = uploader.error
-        self._spooled_frames = uploader.leave()
+        self.spooled_frames = uploader.leave()
         self._segments, self._uploader = self._segments + uploader.segments, None
         if done:
             with suppress(OSError):
@@ -477,7 +420,7 @@ class LogWriter:
             "%s: %s; %s frames wait in %s, and the next capture on this machine stores them",
             self.source_name,
             error,
-            f"{self._spooled_frames:,}",
+            f"{self.spooled_frames:,}",
             self._store.folder,
         )
         if isinstance(error, StorageError) and not isinstance(error, StorageUnavailableError):

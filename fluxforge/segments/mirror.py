@@ -40,15 +40,21 @@ from fluxforge.errors import (
     FileMissingError,
     SegmentError,
     StorageError,
+    StorageUnavailableError,
 )
 from fluxforge.layout import join_key
 from fluxforge.segments.active import ActiveSegment
+from fluxforge.segments.files import is_segment_name
+from fluxforge.segments.records import RecoveryReport, StoredSegment
 from fluxforge.storage.disk import translated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from fluxforge.segments.active import Home
     from fluxforge.segments.files import SegmentFile
     from fluxforge.storage import Lease
+    from fluxforge.storage.base import StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -222,6 +228,60 @@ def _fence(mirror: Mirror, objects: Objects) -> int | None:
             return mirror.decide(offset)
         objects = mirror.list()
     return None
+
+
+def mirrored_files(home: Home) -> dict[str, list[StoredFile]]:
+    """Return the objects below ``active/``, by the segment that they are of."""
+    active = home.folder("active")
+    found: dict[str, list[StoredFile]] = {}
+    for file in home.storage.list_entries(active):
+        found.setdefault(file.key[len(active) + 1 :].partition("/")[0], []).append(file)
+    return found
+
+
+def list_mirrored(home: Home) -> Iterator[StoredSegment]:
+    """Yield the segments that grow on the object store, each with what is there of it."""
+    for name, files in mirrored_files(home).items():
+        objects = Objects.of({file.name: file.size for file in files})
+        if is_segment_name(name) and objects.head:
+            newest = max(file.modified for file in files)
+            key = home.key("active", name)
+            yield StoredSegment(name, key, objects.reach, newest, "active")
+
+
+def take_over_lapsed(home: Home, is_mine: Callable[[str], bool]) -> RecoveryReport:
+    """Settle the segments whose owners' leases have lapsed, but for those of this machine.
+
+    Raises
+    ------
+    StorageUnavailableError
+        If the object store does not answer.
+    """
+    report = RecoveryReport()
+    for name, files in mirrored_files(home).items():
+        objects = Objects.of({file.name: file.size for file in files})
+        left_over = objects.end and not objects.head and not any(objects.parts.values())
+        if left_over or is_mine(name):
+            continue  # left_over: a takeover long ago
+        if not is_segment_name(name):
+            report += RecoveryReport(problems=(f"{files[0].key} belongs to no segment",))
+            continue
+        mirror = Mirror(home, name)
+        lease = mirror.lease()
+        if lease is None:
+            continue  # its owner lives, or another recovery is at it
+        with lease:
+            try:
+                published = take_over(mirror)
+            except StorageUnavailableError:
+                raise
+            except StorageError as exc:
+                report += RecoveryReport(problems=(str(exc),))
+                continue
+        if published:
+            logger.info("recovered %s, whose writer had ended", mirror.ready)
+            report += RecoveryReport((mirror.ready,))
+    return report
 
 
 class MirroredSegment(ActiveSegment):

@@ -26,7 +26,7 @@ from fluxforge.segments.files import (
     is_segment_name,
     size_of,
 )
-from fluxforge.segments.mirror import Mirror, MirroredSegment, Objects, take_over
+from fluxforge.segments.mirror import MirroredSegment, list_mirrored, take_over_lapsed
 from fluxforge.segments.records import (
     Claim,
     RecoveryReport,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fluxforge.layout import Layout
-    from fluxforge.storage import Lease, StorageBackend, StoredFile
+    from fluxforge.storage import Lease, StorageBackend
 
 logger = logging.getLogger(__name__)
 
@@ -173,17 +173,7 @@ class SegmentStore:
         """Take over the segments on the object store whose owners' leases have lapsed."""
         if self._storage.is_local:
             return RecoveryReport()
-        report = RecoveryReport()
-        for name, files in self._mirrored().items():
-            objects = Objects.of({file.name: file.size for file in files})
-            left_over = objects.end and not objects.head and not any(objects.parts.values())
-            if left_over or (self.folder / name).exists():
-                continue  # a takeover long ago; or its owner is this machine
-            if not is_segment_name(name):
-                report += RecoveryReport(problems=(f"{files[0].key} belongs to no segment",))
-                continue
-            report += self._take_over(Mirror(self._home, name))
-        return report
+        return take_over_lapsed(self._home, lambda name: (self.folder / name).exists())
 
     def _settle(self, segment: ActiveSegment) -> RecoveryReport:
         path = segment.file.path
@@ -203,34 +193,10 @@ class SegmentStore:
             (segment.ready,) if segment.ready else (), (segment.torn,) if segment.torn else ()
         )
 
-    def _take_over(self, mirror: Mirror) -> RecoveryReport:
-        lease = mirror.lease()
-        if lease is None:
-            return RecoveryReport()  # its owner lives, or another recovery is at it
-        with lease:
-            try:
-                published = take_over(mirror)
-            except StorageUnavailableError:
-                raise
-            except StorageError as exc:
-                return RecoveryReport(problems=(str(exc),))
-        if published:
-            logger.info("recovered %s, whose writer had ended", mirror.ready)
-        return RecoveryReport((mirror.ready,) if published else ())
-
     def _segment(self, file: SegmentFile, *, adopted: bool) -> ActiveSegment:
         if self._storage.is_local:
             return LocalSegment(self._home, file)
         return MirroredSegment(self._home, file, adopted=adopted)
-
-    def _mirrored(self) -> dict[str, list[StoredFile]]:
-        """Return the objects below ``active/``, by the segment that they are of."""
-        active = self._home.folder("active")
-        found: dict[str, list[StoredFile]] = {}
-        for file in self._storage.list_entries(active):
-            name = file.key[len(active) + 1 :].partition("/")[0]
-            found.setdefault(name, []).append(file)
-        return found
 
     @contextmanager
     def _spool_errors(self) -> Iterator[None]:
@@ -254,7 +220,7 @@ class SegmentStore:
         In ``active``, a mirrored segment has the size of what is on the object store.
         """
         if state == "active" and not self._storage.is_local:
-            return sorted(self._list_mirrored(), key=_age)
+            return sorted(list_mirrored(self._home), key=_age)
         folder = self._home.folder(state)
         found = [
             StoredSegment(file.name, file.key, file.size, file.modified, state)
@@ -262,14 +228,6 @@ class SegmentStore:
             if _belongs(state, file.name)
         ]
         return sorted(found, key=_age)
-
-    def _list_mirrored(self) -> Iterator[StoredSegment]:
-        for name, files in self._mirrored().items():
-            objects = Objects.of({file.name: file.size for file in files})
-            if is_segment_name(name) and objects.head:
-                newest = max(file.modified for file in files)
-                key = self._home.key("active", name)
-                yield StoredSegment(name, key, objects.reach, newest, "active")
 
     def claim(
         self,

@@ -28,7 +28,7 @@ from fluxforge.errors import (
     StorageUnavailableError,
     UsageError,
 )
-from fluxforge.ingestion import log_writer
+from fluxforge.ingestion import pending
 from fluxforge.ingestion.writers import LogWriter, S3LogWriter
 from fluxforge.layout import Layout, SegmentName
 from fluxforge.segments import Envelope, SegmentStore, files
@@ -160,7 +160,7 @@ def test_a_closed_writer_goes_on_in_a_new_segment(tmp_path: Path) -> None:
 def test_a_segment_closes_by_size_with_one_batch_over_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writer, "BATCH_BYTES", 1_000)
+    monkeypatch.setattr(pending, "BATCH_BYTES", 1_000)
     storage = LocalStorage(tmp_path)
     with open_writer(storage, segment_max_mb=0.005) as writer:
         for number in range(400):
@@ -474,7 +474,7 @@ class WriterMachine(RuleBasedStateMachine):
 def test_every_frame_once_whatever_fails(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writer, "BATCH_BYTES", 500)
+    monkeypatch.setattr(pending, "BATCH_BYTES", 500)
     monkeypatch.setattr(WriterMachine, "faults", Faults(monkeypatch), raising=False)
     monkeypatch.setattr(
         WriterMachine,
