@@ -20,7 +20,6 @@ from fluxforge.storage.factory import create_storage_backend
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
-    from types import TracebackType
 
     from fluxforge.config import FluxForgeConfig
     from fluxforge.segments.active import ActiveSegment
@@ -45,9 +44,8 @@ class LogWriter:
     ``spool_dir``, and what still waits there after the close is sent by the next capture on this
     machine.
 
-    A failed flush loses nothing and doubles nothing: its lines stay first in line for the next.
-    After :meth:`close` the writer can be used again; it opens a new segment. As a context manager
-    it closes at the end, and abandons what cannot be written even then.
+    A failed flush loses nothing: its lines come first in the next. A closed writer can be used
+    again. As a context manager it closes at the end, and abandons what cannot be written even then.
 
     Parameters
     ----------
@@ -166,8 +164,8 @@ class LogWriter:
     @property
     def segment(self) -> str:
         """The name of the segment that is being written; empty between two."""
-        segment = self._segment
-        return "" if segment is None else segment.file.path.name
+        segment = self._segment  # another thread may close it meanwhile
+        return segment.file.path.name if segment else ""
 
     @property
     def buffered_frames(self) -> int:
@@ -212,35 +210,19 @@ class LogWriter:
         self.write_all([(time.time_ns() if capture_ns is None else capture_ns, data)], conn)
 
     def write_all(self, frames: Iterable[tuple[int, bytes]], conn: str = "") -> int:
-        """Buffer frames of one connection, with their times of capture; see :meth:`write`.
-
-        Returns
-        -------
-        int
-            How many bytes they take in the segment.
-        """
+        """Buffer frames of one connection, with their times; return the bytes of their lines."""
         return self._pending.add(frames, conn)
 
     def prepare(self) -> RecoveryReport:
-        """Find out whether segments can be written, and take up what ended captures left.
-
-        Raises
-        ------
-        StorageError
-            If this disk or the storage refuses, or the storage does not answer.
-        """
+        """Raise what would keep segments from being written; then do as :meth:`recover` does."""
         self._store.prepare()
         return self.recover()
 
     def recover(self) -> RecoveryReport:
         """Take up what ended captures left on this disk and on the object store.
 
-        What lay on this disk for an object store is sent by this writer's own thread.
-
-        Raises
-        ------
-        StorageError
-            If the storage does not answer.
+        What lay on this disk for an object store is sent by this writer's own thread. Raises
+        :class:`StorageError` where the storage does not answer.
         """
         if self._is_local:
             return self._store.recover()
@@ -276,12 +258,8 @@ class LogWriter:
     def rotate(self) -> None:
         """Close the current segment; the next flush opens another.
 
-        On an object store it reaches the ready folder as soon as the store takes it.
-
-        Raises
-        ------
-        StorageError
-            If the segment cannot be closed; it is tried again at the next flush.
+        On an object store it reaches the ready folder as soon as the store takes it. What cannot
+        be closed now raises :class:`StorageError`, and is tried again at the next flush.
         """
         with self._io_lock:
             self._end_segment()
@@ -308,7 +286,7 @@ class LogWriter:
             self._flush(bounded=False)
             self.rotate()
             if self._uploader is not None:
-                self._leave_uploader(patience=timeout)
+                self._leave_uploader(timeout)
 
     def abandon(self) -> None:
         """Give up what could not be written, after a :meth:`close` that failed.
@@ -329,12 +307,7 @@ class LogWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.close()
         except BaseException:
@@ -405,10 +378,10 @@ class LogWriter:
             self._uploader = Uploader(self.source_name, self._mirror_interval)
         return self._uploader
 
-    def _leave_uploader(self, patience: float) -> None:
+    def _leave_uploader(self, timeout: float) -> None:
         """Wait for the mirror; say what is left where the store does not take it."""
         uploader = self._start_uploader()
-        done = uploader.finish(patience)
+        done = uploader.finish(timeout)
         error = uploader.error
         self.spooled_frames = uploader.leave()
         self._segments, self._uploader = self._segments + uploader.segments, None
@@ -416,13 +389,9 @@ class LogWriter:
             with suppress(OSError):
                 self._store.folder.rmdir()
             return
-        logger.warning(
-            "%s: %s; %s frames wait in %s, and the next capture on this machine stores them",
-            self.source_name,
-            error,
-            f"{self.spooled_frames:,}",
-            self._store.folder,
-        )
+        waiting = f"{self.spooled_frames:,} frames wait in {self._store.folder}"
+        message = "%s: %s; %s, and the next capture on this machine stores them"
+        logger.warning(message, self.source_name, error, waiting)
         if isinstance(error, StorageError) and not isinstance(error, StorageUnavailableError):
             raise type(error)(str(error)) from error
         if error is not None and not isinstance(error, StorageError):

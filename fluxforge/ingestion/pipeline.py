@@ -23,7 +23,6 @@ from fluxforge.sources import get_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from fluxforge.config import FluxForgeConfig
     from fluxforge.ingestion.report import IngestProgress
@@ -224,12 +223,7 @@ class IngestionPipeline:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def _run(self, capture: SourceCapture) -> None:

@@ -77,21 +77,21 @@ class Uploader:
             self._awake = True
             self._changed.notify_all()
 
-    def finish(self, patience: float) -> bool:
+    def finish(self, timeout: float) -> bool:
         """Wait until all is on the store, as long as it makes progress; False where it is not.
 
         All segments must have been closed.
 
         Parameters
         ----------
-        patience
+        timeout
             Seconds without any progress after which to give up.
         """
         self.wake()
         with self._changed:
             began = time.monotonic()
             while self._segments:
-                left = max(began, self._progressed_at) + patience - time.monotonic()
+                left = max(began, self._progressed_at) + timeout - time.monotonic()
                 if self.error is None:
                     left = max(left, 1.0)  # a slow request is no failure
                 elif left <= 0:

@@ -61,11 +61,6 @@ class SegmentStore:
         Where segments lie, and whose they are.
     spool_dir
         The folder of all spools of this machine; by default in the user's state directory.
-
-    Attributes
-    ----------
-    folder
-        Where on this machine's disk its segments grow.
     """
 
     def __init__(
