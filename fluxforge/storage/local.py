@@ -142,7 +142,7 @@ class LocalStorage(StorageBackend):
                     yield from self.scan(key)
                     continue
                 with suppress(FileNotFoundError):  # gone since the folder was read
-                    stat = Path(entry.path).stat()
+                    stat = os.stat(entry.path)  # noqa: PTH116 -- a path costs twice as much
                     modified = datetime.fromtimestamp(stat.st_mtime, UTC)
                     yield StoredFile(key + "/" * is_folder, stat.st_size, modified)
 

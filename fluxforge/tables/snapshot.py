@@ -63,10 +63,30 @@ class Snapshot:
 
     def read(self, columns: list[str]) -> pa.Table:
         """Return some columns of all rows."""
-        return self._retried(lambda: self.delta.to_pyarrow_dataset().to_table(columns=columns))
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        # deltalake's own dataset has an expression of every column's bounds in every file.
+        known = self.schema()
+        sizes = {file.path: file.size for file in self.files()}
+        options = self.delta._storage_options  # noqa: SLF001 -- nothing else tells
+        handler = DeltaStorageHandler(self.delta.table_uri, options, sizes)
+        dataset = ds.FileSystemDataset.from_paths(
+            list(sizes),
+            schema=pa.schema([known.field(name) for name in columns]),
+            format=ds.ParquetFileFormat(),
+            filesystem=PyFileSystem(handler),
+        )
+        return self._retried(lambda: dataset.to_table(columns=columns))
 
     def files(self) -> list[TableFile]:
         """Return the files of this version, oldest capture first."""
+        return list(self._files)
+
+    @cached_property
+    def _files(self) -> list[TableFile]:
         import pyarrow as pa
 
         added = self._retried(lambda: self.delta.get_add_actions(flatten=True))

@@ -44,7 +44,7 @@ def verify_lake(
     spool_dir
         Where on this machine captures for an object store begin.
     """
-    configured = set(configured)
+    known = {*configured, *source_names()}
     places = {
         storage.get_full_path(layout.ready("x")): (storage, layout) for storage, layout in raw
     }
@@ -52,10 +52,10 @@ def verify_lake(
     storage, layout = tables
     ledgers: dict[str, Ledger] = {}
     if storage.get_full_path() not in away:
-        for source in sorted({*configured, *source_names()}):
+        for source in sorted(known):
             where = layout.tables(source)
             report += guarded(where, partial(_read_ledger, ledgers, storage, layout, source))
-        found, snapshots = verify_tables(storage, layout, configured, deep=deep)
+        found, snapshots = verify_tables(storage, layout, known, deep=deep)
         report += found
         if not away:
             report += verify_accounts(ledgers, snapshots, list(places.values()))
@@ -63,8 +63,8 @@ def verify_lake(
                 report += verify_set_aside(list(places.values()), ledger, deep=deep)
     for storage, layout in places.values():
         if storage.get_full_path() not in away:
-            report += verify_raw(storage, layout, configured)
-            report += verify_spool(storage, layout, configured, spool_dir)
+            report += verify_raw(storage, layout, known)
+            report += verify_spool(storage, layout, known, spool_dir)
     return report
 
 

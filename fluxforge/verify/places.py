@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,11 @@ from fluxforge.layout import STATES, join_key
 from fluxforge.segments import Quarantined, SegmentStore, is_quarantine_name, open_segment
 from fluxforge.segments.files import find_segments, is_segment_name
 from fluxforge.segments.mirror import HEAD
-from fluxforge.sources import source_names
 from fluxforge.storage.local import LocalStorage
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable, Iterator
 
     from fluxforge.layout import Layout, State
     from fluxforge.storage.base import StorageBackend, StoredFile
@@ -30,15 +28,13 @@ _ABANDONED = "its collector ended without closing it: the next ingest of this so
 _UNFINISHED = "its worker ended, or failed over it: the next etl takes it up, or tells why not"
 
 
-def verify_raw(
-    storage: StorageBackend, layout: Layout, configured: Collection[str]
-) -> VerifyReport:
+def verify_raw(storage: StorageBackend, layout: Layout, known: set[str]) -> VerifyReport:
     """Check the segments of one storage. Nothing is changed."""
     report = guarded(layout.raw, partial(_unknown_folders, storage, layout))
     report += guarded(layout.raw, partial(odd_files, storage, layout.raw))
     for state in STATES:
         home = _home(layout, state)
-        report += guarded(home, partial(_state, storage, layout, state, set(configured)))
+        report += guarded(home, partial(_state, storage, layout, state, known))
     return report
 
 
@@ -73,15 +69,21 @@ def odd_files(storage: StorageBackend, folder: str) -> VerifyReport:
     """Name what is neither a file nor a folder, and is never followed: links, pipes, devices."""
     report = VerifyReport()
     root = Path(storage.get_full_path())
-    for parent, folders, files in os.walk(root / folder) if storage.is_local else ():
-        for name in [*folders, *files]:
-            mode = Path(parent, name).lstat().st_mode
-            if name.startswith(".") or stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-                continue
-            kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
-            where = Path(parent, name).relative_to(root).as_posix()
-            report += problem("odd_file", where, f"{kind}: nothing reads it; move it away")
+    for entry in _odd(root / folder) if storage.is_local and (root / folder).is_dir() else ():
+        kind = "a symbolic link" if entry.is_symlink() else "no regular file"
+        where = Path(entry.path).relative_to(root).as_posix()
+        report += problem("odd_file", where, f"{kind}: nothing reads it; move it away")
     return report
+
+
+def _odd(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _odd(entry.path)
+        elif not entry.is_file(follow_symlinks=False):
+            yield entry
 
 
 def _home(layout: Layout, state: State) -> str:
@@ -104,17 +106,14 @@ def _unknown_folders(storage: StorageBackend, layout: Layout) -> VerifyReport:
     )
 
 
-def _state(
-    storage: StorageBackend, layout: Layout, state: State, configured: set[str]
-) -> VerifyReport:
+def _state(storage: StorageBackend, layout: Layout, state: State, known: set[str]) -> VerifyReport:
     home = _home(layout, state)
     found = set(storage.list_folders(home))
-    sources = (found & {*source_names()}) | configured
-    report = unknown_sources(home, found - sources)
+    report = unknown_sources(home, found - known)
     for key in storage.list_files(home, recursive=False):
         message = "it belongs to no source: move it into the folder of one"
         report += problem("misplaced_file", key, message)
-    for source in sorted(sources):
+    for source in sorted(found & known):
         folder = layout.state(state, source)
         report += guarded(folder, partial(_segments, storage, folder, state))
     return report

@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluxforge.layout import join_key
-from fluxforge.sources import source_names
 from fluxforge.tables import PARTITION, Table, checksum_in_name, table_names
 from fluxforge.transform.schema import table_schemas
 from fluxforge.verify.places import odd_files, unknown_sources
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     import pyarrow as pa
 
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables import Snapshot, TableFile
+
+    Schemas = dict[str, pa.Schema]
 
 _LOG = "_delta_log/"
 _VERSION = re.compile(r"\d{20}\.(json|checkpoint.*\.parquet)")
@@ -44,36 +43,41 @@ Tables = dict[str, dict[str, Counted]]
 
 
 def verify_tables(
-    storage: StorageBackend, layout: Layout, configured: Collection[str], *, deep: bool
+    storage: StorageBackend, layout: Layout, known: set[str], *, deep: bool
 ) -> tuple[VerifyReport, Tables]:
     """Check the tables of one storage against their logs."""
     tables: Tables = {}
-    check = partial(_sources, storage, layout, set(configured), tables, deep=deep)
+    check = partial(_sources, storage, layout, known, tables, deep=deep)
     report = guarded(layout.processed, check)
     return report + guarded(layout.processed, partial(odd_files, storage, layout.processed)), tables
 
 
 def _sources(
-    storage: StorageBackend, layout: Layout, configured: set[str], tables: Tables, *, deep: bool
+    storage: StorageBackend, layout: Layout, known: set[str], tables: Tables, *, deep: bool
 ) -> VerifyReport:
     found = set(storage.list_folders(layout.processed))
-    sources = (found & {*source_names()}) | configured
-    own = {name for name in found - sources if table_names(storage, layout.tables(name))}
-    report = unknown_sources(layout.processed, found - sources - own)
+    own = {name for name in found - known if table_names(storage, layout.tables(name))}
+    report = unknown_sources(layout.processed, found - known - own)
     for key in storage.list_files(layout.processed, recursive=False):
         report += problem("misplaced_file", key, "it belongs to no table: move it away")
-    for source in sorted(sources | own):
+    for source in sorted((found & known) | own):
         folder = layout.tables(source)
         named = {} if source in own else tables.setdefault(source, {})
-        check = partial(_source, storage, source, folder, named, deep=deep)
+        schemas = None if source in own else table_schemas(source)
+        check = partial(_source, storage, schemas, folder, named, deep=deep)
         report += guarded(folder, check)
     return report
 
 
 def _source(
-    storage: StorageBackend, source: str, folder: str, named: dict[str, Counted], *, deep: bool
+    storage: StorageBackend,
+    schemas: Schemas | None,
+    folder: str,
+    named: dict[str, Counted],
+    *,
+    deep: bool,
 ) -> VerifyReport:
-    """Check one source's tables, over a single listing of its files."""
+    """Check one source's tables, over a single listing of its files; the user's own have no SQL."""
     files: dict[str, dict[str, int]] = {}
     report = VerifyReport()
     for file in storage.list_entries(folder):
@@ -84,12 +88,14 @@ def _source(
             report += problem("misplaced_file", file.key, "it belongs to no table: move it away")
     for name, paths in sorted(files.items()):
         table = Table(storage, join_key(folder, name))
-        report += guarded(table.path, partial(_table, source, name, table, paths, named, deep=deep))
+        report += guarded(
+            table.path, partial(_table, schemas, name, table, paths, named, deep=deep)
+        )
     return report + VerifyReport((Check("tables", folder, len(named)),))
 
 
 def _table(
-    source: str,
+    schemas: Schemas | None,
     name: str,
     table: Table,
     paths: dict[str, int],
@@ -100,7 +106,7 @@ def _table(
     data = {path: size for path, size in paths.items() if not path.startswith(_LOG)}
     versions = [path for path in paths if _VERSION.fullmatch(path.removeprefix(_LOG))]
     if data and not versions:
-        if name not in _declared(source) and len(data) == len(paths):
+        if name not in (schemas or {}) and len(data) == len(paths):
             message = f"{len(data)} files that belong to no table: move them away"
             return problem("misplaced_file", f"{table.path}/", message)
         message = f"{len(data)} data files without a log: restore {_LOG} from a copy"
@@ -111,7 +117,9 @@ def _table(
         return note("leftover", table.path, message)
     files = snapshot.files()
     named[name] = Counted(table, snapshot, sum(file.rows for file in files))
-    report = _files(table, files, data) + _columns(source, name, table, snapshot)
+    report = _files(table, files, data)
+    if schemas is not None:
+        report += _columns(schemas, name, table, snapshot)
     for file in files if deep else ():
         where = f"{table.path}/{file.path}"
         if file.path not in data and table.storage.exists(where):
@@ -182,14 +190,8 @@ def _read(path: Path, file: TableFile) -> str:
     return ""
 
 
-def _declared(source: str) -> dict[str, pa.Schema]:
-    return table_schemas(source) if source in source_names() else {}
-
-
-def _columns(source: str, name: str, table: Table, snapshot: Snapshot) -> VerifyReport:
-    if source not in source_names():
-        return VerifyReport()  # the user's own, who alone knows its columns
-    declared = _declared(source).get(name)
+def _columns(schemas: Schemas, name: str, table: Table, snapshot: Snapshot) -> VerifyReport:
+    declared = schemas.get(name)
     if declared is None:
         return note("unknown_table", table.path, "no SQL of its source makes this table")
     found = snapshot.schema()
