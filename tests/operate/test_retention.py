@@ -71,12 +71,12 @@ def test_days_leave_and_the_accounts_add_up(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_sizes_are_bounded_over_a_month(tmp_path: Path) -> None:
-    lake = make(tmp_path, **{"coinbase.ticker": "0.05 MB", "archive": "0.01 MB"})
+    lake = make(tmp_path, **{"coinbase.ticker": "0.02 MB", "archive": "0.01 MB"})
     for back in range(DAYS, -1, -1):
         fill(lake, TODAY - timedelta(days=back), rows=500)
         retain(lake)
         (table,) = lake.tables().filter(pl.col("channel") == "ticker").to_dicts()
-        assert table["bytes"] <= 50_000
+        assert table["bytes"] <= 20_000
     assert 0 < table["rows"] < DAYS * 500
     archive = lake.status().filter(pl.col("state") == "archive")["bytes"].sum()
     assert 0 < archive <= 10_000
