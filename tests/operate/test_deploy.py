@@ -19,7 +19,8 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     program = tmp_path / "fluxforge"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = (DEPLOY / "fluxforge.service").read_text().replace("/opt/fluxforge/bin/fluxforge", str(program))  # fmt: skip
+    unit = (DEPLOY / "fluxforge.service").read_text()
+    unit = unit.replace("/opt/fluxforge/bin/fluxforge", str(program))
     (tmp_path / "fluxforge.service").write_text(unit)
     done = subprocess.run(
         ["systemd-analyze", "verify", tmp_path / "fluxforge.service"],
