@@ -1,0 +1,85 @@
+"""What is measured on: tables of trades, and segments of the market model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluxforge import Lake
+from fluxforge.etl.writers import ParquetWriter
+from fluxforge.simulator import local_exchange
+from fluxforge.tables import Table
+from fluxforge.transform.database import open_database
+from fluxforge.transform.schema import table_schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD", "ADA-USD", "DOGE-USD", "LTC-USD", "LINK-USD")
+ONE = SYMBOLS[0]
+SLICE = ("2026-08-09T08:18:20+00:00", "2026-08-09T08:19:18+00:00")
+"""About a twentieth of the 20 minutes of a whole table."""
+
+_TRADES = """
+CREATE OR REPLACE TABLE trades AS
+SELECT
+    $symbols[1 + (i % 8)::INT] AS symbol,
+    TIMESTAMPTZ '2026-08-09 08:10:00Z' + to_microseconds(i * 1000 + (hash(i) % 1000)::BIGINT)
+        AS ts_event,
+    TIMESTAMPTZ '2026-08-09 08:10:00Z' + to_microseconds(i * 1000 + 20_000) AS ts_recv,
+    i // 5 AS seq, 'c' || i // 400_000 AS conn, symbol AS instrument, 'spot' AS market,
+    i AS trade_id, round(60_000 + 500 * sin(i / 50_000) + hash(i + 1) % 1000 / 100.0, 2) AS price,
+    round(hash(i + 2) % 100_000 / 1e5, 8)::DOUBLE AS size,
+    CASE WHEN hash(i + 3) % 2 = 0 THEN 'buy' ELSE 'sell' END AS side,
+    false AS is_snapshot, false AS is_repeat, DATE '2026-08-09' AS date
+FROM range($first::BIGINT, $last::BIGINT) t(i)
+"""
+
+
+def fill_trades(lake: Lake, rows: int, commits: int = 1) -> None:
+    """Commit trades of eight symbols to a lake, in so many commits, as the ETL would."""
+    table = Table(
+        lake.storage_for("etl_output"), lake.layout_for("etl_output").table("coinbase", "trades")
+    )
+    schema, step = table_schemas("coinbase")["trades"], rows // commits
+    with tempfile.TemporaryDirectory() as work, open_database(Path(work)) as database:
+        writer = ParquetWriter(table.storage, table.path, Path(work))
+        for number in range(commits):
+            span = {"first": number * step, "last": (number + 1) * step}
+            database.execute(_TRADES, {"symbols": list(SYMBOLS), **span})
+            files = writer.write(database, "trades", order=("symbol", "ts_recv"))
+            table.commit(table.ensure(schema), files, [f"segment_{number}"], {})
+
+
+def segments(folder: Path, megabytes: float, count: int = 1, products: int = 2) -> list[Path]:
+    """Return segments of the market model of about a size each, captured through a real socket."""
+    with local_exchange("coinbase", seed=5, rate=0) as exchange:
+        lake = Lake(
+            path=folder,
+            overrides=[
+                f"ingestion.sources.coinbase.url={exchange.url}",
+                f"ingestion.sources.coinbase.products=[{','.join(SYMBOLS[:products])}]",
+                f"ingestion.segment_max_mb={megabytes}",
+                "ingestion.segment_max_seconds=86400",
+            ],
+        )
+        found: list[Path] = []
+        while len(found) < count:
+            lake.ingest_sync("coinbase", frames=20_000)
+            ready = Path(lake.storage.get_full_path(lake.layout.ready("coinbase")))
+            sized = (path.stat().st_size for path in ready.glob("*.ndjson"))
+            if sum(sized) >= count * megabytes * 1e6:
+                found = list(_joined(sorted(ready.glob("*.ndjson")), folder, megabytes, count))
+    return found
+
+
+def _joined(paths: list[Path], folder: Path, megabytes: float, count: int) -> Iterator[Path]:
+    """Write the lines of all segments to files of the size that is wanted."""
+    lines = (line for path in paths for line in path.open("rb"))
+    for number in range(1, count + 1):
+        target, size = folder / f"segment_20260809T21_{number:05}.ndjson", 0
+        with target.open("wb") as file:
+            while size < megabytes * 1e6 and (line := next(lines, b"")):
+                size += file.write(line)
+        yield target
