@@ -14,3 +14,5 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show the configuration, or bring an old one up to date.")
 app.add_typer(config_app, name="config", no_args_is_help=True)
+quarantine_app = typer.Typer(help="Look at the lines that no table could take, and retry them.")
+app.add_typer(quarantine_app, name="quarantine", no_args_is_help=True)

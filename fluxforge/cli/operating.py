@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fluxforge.cli.app import app
+from fluxforge.cli.app import app, quarantine_app
 from fluxforge.cli.request import Request, command
+from fluxforge.errors import UsageError
 from fluxforge.logs import set_up_logs
 
 
@@ -77,3 +78,28 @@ def retain(
     from fluxforge.operate import retain as carry_out
 
     request.show(carry_out(request.lake(), dry_run=dry_run))
+
+
+@command(quarantine_app, "list", of_source=True)
+def list_quarantine(request: Request) -> None:
+    """List the files in quarantine: lines, and their reasons."""
+    import polars as pl
+
+    lines = request.lake().quarantine(request.source)
+    files = lines.group_by("source", "file", "at", maintain_order=True)
+    request.show(files.agg(lines=pl.len(), reasons=pl.col("reason").unique().sort()))
+
+
+@command(quarantine_app, "show")
+def show_quarantine(
+    request: Request,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The exchange.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="As the list names it.")],
+) -> None:
+    """Show the lines of a file in quarantine, each with its reason."""
+    import polars as pl
+
+    lines = request.lake().quarantine(source).filter(pl.col("file") == file)
+    if not lines.height:
+        raise UsageError(f"{source} has no file {file!r} in quarantine")
+    request.show(lines.drop("source", "file", "at"))

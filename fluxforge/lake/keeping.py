@@ -152,6 +152,32 @@ class Keeping(Places):
         self._check_place(Role.ETL_INPUT)
         return segment_status(self._places, self.sources, self.config.ingestion.spool_dir)
 
+    def quarantine(self, source: str | None = None) -> pl.DataFrame:
+        """Return the lines that no table could take, and why.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``source, file, at, line, reason, content``, one row for each line: `at` is when it
+            was set aside (UTC), `line` its number in the segment. Content that is not UTF-8 is
+            shown with its bytes escaped.
+        """
+        import polars as pl
+
+        from fluxforge.segments import Quarantined, SegmentStore
+
+        storage, layout = self.storage_for(Role.ETL_INPUT), self.layout_for(Role.ETL_INPUT)
+        rows = []
+        for name in [source] if source is not None else self.sources:
+            for file in SegmentStore(storage, layout, name).list("quarantine"):
+                for record in storage.read_bytes(file.key).splitlines():
+                    one = Quarantined.read(record)
+                    content = one.content.decode(errors="backslashreplace")
+                    rows.append((name, file.name, file.modified, one.line, one.reason, content))
+        text, number = pl.String(), pl.Int64()
+        columns = {"source": text, "file": text, "at": pl.Datetime("us", "UTC"), "line": number}
+        return pl.DataFrame(rows, {**columns, "reason": text, "content": text}, orient="row")
+
     def verify(self, deep: bool = False) -> VerifyReport:
         """Check that everything lies where it belongs and that the accounts add up.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -175,9 +175,16 @@ class Quarantined:
         try:
             fields["text"] = self.content.decode()
         except UnicodeDecodeError:
-            fields["base64"] = base64.b64encode(self.content).decode()
+            fields["base64"] = b64encode(self.content).decode()
         line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
         return b'%s,"sha256":"%s"}\n' % (line, _checksum(line))
+
+    @classmethod
+    def read(cls, record: bytes) -> Quarantined:
+        """Read what :meth:`record` wrote."""
+        fields = json.loads(record)
+        content = fields["text"].encode() if "text" in fields else b64decode(fields["base64"])
+        return cls(fields["line"], fields["reason"], content)
 
     @staticmethod
     def is_intact(record: bytes) -> bool:
