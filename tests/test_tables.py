@@ -71,7 +71,7 @@ def write(
         database.execute("SET TimeZone = 'UTC'")
         database.register("arrow", pa.Table.from_pylist(list(rows), schema))
         database.execute("CREATE TABLE stored AS SELECT * FROM arrow")
-        return ParquetWriter(table.storage, table.path, work).write(database, "stored", "part")
+        return ParquetWriter(table.storage, table.path, work).write(database, "stored")
 
 
 def add(table: Table, identity: str, *rows: dict[str, Any]) -> bool:
