@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fluxforge.sources.session import Session
 
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
+_FRAME = re.compile(r"^-- frame:(.*)$", re.MULTILINE)
 _PATH = re.compile(r"'\$(?:[\w.\[\]*]*\.)?(\w+)(?:\[\*\])?'")
 _SHAPE = re.compile(r"'\s*([\[{]\s*[\"\[{][^']*)'")
 
@@ -60,7 +61,8 @@ class Channel:
         columns, or of those whose type is another here.
 
     The SQL reads the view ``frames`` (``line_no, ts_recv, conn, kind, seq, ts_sent, data``) and
-    hands ``line_no`` on. Columns that it does not select are null.
+    hands ``line_no`` on. Columns that it does not select are null. ``data`` is JSON, or of the
+    type that ``frames.sql`` gives it.
     """
 
     name: str
@@ -207,13 +209,17 @@ class SourceTables:
 
     The head of ``frames.sql`` holds ``-- control:``, the kinds of frame that make no rows,
     ``-- fields:``, the fields that every frame may have, and ``-- instrument:`` and
-    ``-- market:``, what gives these columns of a row of any table.
+    ``-- market:``, what gives these columns of a row of any table. Where it holds
+    ``-- frame:`` too, on any number of lines, that is the shape of all frames as ``from_json``
+    takes it: ``data`` has this type then, and is read several times as fast. Fields whose names
+    differ by case alone, and those whose type is not always the same, need JSON.
     """
 
     frames_sql: str
     control: tuple[str, ...]
     fields: tuple[str, ...]
     channels: dict[str, Channel] = field(default_factory=dict)
+    frame: dict[str, Any] | None = None
 
     @classmethod
     def from_package(cls, package: str) -> SourceTables:
@@ -237,7 +243,18 @@ class SourceTables:
                 for name, sql in sorted(files.items())
                 for channel in [Channel.from_sql(name, sql)]
             },
+            frame=json.loads("".join(_FRAME.findall(frames)) or "null"),
         )
+
+    def known_fields(self, channel: Channel) -> frozenset[str]:
+        """Return the names of the fields that the frames of a channel are known to have."""
+        names = channel.known_fields | set(self.fields)
+        shape: Any = self.frame or {}
+        for step in ["", *channel.places[0].removeprefix("$.").split(".")]:
+            shape = shape.get(step.removesuffix("[*]"), {}) if step else shape
+            shape = shape[0] if isinstance(shape, list) else shape
+            names |= set(shape)
+        return names
 
     def channel_of(self, kind: str) -> Channel | None:
         """Return the channel that takes frames of this kind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,20 +75,35 @@ def _batches(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
         yield batch
 
 
-def sieve(part: Part) -> Part:
+def sieve(part: Part, longest: int) -> tuple[Part, list[int]]:
     """Copy a part, each unreadable line replaced by ``{}``, which no table takes.
 
     Every line keeps its number. The segment stays as it is: what is quarantined is read from
-    there.
+    there. Returned beside the copy are the numbers of the lines that have more than `longest`
+    bytes: no memory is there to read them.
     """
     clean = part.path.with_name(f"{part.path.name}.sieved")
+    too_long, kept = [], len(_REFUSED)
     with translated(str(clean)), part.path.open("rb") as source, clean.open("wb") as target:
-        target.writelines(line if _is_readable(line) else _REFUSED for line in source)
-    return Part(clean, part.before, part.lines, part.longest)
+        for number, line in enumerate(source, part.before + 1):
+            if len(line) > longest:
+                too_long.append(number)
+            elif _is_readable(line):
+                kept = max(kept, target.write(line))
+                continue
+            target.write(_REFUSED)
+    return Part(clean, part.before, part.lines, kept), too_long
 
 
 def _is_readable(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line.decode()), dict)
+        return isinstance(json.loads(line.decode(), parse_float=_float), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value == 0 and re.match("[^eE]*[1-9]", text):
+        raise ValueError(f"{text} is too small for a float64")
+    return value

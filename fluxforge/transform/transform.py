@@ -1,39 +1,60 @@
-"""One segment's lines to rows: a function of a file and a source's SQL, with nothing shared."""
+"""Segments' lines to rows: a function of files and a source's SQL, with nothing shared.
+
+Segments are read together, typed by the shape of the source's frames, while another thread counts
+their lines and keys. Where both agree, and every line has its rows, all of the text is in them.
+Any other segment is read again with care: as JSON, in parts, and line by line where the reader
+stumbles.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import SegmentError
 from fluxforge.segments import Fingerprint, Quarantined
 from fluxforge.storage.disk import translated
+from fluxforge.transform.classify import classify_sql
 from fluxforge.transform.database import fill, identifier, literal, literals, open_database, sql
 from fluxforge.transform.parts import sieve, split
+from fluxforge.transform.scan import Scan
 from fluxforge.transform.schema import (
     SEQUENCES,
     bookkeeping_columns,
     channel_columns,
     column_list,
 )
+from fluxforge.transform.shape import count_keys, duckdb_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     import duckdb
 
     from fluxforge.sources.base import Channel, SourceTables
-    from fluxforge.transform.parts import Part
 
-_LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
 _SLACK = 1024
 _READ_AT_ONCE = 4 << 20
+_LONGEST_TOGETHER = 16 << 20
 _PART_BYTES = 32 << 20
 _MEMORY_PER_BYTE = 40
 """What JSON on its way to rows takes of memory, as measured, with some to spare."""
+_MEMORY_PER_TYPED_BYTE = 8
+_ENVELOPE_KEYS = 3
+_FILE_BITS = 40
+_MOST_UNKNOWN = 100
+_CLASSIFIED = {
+    "file": "BIGINT", "line_no": "BIGINT", "ts_recv": "TIMESTAMPTZ", "conn": "VARCHAR",
+    "kind": "VARCHAR", "seq": "BIGINT", "run_first": "BIGINT", "run_last": "BIGINT",
+    "run_channel": "VARCHAR", "run_symbol": "VARCHAR", "restarts": "BOOLEAN",
+    "ts_sent": "TIMESTAMPTZ", "reason": "VARCHAR",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,8 @@ class Account:
 
     Attributes
     ----------
+    digest, size
+        What the segment is.
     read, taken, quarantined
         Lines.
     frames
@@ -50,94 +73,227 @@ class Account:
         Rows made, by channel.
     unknown_fields
         Fields that no table reads, as ``kind.field``, and the frames they were seen in.
+    first_sent, first_recv, last_recv
+        The bounds of its times.
     """
 
+    digest: str
+    size: int
     read: int
     taken: int
     quarantined: int
     frames: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    first_sent: datetime | None = None
+    first_recv: datetime | None = None
+    last_recv: datetime | None = None
 
 
 class SegmentRows:
-    """The rows of one segment, in an open database.
+    """The rows of some segments, in an open database.
 
     Attributes
     ----------
     database
-        Holds a table ``rows_<channel>`` for each channel, and ``classified``, a row a line.
-    fingerprint
-        What the segment is.
+        Holds a table ``rows_<channel>`` for each channel, and ``classified``, a row a line. The
+        upper bits of ``line_no`` are the segment's place among `paths`.
     """
 
     def __init__(
         self,
         database: duckdb.DuckDBPyConnection,
-        path: Path,
+        paths: Sequence[Path],
         tables: SourceTables,
-        fingerprint: Fingerprint,
+        work_dir: Path,
+        memory_limit_mb: int = 1024,
     ) -> None:
         self.database = database
-        self.fingerprint = fingerprint
-        self._path = path
+        self._paths = paths
         self._tables = tables
-        self._unknown_fields: Counter[str] = Counter()
-        database.execute(classify_sql(None, tables))
-        database.execute("CREATE TEMP TABLE classified AS SELECT * EXCLUDE (data) FROM part")
-        database.execute("CREATE TEMP VIEW frames AS SELECT * FROM part WHERE reason IS NULL")
+        self._work_dir = work_dir
+        memory = memory_limit_mb * 1_000_000
+        self._longest = memory // _MEMORY_PER_BYTE
+        self._part_bytes = min(_PART_BYTES, self._longest)
+        self._together_bytes = memory // _MEMORY_PER_TYPED_BYTE
+        self._scans: list[Future[Scan]] = []
+        self._lines: dict[int, int] = {}
+        self._unknown_fields: dict[int, Counter[str]] = {}
+        database.execute(f"CREATE TEMP TABLE classified ({column_list(_CLASSIFIED)})")
         for channel in tables.channels.values():
             columns = {"line_no": "BIGINT", **channel_columns(channel)}
             database.execute(f"CREATE TEMP TABLE {_rows_table(channel)} ({column_list(columns)})")
 
-    def add(self, part: Part) -> None:
-        """Make the rows of some more lines.
+    def read(self) -> None:
+        """Make the rows of all lines, and the runs of the venue's numbers.
 
         Raises
         ------
         SegmentError
-            If the lines cannot be read, or a channel's SQL fails on them.
+            If lines cannot be read, or a channel's SQL fails on them.
         """
+        with ThreadPoolExecutor(1, thread_name_prefix="fluxforge-scan") as pool:
+            self._scans = [pool.submit(Scan.of, path) for path in self._paths]
+            for files in self._chunks():
+                for file in self._read_together(files):
+                    self._read_carefully(file)
+        make_sequences(self.database)
+
+    def _chunks(self) -> Iterator[list[int]]:
+        chunk: list[int] = []
+        total = 0
+        for file, path in enumerate(self._paths):
+            size = path.stat().st_size
+            if chunk and total + size > self._together_bytes:
+                yield chunk
+                chunk, total = [], 0
+            chunk.append(file)
+            total += size
+        if chunk:
+            yield chunk
+
+    def _read_together(self, files: list[int]) -> list[int]:
+        """Make the rows of some segments; return those that have to be read with care."""
         import duckdb
 
+        sizes = [self._paths[file].stat().st_size for file in files]
+        if sum(sizes) > self._together_bytes:
+            return files  # a single one
+        longest = min(max(sizes) + _SLACK, _LONGEST_TOGETHER)
+        shape = self._tables.frame
         try:
-            lines = self._read(part)
+            self._load([self._paths[file] for file in files], files[0], longest, typed=True)
         except duckdb.InvalidInputException:
-            lines = -1
-        if lines != part.lines:
-            # The JSON reader stumbled over something. Every line that Python cannot read either
-            # is replaced by one that is refused, so that all others come through.
-            self._read(sieve(part))
+            return files
+        classified = classify_sql(self._tables, before=0)
+        counts = {file: found for file, *found in self._fetch(
+            f"SELECT file, count(*), count(reason) FROM ({classified}) GROUP BY file")}  # fmt: skip
+        keys = dict(self._fetch(count_keys(self._tables, classified))) if shape else {}
+        sound = []
+        for file in files:
+            scan = self._scans[file].result()
+            lines, refused = counts.get(file, (0, 0))
+            if scan.doubtful or refused or lines != scan.lines:
+                continue
+            if shape and keys.get(file, 0) + _ENVELOPE_KEYS * lines != scan.keys:
+                continue
+            self._lines[file] = lines
+            sound.append(file)
+        listed = ", ".join(map(str, sound)) or "-1"
+        self.database.execute(
+            f"CREATE OR REPLACE TEMP VIEW frames AS SELECT * FROM ({classified}) "
+            f"WHERE file IN ({listed})"
+        )
+        self._make_rows()
+        nameless = {file for (file,) in self._fetch(self._nameless("line_no >> 40", files[0]))}
+        for name in ("classified", *map(_rows_name, self._tables.channels)):
+            for file in nameless:
+                self.database.execute(
+                    f"DELETE FROM {identifier(name)} WHERE line_no >> {_FILE_BITS} = {file}"
+                )
+        if not shape:
+            self._count_unknown_fields(nameless)
+        return [file for file in files if file not in sound or file in nameless]
+
+    def _load(self, paths: list[Path], first: int, longest: int, *, typed: bool = False) -> None:
+        shape = self._tables.frame
+        if shape is None:
+            data, kind = "data, data AS json", "JSON"
+        elif typed:
+            data, kind = "data, NULL::JSON AS json", duckdb_type(shape)
+        else:
+            data, kind = (
+                f"from_json(data, {literal(json.dumps(shape))}) AS data, data AS json",
+                "JSON",
+            )
+        self.database.execute(
+            fill(
+                "lines",
+                paths=literals(map(str, paths)),
+                first=first,
+                longest=longest,
+                data=data,
+                type=literal(kind),
+            )
+        )
+
+    def _make_rows(self) -> None:
         for channel in self._tables.channels.values():
             make_rows(self.database, channel)
-        self._refuse_nameless(part)
-        self._count_unknown_fields()
-        self.database.execute("INSERT INTO classified SELECT * EXCLUDE (data) FROM part")
+        self.database.execute(
+            "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM frames"
+        )
 
-    def _read(self, part: Part) -> int:
-        self.database.execute(classify_sql(part, self._tables))
-        return self._count("part")
+    def _nameless(self, what: str, first_file: int, before: int = 0) -> str:
+        """Write the query for rows without a symbol, among those of one pass."""
+        start = (first_file << _FILE_BITS) + before
+        return " UNION ".join(
+            f"SELECT DISTINCT {what} FROM {_rows_table(channel)} "
+            f"WHERE line_no > {start} AND coalesce(symbol, '') = ''"
+            for channel in self._tables.channels.values()
+        )
 
-    def _refuse_nameless(self, part: Part) -> None:
-        """Quarantine whole frames that hold a row without a symbol."""
+    def _read_carefully(self, file: int) -> None:
+        import duckdb
+
+        path = self._paths[file]
+        with translated(str(path)):
+            self._lines[file] = Fingerprint.of(path).lines
+        doubtful = self._scans[file].result().doubtful
+        for part in split(path, self._work_dir, self._part_bytes):
+            lines, too_long = -1, list[int]()
+            if not doubtful and part.longest <= self._longest:
+                try:
+                    lines = self._load_part(part.path, file, part.longest)
+                except duckdb.InvalidInputException:
+                    lines = -1
+            if lines != part.lines:
+                # The JSON reader stumbled over something. Every line that Python cannot read
+                # either is replaced by one that is refused, so that all others come through.
+                clean, too_long = sieve(part, self._longest)
+                self._load_part(clean.path, file, clean.longest)
+            classified = classify_sql(self._tables, before=part.before)
+            self.database.execute(f"CREATE OR REPLACE TEMP TABLE part AS {classified}")
+            self.database.execute(
+                "CREATE OR REPLACE TEMP VIEW frames AS SELECT * FROM part WHERE reason IS NULL"
+            )
+            start = file << _FILE_BITS
+            if too_long:
+                numbers = ", ".join(str(start + number) for number in too_long)
+                reason = "the line is too long for the memory that the ETL may use"
+                self._refuse(reason, numbers)
+            self._make_rows_with_care(file, part.before)
+
+    def _make_rows_with_care(self, file: int, before: int) -> None:
+        start = (file << _FILE_BITS) + before
+        for channel in self._tables.channels.values():
+            make_rows(self.database, channel)
         refused = 0
         for channel in self._tables.channels.values():
-            table = identifier(f"rows_{channel.name}")
-            found = self.database.execute(
-                f"UPDATE part SET reason = {literal(f'a row for {channel.name} has no symbol')} "
-                f"WHERE line_no IN (SELECT line_no FROM {table} "
-                f"WHERE line_no > {part.before} AND coalesce(symbol, '') = '')"
-            ).fetchone()
-            refused += found[0] if found else 0
-        if not refused:
-            return
-        for channel in self._tables.channels.values():
+            refused += self._refuse(
+                f"a row for {channel.name} has no symbol",
+                f"SELECT line_no FROM {_rows_table(channel)} "
+                f"WHERE line_no > {start} AND coalesce(symbol, '') = ''",
+            )
+        for channel in self._tables.channels.values() if refused else ():
             self.database.execute(
-                f"DELETE FROM {identifier(f'rows_{channel.name}')} WHERE line_no > {part.before} "
+                f"DELETE FROM {_rows_table(channel)} WHERE line_no > {start} "
                 "AND line_no IN (SELECT line_no FROM part WHERE reason IS NOT NULL)"
             )
+        self._count_unknown_fields()
+        self.database.execute(
+            "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM part"
+        )
 
-    def _count_unknown_fields(self) -> None:
+    def _refuse(self, reason: str, numbers: str) -> int:
+        query = f"UPDATE part SET reason = {literal(reason)} WHERE line_no IN ({numbers})"
+        return int(self._fetch(query)[0][0])
+
+    def _load_part(self, path: Path, file: int, longest: int) -> int:
+        self._load([path], file, max(longest + _SLACK, _READ_AT_ONCE))
+        return int(self._fetch("SELECT count(*) FROM read_lines")[0][0])
+
+    def _count_unknown_fields(self, without: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         for channel in self._tables.channels.values():
             container, _, item = channel.places[0].rpartition(".")
             event = container.replace("[*]", "[0]") or "$"
@@ -145,63 +301,77 @@ class SegmentRows:
                 "unknown_fields",
                 places=literals(["$", event, f"{event}.{item}[0]"]),
                 takes=literals(channel.takes),
-                known=literals(sorted(channel.known_fields | set(self._tables.fields))),
+                known=literals(sorted(self._tables.known_fields(channel))),
             )
-            for kind, name, frames in self.database.execute(query).fetchall():
-                self._unknown_fields[f"{kind}.{name}"] += frames
+            for file, kind, name, frames in self._fetch(query):
+                if file not in without:
+                    counts = self._unknown_fields.setdefault(file, Counter())
+                    counts[f"{kind}.{name}"] += frames
 
-    def finish(self) -> None:
-        """Make what needs all lines: the runs of the venue's numbers."""
-        for channel in self._tables.channels.values():
-            self.database.execute(f"ALTER TABLE {identifier(f'rows_{channel.name}')} DROP line_no")
-        make_bookkeeping(self.database, SEQUENCES)
-
-    def account(self) -> Account:
-        """Count what became of every line.
+    def accounts(self) -> list[Account]:
+        """Count what became of every line of each segment.
 
         Raises
         ------
         SegmentError
-            If the counts do not add up: nothing of this segment may then be committed.
+            If the counts do not add up: nothing of that segment may then be committed.
         """
-        one = self.database.execute(
-            "SELECT count(*), count(*) FILTER (reason IS NULL), count(reason) FROM classified"
-        ).fetchone()
-        read, taken, quarantined = one if one else (0, 0, 0)
-        if read != self.fingerprint.lines or read != taken + quarantined:
-            raise SegmentError(
-                f"{self.fingerprint.lines} lines in the file, but {taken} taken and "
-                f"{quarantined} refused"
-            )
-        frames = self.database.execute(
-            "SELECT kind, count(*) FROM classified WHERE reason IS NULL GROUP BY 1 ORDER BY 1"
-        ).fetchall()
-        rows = {name: self._count(f"rows_{name}") for name in self._tables.channels}
-        return Account(
-            read,
-            taken,
-            quarantined,
-            frames=dict(frames),
-            rows={name: count for name, count in rows.items() if count},
-            unknown_fields=dict(sorted(self._unknown_fields.items())),
+        lines = {file: found for file, *found in self._fetch(
+            "SELECT file, count(*), count(*) FILTER (reason IS NULL), count(reason), "
+            "min(ts_sent), min(ts_recv), max(ts_recv) FROM classified GROUP BY file")}  # fmt: skip
+        frames: dict[int, dict[str, int]] = {}
+        for file, kind, count in self._fetch(
+            "SELECT file, kind, count(*) FROM classified WHERE reason IS NULL GROUP BY ALL ORDER BY ALL"
+        ):
+            frames.setdefault(file, {})[kind] = count
+        rows: dict[int, dict[str, int]] = {}
+        for name, channel in self._tables.channels.items():
+            for file, count in self._fetch(
+                f"SELECT line_no >> {_FILE_BITS}, count(*) FROM {_rows_table(channel)} GROUP BY 1"
+            ):
+                rows.setdefault(file, {})[name] = count
+        accounts = []
+        for file, path in enumerate(self._paths):
+            scan = self._scans[file].result()
+            read, taken, quarantined, *times = lines.get(file, (0, 0, 0, None, None, None))
+            if read != self._lines[file] or read != taken + quarantined:
+                raise SegmentError(
+                    f"{path.name}: {self._lines[file]} lines in the file, but {taken} taken and "
+                    f"{quarantined} refused"
+                )
+            accounts.append(
+                Account(
+                    scan.digest, scan.size, read, taken, quarantined,
+                    frames.get(file, {}), rows.get(file, {}), self._unknown(file), *times,
+                )
+            )  # fmt: skip
+        return accounts
+
+    def _unknown(self, file: int) -> dict[str, int]:
+        counts = self._unknown_fields.get(file, Counter())
+        found = dict(sorted(counts.most_common(_MOST_UNKNOWN)))
+        return found | (
+            {"…": counts.total() - sum(found.values())} if len(counts) > len(found) else {}
         )
 
-    def _count(self, table: str) -> int:
-        found = self.database.execute(f"SELECT count(*) FROM {identifier(table)}").fetchone()
-        return int(found[0]) if found else 0
+    def _fetch(self, query: str) -> list[tuple[Any, ...]]:
+        return self.database.execute(query).fetchall()
 
-    def quarantined(self) -> Iterator[Quarantined]:
-        """Yield the lines that no table took, as they stand in the segment.
+    def quarantined(self, file: int) -> Iterator[Quarantined]:
+        """Yield the lines of a segment that no table took, as they stand in it.
 
         Ask nothing else of the database meanwhile.
         """
+        start = file << _FILE_BITS
         refused = self.database.execute(
-            "SELECT line_no, reason FROM classified WHERE reason IS NOT NULL ORDER BY line_no"
-        )
+            "SELECT line_no - ?, reason FROM classified WHERE file = ? AND reason IS NOT NULL "
+            "ORDER BY line_no", [start, file],
+        )  # fmt: skip
         wanted = refused.fetchone()
         number = 0
-        with translated(str(self._path)), self._path.open("rb") as file:
-            while wanted is not None and (line := file.readline()):
+        path = self._paths[file]
+        with translated(str(path)), path.open("rb") as source:
+            while wanted is not None and (line := source.readline()):
                 if not line.strip():
                     continue
                 number += 1
@@ -211,114 +381,36 @@ class SegmentRows:
 
 
 @contextmanager
-def transform_segment(
-    path: Path,
+def transform_segments(
+    paths: Sequence[Path],
     tables: SourceTables,
     work_dir: Path,
     *,
-    fingerprint: Fingerprint | None = None,
     memory_limit_mb: int = 1024,
     threads: int = 0,
 ) -> Iterator[SegmentRows]:
-    """Read a segment once and make its rows.
+    """Read some segments once and make their rows.
 
     Parameters
     ----------
-    path
-        The segment, uncompressed.
+    paths
+        The segments, uncompressed.
     tables
         The source's SQL.
     work_dir
         A local folder for what does not fit into memory.
-    fingerprint
-        The segment's, where it is known already.
 
     Raises
     ------
     SegmentError
         If the lines cannot be made into rows.
     StorageError
-        If the file cannot be read to its end.
+        If a file cannot be read to its end.
     """
-    if fingerprint is None:
-        with translated(str(path)):
-            fingerprint = Fingerprint.of(path)
-    part_bytes = min(_PART_BYTES, memory_limit_mb * 1_000_000 // _MEMORY_PER_BYTE)
     with open_database(work_dir, memory_limit_mb=memory_limit_mb, threads=threads) as database:
-        rows = SegmentRows(database, path, tables, fingerprint)
-        for part in split(path, work_dir, part_bytes):
-            rows.add(part)
-        rows.finish()
+        rows = SegmentRows(database, paths, tables, work_dir, memory_limit_mb)
+        rows.read()
         yield rows
-
-
-def classify_sql(part: Part | None, tables: SourceTables) -> str:
-    """Return the statement that reads lines and finds what is wrong with each.
-
-    Without a part it makes the same table, empty.
-    """
-    lines = sql("no_lines")
-    if part is not None:
-        lines = fill(
-            "lines",
-            path=literal(str(part.path)),
-            before=part.before,
-            longest=max(part.longest + _SLACK, _READ_AT_ONCE),
-        )
-    places = _places(tables)
-    return fill(
-        "classify",
-        places=literals(places),
-        lines=lines,
-        latest_ns=_LATEST_NS,
-        frames=tables.frames_sql,
-        control=literals(tables.control),
-        channels="\n".join(_reason_sql(channel, places) for channel in tables.channels.values()),
-    )
-
-
-def _places(tables: SourceTables) -> list[str]:
-    """Return the JSON paths whose types tell whether a frame has its rows, for all channels."""
-    places: dict[str, None] = {}
-    for channel in tables.channels.values():
-        for place in channel.places:
-            container, _, item = place.rpartition("[*]")
-            if container:
-                ends = ("", "[0]", "[1]", f"[0]{item}")
-                places |= dict.fromkeys(f"{container}{end}" for end in ends)
-            else:
-                places[place] = None
-    return list(places)
-
-
-def _reason_sql(channel: Channel, places: list[str]) -> str:
-    """Refuse a frame that lacks one of the lists its rows come from; an empty list is fine."""
-
-    def kind_of(place: str) -> str:
-        return f"types[{places.index(place) + 1}]"
-
-    def is_whole(place: str) -> str:
-        container, _, item = place.rpartition("[*]")
-        if not container:
-            return f"{kind_of(place)} IN ('ARRAY', 'OBJECT')"
-        # Nearly every frame has one event, whose types are known from a single pass.
-        path, first = literal(place), f"{container}[0]"
-        return (
-            f"{kind_of(container)} = 'ARRAY' AND CASE "
-            f"WHEN {kind_of(first)} IS NULL THEN true "
-            f"WHEN {kind_of(f'{container}[1]')} IS NULL THEN {kind_of(first + item)} = 'ARRAY' "
-            f"ELSE len(list_filter(json_type(data, {path}), lambda t: t = 'ARRAY')) "
-            f"= json_array_length(data, {literal(container)}) END"
-        )
-
-    whole = " OR ".join(f"({is_whole(place)})" for place in channel.places)
-    takes = ", ".join(literal(kind) for kind in channel.takes)
-    name = channel.places[0].rpartition(".")[2]
-    return (
-        f"        WHEN kind IN ({takes})\n"
-        f"            THEN CASE WHEN ({whole}) IS NOT TRUE\n"
-        f"                THEN 'no {name} in a frame of ' || kind END"
-    )
 
 
 def make_rows(database: duckdb.DuckDBPyConnection, channel: Channel) -> None:
@@ -335,19 +427,22 @@ def make_rows(database: duckdb.DuckDBPyConnection, channel: Channel) -> None:
         raise SegmentError(f"{channel.name}.sql: {str(exc).splitlines()[0]}") from exc
 
 
-def make_bookkeeping(
-    database: duckdb.DuckDBPyConnection, name: str, values: Mapping[str, object] | None = None
-) -> None:
-    """Make the rows of a bookkeeping table from ``classified``."""
-    table = identifier(f"rows_{name}")
-    columns = column_list(bookkeeping_columns(name))
-    database.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({columns})")
+def make_sequences(database: duckdb.DuckDBPyConnection) -> None:
+    """Make the table ``rows_sequences`` from ``classified``."""
+    columns = {"line_no": "BIGINT", **bookkeeping_columns(SEQUENCES)}
     database.execute(
-        f"INSERT INTO {table} BY NAME "
-        f"SELECT *, CAST(ts_recv AS DATE) AS date FROM (\n{sql(name)}\n)",
-        values or {},
+        f"CREATE OR REPLACE TEMP TABLE {identifier(_rows_name(SEQUENCES))} ({column_list(columns)})"
+    )
+    database.execute(
+        f"INSERT INTO {identifier(_rows_name(SEQUENCES))} BY NAME "
+        f"SELECT * EXCLUDE (file), file << {_FILE_BITS} AS line_no, CAST(ts_recv AS DATE) AS date "
+        f"FROM (\n{sql(SEQUENCES)}\n)"
     )
 
 
+def _rows_name(channel: str) -> str:
+    return f"rows_{channel}"
+
+
 def _rows_table(channel: Channel) -> str:
-    return identifier(f"rows_{channel.name}")
+    return identifier(_rows_name(channel.name))

@@ -7,9 +7,9 @@
 -- A candle's event is its interval: ts_event is its start.
 SELECT
     line_no, ts_recv, seq, conn,
-    coalesce(candle.product_id, data ->> '$.symbol') AS symbol,
+    coalesce(candle.product_id, data.symbol) AS symbol,
     epoch_time(candle."start")              AS ts_event,
-    coalesce(data ->> '$.interval', '5m')   AS "interval",
+    coalesce(data."interval", '5m')   AS "interval",
     epoch_time(candle."start")              AS "start",
     number(candle.open)                     AS open,
     number(candle.high)                     AS high,
@@ -19,11 +19,14 @@ SELECT
 FROM (
     SELECT *, unnest(event.candles) AS candle
     FROM (
-        SELECT *, unnest(from_json(coalesce(data -> '$.events', json_array(data -> '$.response')),
-            '[{"type": "VARCHAR", "candles": [{
-            "product_id": "VARCHAR", "start": "VARCHAR", "open": "VARCHAR", "high": "VARCHAR",
-            "low": "VARCHAR", "close": "VARCHAR", "volume": "VARCHAR"}]}]')) AS event
+        SELECT *, unnest(data.events) AS event
         FROM frames
-        WHERE kind IN ('candles', 'history_candles')
+        WHERE kind = 'candles'
     )
+    UNION ALL BY NAME
+    SELECT *, unnest(from_json(data.response, '{"candles": [{
+            "product_id": "VARCHAR", "start": "VARCHAR", "open": "VARCHAR", "high": "VARCHAR",
+            "low": "VARCHAR", "close": "VARCHAR", "volume": "VARCHAR"}]}').candles) AS candle
+    FROM frames
+    WHERE kind = 'history_candles'
 )

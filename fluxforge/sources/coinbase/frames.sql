@@ -7,19 +7,36 @@
 -- All frames of a connection are numbered together, from 0.
 -- A frame is {"channel", "timestamp", "sequence_num", "events"}; a refusal is {"type": "error"};
 -- a REST answer is {"history": TABLE, "symbol", "interval", "response"}.
+-- frame: {"channel": "VARCHAR", "client_id": "VARCHAR", "timestamp": "VARCHAR",
+-- frame:  "sequence_num": "VARCHAR", "type": "VARCHAR", "message": "VARCHAR",
+-- frame:  "history": "VARCHAR", "symbol": "VARCHAR", "interval": "VARCHAR", "response": "JSON",
+-- frame:  "events": [{
+-- frame:    "type": "VARCHAR", "product_id": "VARCHAR", "current_time": "VARCHAR",
+-- frame:    "heartbeat_counter": "VARCHAR", "subscriptions": "JSON",
+-- frame:    "updates": [{"side": "VARCHAR", "event_time": "VARCHAR",
+-- frame:      "price_level": "VARCHAR", "new_quantity": "VARCHAR"}],
+-- frame:    "trades": [{"product_id": "VARCHAR", "trade_id": "VARCHAR", "price": "VARCHAR",
+-- frame:      "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}],
+-- frame:    "tickers": [{"type": "VARCHAR", "product_id": "VARCHAR", "price": "VARCHAR",
+-- frame:      "volume_24_h": "VARCHAR", "low_24_h": "VARCHAR", "high_24_h": "VARCHAR",
+-- frame:      "low_52_w": "VARCHAR", "high_52_w": "VARCHAR", "price_percent_chg_24_h": "VARCHAR",
+-- frame:      "best_bid": "VARCHAR", "best_ask": "VARCHAR",
+-- frame:      "best_bid_quantity": "VARCHAR", "best_ask_quantity": "VARCHAR"}],
+-- frame:    "candles": [{"product_id": "VARCHAR", "start": "VARCHAR", "open": "VARCHAR",
+-- frame:      "high": "VARCHAR", "low": "VARCHAR", "close": "VARCHAR", "volume": "VARCHAR"}],
+-- frame:    "products": [{"product_type": "VARCHAR", "id": "VARCHAR",
+-- frame:      "base_currency": "VARCHAR", "quote_currency": "VARCHAR",
+-- frame:      "base_increment": "VARCHAR", "quote_increment": "VARCHAR",
+-- frame:      "display_name": "VARCHAR", "status": "VARCHAR", "status_message": "VARCHAR",
+-- frame:      "min_market_funds": "VARCHAR"}]}]}
 SELECT
-    * EXCLUDE (part),
-    coalesce(part[1], CASE WHEN part[2] = 'error' THEN 'error' END, 'history_' || part[5]) AS kind,
-    whole_number(part[3])                                           AS seq,
-    whole_number(part[3])                                           AS run_first,
-    whole_number(part[3])                                           AS run_last,
+    *,
+    coalesce(data.channel, CASE WHEN data."type" = 'error' THEN 'error' END, 'history_' || data.history) AS kind,
+    whole_number(data.sequence_num)                                 AS seq,
+    seq                                                             AS run_first,
+    seq                                                             AS run_last,
     NULL::VARCHAR                                                   AS run_channel,
     NULL::VARCHAR                                                   AS run_symbol,
     false                                                           AS restarts,
-    instant(part[4])                                                AS ts_sent
-FROM (
-    SELECT *, json_extract_string(data, [
-        '$.channel', '$.type', '$.sequence_num', '$.timestamp', '$.history'
-    ]) AS part
-    FROM lines
-)
+    instant(data."timestamp")                                       AS ts_sent
+FROM lines

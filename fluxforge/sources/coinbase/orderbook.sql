@@ -17,10 +17,7 @@ SELECT
 FROM (
     SELECT *, unnest(event.updates) AS level, generate_subscripts(event.updates, 1) - 1 AS position
     FROM (
-        SELECT *, unnest(from_json(data, '{"events": [{
-            "type": "VARCHAR", "product_id": "VARCHAR", "updates": [{
-            "side": "VARCHAR", "event_time": "VARCHAR",
-            "price_level": "VARCHAR", "new_quantity": "VARCHAR"}]}]}').events) AS event
+        SELECT *, unnest(data.events) AS event
         FROM frames
         WHERE kind = 'l2_data'
     )

@@ -17,11 +17,7 @@ SELECT
 FROM (
     SELECT *, unnest(event.products) AS product
     FROM (
-        SELECT *, unnest(from_json(data, '{"events": [{"type": "VARCHAR", "products": [{
-            "product_type": "VARCHAR", "id": "VARCHAR", "base_currency": "VARCHAR",
-            "quote_currency": "VARCHAR", "base_increment": "VARCHAR",
-            "quote_increment": "VARCHAR", "display_name": "VARCHAR", "status": "VARCHAR",
-            "status_message": "VARCHAR", "min_market_funds": "VARCHAR"}]}]}').events) AS event
+        SELECT *, unnest(data.events) AS event
         FROM frames
         WHERE kind = 'status'
     )

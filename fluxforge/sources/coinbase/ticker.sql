@@ -23,12 +23,7 @@ SELECT
 FROM (
     SELECT *, unnest(event.tickers) AS ticker
     FROM (
-        SELECT *, unnest(from_json(data, '{"events": [{"type": "VARCHAR", "tickers": [{
-            "type": "VARCHAR", "product_id": "VARCHAR", "price": "VARCHAR",
-            "volume_24_h": "VARCHAR", "low_24_h": "VARCHAR", "high_24_h": "VARCHAR",
-            "low_52_w": "VARCHAR", "high_52_w": "VARCHAR", "price_percent_chg_24_h": "VARCHAR",
-            "best_bid": "VARCHAR", "best_ask": "VARCHAR",
-            "best_bid_quantity": "VARCHAR", "best_ask_quantity": "VARCHAR"}]}]}').events) AS event
+        SELECT *, unnest(data.events) AS event
         FROM frames
         WHERE kind IN ('ticker', 'ticker_batch')
     )

@@ -13,15 +13,18 @@ SELECT
     number(trade.price)                     AS price,
     number(trade.size)                      AS size,
     CASE trade.side WHEN 'SELL' THEN 'buy' WHEN 'BUY' THEN 'sell' END AS side,
-    coalesce(event."type" = 'snapshot', false) AS is_snapshot
+    coalesce(kind_of_event = 'snapshot', false) AS is_snapshot
 FROM (
-    SELECT *, unnest(event.trades) AS trade
+    SELECT *, unnest(event.trades) AS trade, event."type" AS kind_of_event
     FROM (
-        SELECT *, unnest(from_json(coalesce(data -> '$.events', json_array(data -> '$.response')),
-            '[{"type": "VARCHAR", "trades": [{
-            "product_id": "VARCHAR", "trade_id": "VARCHAR", "price": "VARCHAR",
-            "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}]}]')) AS event
+        SELECT *, unnest(data.events) AS event
         FROM frames
-        WHERE kind IN ('market_trades', 'history_trades')
+        WHERE kind = 'market_trades'
     )
+    UNION ALL BY NAME
+    SELECT *, unnest(from_json(data.response, '{"trades": [{
+            "product_id": "VARCHAR", "trade_id": "VARCHAR", "price": "VARCHAR",
+            "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}]}').trades) AS trade
+    FROM frames
+    WHERE kind = 'history_trades'
 )

@@ -1,18 +1,15 @@
--- Every line becomes a row, with the reason if no table can take it.
--- The words that begin with a dollar sign are filled in: the lines (lines.sql), and the source's
--- own frames.sql, control frames, channels and the places of their rows.
-CREATE OR REPLACE TEMP TABLE part AS
+-- Every line with the reason if no table can take it.
+-- The words that begin with a dollar sign are filled in: the source's own frames.sql, its control
+-- frames, and its channels. json is the frame's text where the lines are read with care.
 WITH lines AS (
-$lines),
+    -- A line's number holds its file's: the lower 40 bits count the lines of the file.
+    SELECT (file << 40) + $before + 1 + rowid AS line_no, * FROM read_lines
+),
 parsed AS (
 $frames
-),
-typed AS (
-    -- What stands where rows come from, found in one pass over each frame.
-    SELECT *, json_type(data, $places) AS types
-    FROM parsed
 )
 SELECT
+    file,
     line_no,
     CASE WHEN capture_ns BETWEEN 1 AND $latest_ns THEN capture_time(capture_ns) END AS ts_recv,
     conn,
@@ -25,6 +22,7 @@ SELECT
     restarts,
     ts_sent,
     data,
+    json,
     CASE
         WHEN capture_ns IS NULL AND conn IS NULL AND data IS NULL AND NOT is_raw
             THEN 'the line is not a JSON object with a frame'
@@ -43,4 +41,4 @@ SELECT
 $channels
         ELSE 'unknown channel: ' || left(kind, 100)
     END AS reason
-FROM typed
+FROM parsed

@@ -1,9 +1,12 @@
 -- How text becomes values. What is missing or unreadable is null, never 0.
 
--- A finite number: 'nan', 'inf', '1_000' and '' are none.
+-- A finite number: 'nan', 'inf', '1_000' and '' are none, nor is what is too small for a DOUBLE.
 CREATE OR REPLACE TEMP MACRO number(text) AS
-    CASE WHEN isfinite(TRY_CAST(text AS DOUBLE)) AND NOT contains(text, '_')
-        THEN TRY_CAST(text AS DOUBLE) END;
+    CASE
+        WHEN NOT isfinite(TRY_CAST(text AS DOUBLE)) OR contains(text, '_') THEN NULL
+        WHEN TRY_CAST(text AS DOUBLE) = 0 AND regexp_matches(text, '^[^eE]*[1-9]') THEN NULL
+        ELSE TRY_CAST(text AS DOUBLE)
+    END;
 
 -- A whole number of decimal digits: nothing is rounded.
 CREATE OR REPLACE TEMP MACRO whole_number(text) AS
@@ -11,11 +14,15 @@ CREATE OR REPLACE TEMP MACRO whole_number(text) AS
 
 -- A point in time, RFC 3339, cut to microseconds; without a zone it is UTC. Years have four
 -- digits: what lies beyond no calendar of Python's or Arrow's can show. The years 1 and 1970 are
--- how venues write that there is none.
+-- how venues write that there is none. Words are no times; no zone is more than 15 hours away.
 CREATE OR REPLACE TEMP MACRO instant(text) AS
-    CASE WHEN TRY_CAST(text AS TIMESTAMPTZ)
-            BETWEEN TIMESTAMPTZ '1971-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59+00'
-        THEN TRY_CAST(text AS TIMESTAMPTZ) END;
+    CASE
+        WHEN TRY_CAST(text AS TIMESTAMPTZ)
+            NOT BETWEEN TIMESTAMPTZ '1971-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59+00'
+            THEN NULL
+        WHEN suffix(text, 'Z') OR regexp_full_match(text, '[0-9-]+([T ][0-9:.]+(z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)?)?')
+            THEN TRY_CAST(text AS TIMESTAMPTZ)
+    END;
 
 -- Seconds since 1970, UTC, in decimal digits.
 CREATE OR REPLACE TEMP MACRO epoch_time(text) AS

@@ -3,7 +3,9 @@
 -- Acknowledgements, heartbeats and quarantined frames count, where numbers run over all of them.
 -- columns: channel VARCHAR, last_seq BIGINT, last_recv TIMESTAMPTZ, frames BIGINT
 -- columns: is_restart BOOLEAN
+-- Each segment's lines make rows of their own.
 SELECT
+    file,
     run_symbol                              AS symbol,
     arg_min(ts_sent, run_first)             AS ts_event,
     min(ts_recv)                            AS ts_recv,
@@ -16,27 +18,27 @@ SELECT
     bool_or(restarts)                       AS is_restart
 FROM (
     SELECT *, count(*) FILTER (run_first > reached + 1) OVER (
-        PARTITION BY conn, run_channel, run_symbol, epoch ORDER BY run_first, run_last
+        PARTITION BY file, conn, run_channel, run_symbol, epoch ORDER BY run_first, run_last
     ) AS run
     FROM (
         SELECT *, max(run_last) OVER (
-            PARTITION BY conn, run_channel, run_symbol, epoch ORDER BY run_first, run_last
+            PARTITION BY file, conn, run_channel, run_symbol, epoch ORDER BY run_first, run_last
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS reached
         FROM (
             SELECT
-                conn, run_channel, run_symbol, epoch, run_first, run_last,
+                file, conn, run_channel, run_symbol, epoch, run_first, run_last,
                 min(ts_sent) AS ts_sent, min(ts_recv) AS ts_recv, max(ts_recv) AS last_recv,
                 count(*) AS frames, bool_or(restarts) AS restarts
             FROM (
                 -- A restart begins anew, whatever the number before it was, unless it goes on.
                 SELECT * REPLACE (restarts AND coalesce(before NOT BETWEEN run_first - 1 AND run_first, true) AS restarts),
                     count(*) FILTER (restarts) OVER (
-                    PARTITION BY conn, run_channel, run_symbol ORDER BY line_no
+                    PARTITION BY file, conn, run_channel, run_symbol ORDER BY line_no
                 ) AS epoch
                 FROM (
                     SELECT *, lag(run_last) OVER (
-                        PARTITION BY conn, run_channel, run_symbol ORDER BY line_no
+                        PARTITION BY file, conn, run_channel, run_symbol ORDER BY line_no
                     ) AS before
                     FROM classified
                     WHERE conn IS NOT NULL AND run_first >= 0 AND run_last >= run_first AND ts_recv IS NOT NULL
@@ -46,4 +48,4 @@ FROM (
         )
     )
 )
-GROUP BY conn, run_channel, run_symbol, epoch, run
+GROUP BY file, conn, run_channel, run_symbol, epoch, run

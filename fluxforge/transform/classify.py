@@ -1,0 +1,66 @@
+"""The statement that finds what is wrong with each line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluxforge.transform.database import fill, identifier, literal, literals
+
+if TYPE_CHECKING:
+    from fluxforge.sources.base import Channel, SourceTables
+
+_LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
+
+
+def classify_sql(tables: SourceTables, before: int) -> str:
+    """Return the query over ``read_lines`` that numbers lines, and says why some are refused.
+
+    `before` lines of the segment come before.
+    """
+    typed = tables.frame is not None
+    return fill(
+        "classify",
+        before=before,
+        latest_ns=_LATEST_NS,
+        frames=tables.frames_sql,
+        control=literals(tables.control),
+        channels="\n".join(_reason_sql(one, typed=typed) for one in tables.channels.values()),
+    )
+
+
+def _reason_sql(channel: Channel, *, typed: bool) -> str:
+    """Refuse a frame that lacks one of the lists its rows come from; an empty list is fine."""
+    is_whole = _is_whole_struct if typed else _is_whole_json
+    whole = " OR ".join(f"({is_whole(place)})" for place in channel.places)
+    takes = ", ".join(literal(kind) for kind in channel.takes)
+    name = channel.places[0].rpartition(".")[2]
+    return (
+        f"        WHEN kind IN ({takes})\n"
+        f"            THEN CASE WHEN ({whole}) IS NOT TRUE\n"
+        f"                THEN 'no {name} in a frame of ' || kind END"
+    )
+
+
+def _is_whole_struct(place: str) -> str:
+    container, _, item = place.removeprefix("$.").rpartition("[*].")
+    if not container:
+        return f"{_field('data', item)} IS NOT NULL"
+    events = _field("data", container)
+    return (
+        f"{events} IS NOT NULL AND "
+        f"len(list_filter({events}, lambda e: {_field('e', item)} IS NULL)) = 0"
+    )
+
+
+def _is_whole_json(place: str) -> str:
+    container, _, item = place.rpartition("[*]")
+    if not container:
+        return f"json_type(json, {literal(place)}) IN ('ARRAY', 'OBJECT')"
+    return (
+        f"len(list_filter(json_type(json, {literal(place)}), lambda t: t = 'ARRAY')) "
+        f"= json_array_length(json, {literal(container)})"
+    )
+
+
+def _field(value: str, path: str) -> str:
+    return ".".join([value, *map(identifier, path.split("."))])

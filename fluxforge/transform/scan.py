@@ -1,0 +1,73 @@
+"""A segment's bytes, looked at beside the parser: what they are, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fluxforge.storage.disk import translated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHUNK = 1 << 20
+_OVERLAP = 64
+_NOT_JSON = re.compile(rb",\s*[}\]]")
+_TINY = re.compile(rb"\d[eE]-\d{3,}[,}\]\s]")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one pass over a segment finds.
+
+    Attributes
+    ----------
+    digest
+        The first 32 hexadecimal digits of the SHA-256 of the content.
+    size, lines
+        Bytes, and newlines (and one more, where none ends the last line).
+    keys
+        How often a quotation mark stands before a colon.
+    doubtful
+        Whether a comma may stand before a bracket, or a number be too small for a float64: DuckDB
+        lets both pass.
+    """
+
+    digest: str
+    size: int
+    lines: int
+    keys: int
+    doubtful: bool
+
+    @classmethod
+    def of(cls, path: Path) -> Scan:
+        """Read a file once, in bounded memory."""
+        import numpy as np
+
+        digest, size, lines, keys, doubtful, last = hashlib.sha256(), 0, 0, 0, False, b"\n"
+        with translated(str(path)), path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                seen = last[-_OVERLAP:] + chunk
+                text = np.frombuffer(seen, np.uint8)[min(len(last), _OVERLAP) - 1 :]
+                first, second = text[:-1], text[1:]
+                lines += np.count_nonzero(second == ord("\n"))
+                keys += np.count_nonzero((first == ord('"')) & (second == ord(":")))
+                if not doubtful:
+                    comma = first == ord(",")
+                    ends = (second | 32 == ord("}")) | (second <= ord(" "))
+                    doubtful = bool((comma & ends).any() and _NOT_JSON.search(seen))
+                if not doubtful:
+                    minus = (first | 32 == ord("e")) & (second == ord("-"))
+                    doubtful = bool(minus.any() and _TINY.search(seen))
+                last = chunk
+        return cls(
+            digest=digest.hexdigest()[:32],
+            size=size,
+            lines=int(lines) + (not last.endswith(b"\n")),
+            keys=int(keys),
+            doubtful=doubtful,
+        )

@@ -1,0 +1,72 @@
+"""What frames look like, as a source declares it: as a type of DuckDB's, and counted by keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.transform.database import identifier, literal, literals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fluxforge.sources.base import SourceTables
+
+
+def duckdb_type(shape: Any) -> str:
+    """Write a shape as a type.
+
+    Examples
+    --------
+    >>> duckdb_type({"events": [{"price": "VARCHAR"}]})
+    'STRUCT("events" STRUCT("price" VARCHAR)[])'
+    """
+    if isinstance(shape, dict):
+        fields = ", ".join(f"{identifier(name)} {duckdb_type(of)}" for name, of in shape.items())
+        return f"STRUCT({fields})"
+    return f"{duckdb_type(shape[0])}[]" if isinstance(shape, list) else str(shape)
+
+
+def count_keys(tables: SourceTables, classified: str) -> str:
+    """Write the query for the number of keys in the frames that `classified` selects, by ``file``.
+
+    It is the number of keys in the text only where all of them are in the shape, none is null,
+    each value has the type that the shape gives it, and stands in a frame of its kind.
+    """
+    takes: dict[str, list[str]] = {}
+    for channel in tables.channels.values():
+        for place in channel.places:
+            kinds = takes.setdefault(place.removeprefix("$.").replace("[*]", ""), [*tables.control])
+            kinds += channel.takes
+
+    def levels(shape: Any, value: str, name: str, rows: str) -> Iterator[str]:
+        terms, lists = _terms(shape, value, name)
+        yield f"SELECT file, {' + '.join(terms)} AS keys FROM ({rows}) GROUP BY file"
+        for inner, path, item in lists:
+            # Most lists are those of one kind of frame: the others are not even looked at.
+            kinds = f" WHERE kind IN ({literals(takes[inner])[1:-1]})" if inner in takes else ""
+            unnested = f"SELECT file, kind, unnest({path}) AS item FROM ({rows}{kinds})"
+            yield from levels(item, "item", inner, unnested)
+
+    frames = f"SELECT file, kind, data FROM ({classified})"
+    queries = " UNION ALL ".join(levels(tables.frame, "data", "", frames))
+    return f"SELECT file, sum(keys)::BIGINT FROM ({queries}) GROUP BY file"
+
+
+def _terms(
+    shape: dict[str, Any], value: str, outer: str
+) -> tuple[list[str], list[tuple[str, str, Any]]]:
+    terms, lists = [], []
+    for name, of in shape.items():
+        path, dotted = f"{value}.{identifier(name)}", f"{outer}.{name}".removeprefix(".")
+        terms.append(f"count({path})")
+        if of == "JSON":
+            text = f"{path}::VARCHAR"
+            gone = f"length({text}) - length(replace({text}, {literal(chr(34) + ':')}, ''))"
+            terms.append(f"coalesce(sum({gone}) // 2, 0)")
+        elif isinstance(of, dict):
+            inner = _terms(of, path, dotted)
+            terms += inner[0]
+            lists += inner[1]
+        elif isinstance(of, list) and isinstance(of[0], dict):
+            lists.append((dotted, path, of[0]))
+    return terms, lists
