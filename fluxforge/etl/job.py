@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
-from contextlib import closing
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
-from fluxforge.errors import (
-    CommitConflictError,
-    ConfigError,
-    SegmentError,
-    TableError,
-)
-from fluxforge.etl.commit import SegmentCommit, is_committed
+from fluxforge.errors import ConfigError, FluxForgeError, SegmentError
+from fluxforge.etl.commit import Done, SourceCommits
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
-from fluxforge.segments import Fingerprint, SegmentStore
+from fluxforge.etl.tries import LONGEST_IN_WORK, Tries, TriesJournal
+from fluxforge.etl.work import GroupRows, SegmentGroup, transform_group, work_folder
+from fluxforge.segments import SegmentStore
 from fluxforge.signals import deferred_interrupts
 from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated
 from fluxforge.storage.factory import storage_for
-from fluxforge.transform.transform import transform_segment
+from fluxforge.transform.scan import Scan
+from fluxforge.transform.schema import LEDGER, SEQUENCES
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Executor, Future
+    from pathlib import Path
 
     from fluxforge.segments import Claim
     from fluxforge.storage.base import StorageBackend
 
+LEAST_MEMORY_MB = 64
+_MOST_SEGMENTS = 500
+_MEMORY_PER_BYTE = 4  # of segments whose rows share files: beyond their memory, rows spill
+_GROUP_BYTES = 64_000_000
+_GROUPS = 16
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Run:
+    """What a run has done so far; `broken` where its executor can do no more."""
+
+    reports: list[SegmentReport] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    poisonous: dict[str, SegmentError] = field(default_factory=dict)
+    broken: bool = False
 
 
 class ETLJob:
@@ -54,6 +70,10 @@ class ETLJob:
         False: keep each segment, compressed, in the archive.
     memory_limit_mb, threads
         What the transformation of a segment may use; 0 threads: all processors.
+    executor
+        Runs the transformation, as any executor of :mod:`concurrent.futures`, or Dask's; None:
+        this process does, on all its cores. A local lake must have one path that all workers
+        share. On an object store each worker takes the credentials of its own environment.
     on_progress
         Called with the number of segments done and of those that were waiting.
 
@@ -87,6 +107,7 @@ class ETLJob:
         delete_after_processing: bool = True,
         memory_limit_mb: int = 1024,
         threads: int = 0,
+        executor: Executor | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if storage is not None:
@@ -96,25 +117,38 @@ class ETLJob:
             raise ConfigError("give storage=, or both storage_input= and storage_output=")
         read_from, write_to = storage_input, storage_output
         self._input = read_from
+        self._layout, self.source = read_from.layout.around(input_path)
+        self._segments = SegmentStore(read_from, self._layout, self.source)
+        self._tries = TriesJournal(read_from, self._layout, self.source)
         self._output = write_to
-        layout, self.source = read_from.layout.around(input_path)
-        self._segments = SegmentStore(read_from, layout, self.source)
         self._output_path = output_path
         self._delete = delete_after_processing
         self._memory_limit_mb = memory_limit_mb
         self._threads = threads
+        self._executor = executor
         self._on_progress = on_progress
         self._tables = get_source(self.source).tables
+        if memory_limit_mb < LEAST_MEMORY_MB:
+            raise ConfigError(
+                f"etl.memory_limit_mb={memory_limit_mb} is too little: at least {LEAST_MEMORY_MB}"
+            )
+        if executor is not None and "memory" in (read_from.backend_type, write_to.backend_type):
+            raise ConfigError("an executor's workers cannot share a storage in memory")
 
-    def process_all_segments(self, *, stop: threading.Event | None = None) -> EtlReport:
-        """Process every segment that waits now.
+    def process_all_segments(
+        self, *, stop: threading.Event | None = None, back_off: bool = False
+    ) -> EtlReport:
+        """Process every segment that waits.
 
-        A segment that fails stays in ``processing/`` and does not keep the others waiting.
+        A segment that fails stays in ``processing/`` and does not keep the others waiting. After
+        some tries it is set aside; :meth:`take_back` lets it be tried again.
 
         Parameters
         ----------
         stop
-            Set it, from another thread, to end after the segment in work.
+            Set it, from another thread, to end after the batch in work.
+        back_off
+            Leave alone for a while what has failed before.
 
         Raises
         ------
@@ -124,74 +158,189 @@ class ETLJob:
             At once, if a storage fails: no segment could be processed.
         """
         started = time.monotonic()
-        reports: list[SegmentReport] = []
-        failures: dict[str, Exception] = {}
-        waiting = len(self._segments.waiting())
-        # Closed at once if this raises: a claim that lived on in the traceback would lock the
-        # segment for this process's next try.
-        with closing(self._segments.claims()) as claims:
-            for claim in claims:
-                try:
-                    with deferred_interrupts():
-                        reports.append(self._process(claim))
-                except (SegmentError, TableError, CommitConflictError) as exc:
-                    logger.info("%s stays in processing: %s", claim.name, exc)
-                    failures[claim.name] = exc
-                if self._on_progress is not None:
-                    done = len(reports) + len(failures)
-                    self._on_progress(done, max(done, waiting))
-                if stop is not None and stop.is_set():
-                    break
-        report = EtlReport.of(self.source, reports, time.monotonic() - started)
-        if failures:
-            raise SegmentsFailedError(failures, report) from next(iter(failures.values()))
+        run = _Run()
+        known = self._tries.read()
+        now = datetime.now(UTC)
+        seen = {
+            name
+            for name, one in known.items()
+            if one.not_before is None or (back_off and one.not_before > now)
+        }
+        waiting = sum(one.name not in seen for one in self._segments.waiting())
+        commits = SourceCommits(self._output, self._output_path, self._tables)
+        batch_bytes = self._group_bytes * (1 if self._executor is None else _GROUPS)
+        while not run.broken and not (stop is not None and stop.is_set()):
+            claims = self._segments.claim(_MOST_SEGMENTS, batch_bytes, skip=seen)
+            if not claims:
+                break
+            seen |= {claim.name for claim in claims}
+            try:
+                with deferred_interrupts():
+                    self._process(commits, claims, known, run)
+            finally:
+                for claim in claims:
+                    claim.release()
+            if self._on_progress is not None:
+                done = len(run.reports) + len(run.failures)
+                self._on_progress(done, max(done, waiting))
+        report = EtlReport.of(self.source, run.reports, time.monotonic() - started)
+        if run.failures:
+            raise SegmentsFailedError(run.failures, report) from next(iter(run.failures.values()))
         return report
 
-    def _process(self, claim: Claim) -> SegmentReport:
-        with (
-            translated(f"the work on {claim.name}"),
-            tempfile.TemporaryDirectory(prefix="fluxforge-etl-") as name,
-        ):
-            work_dir = Path(name)
-            path = self._input.fetch(claim.key, work_dir)
-            fingerprint = Fingerprint.of(path)
-            if is_committed(self._output, self._output_path, fingerprint.digest):
-                report = SegmentReport(claim.name, committed=False)
-            else:
-                report = self._transform(claim, path, fingerprint, work_dir)
-            # Every line is in a table or in quarantine now, and only now may the segment go.
-            if not self._delete:
-                self._segments.archive(claim.name, path, fingerprint.digest)
-            self._segments.finish(claim)
-        logger.info(
-            "%s: %d lines, %d quarantined", claim.name, report.lines_read, report.lines_quarantined
-        )
-        return report
+    def take_back(self) -> list[str]:
+        """Let segments that were set aside, or wait after a failure, be tried again."""
+        names = sorted(self._tries.read())
+        for name in names:
+            self._tries.clear(name)
+        return names
+
+    @property
+    def _group_bytes(self) -> int:
+        """How many bytes of segments share files."""
+        memory = self._memory_limit_mb * 1_000_000 // _MEMORY_PER_BYTE
+        return memory if self._executor is None else min(memory, _GROUP_BYTES)
+
+    def _process(
+        self, commits: SourceCommits, claims: list[Claim], known: dict[str, Tries], run: _Run
+    ) -> None:
+        waiting = {claim.name: claim for claim in claims}
+        digests = {}
+        for name in commits.committed(LEDGER, waiting):
+            with self._fetched(waiting[name]) as path:
+                digests[name] = Scan.of(path).digest
+        self._settle(commits, digests, waiting, run)
+        for claim in [one for one in waiting.values() if one.orphan]:
+            if datetime.now(UTC) - claim.stored.modified > LONGEST_IN_WORK:
+                reason = f"it was claimed more than {LONGEST_IN_WORK.days} days ago"
+                self._tries.set_aside(claim.name, f"{reason}: look whether tables have its rows")
+                del waiting[claim.name]
+        batch = self._transform(commits, waiting, run)
+        digests = {name: one.digest for done in batch for name, one in done.rows.accounts.items()}
+        dropped = self._settle(commits, digests, waiting, run)
+        firsts = {digest: name for name, digest in reversed(digests.items())}
+        copies = {
+            name: waiting.pop(name)
+            for name, digest in digests.items()
+            if name in waiting and firsts[digest] != name
+        }
+        if dropped or copies:
+            batch = self._transform(commits, waiting, run)
+        failed = commits.commit(batch)
+        run.failures |= failed
+        for done in batch:
+            for name, account in done.rows.accounts.items():
+                if name not in failed:
+                    self._finish(waiting[name], account.digest, account.quarantined)
+                    run.reports.append(SegmentReport.of(name, account))
+        if copies:
+            self._settle(commits, {name: digests[name] for name in copies}, copies, run)
+        for name, error in run.poisonous.items():
+            self._tries.failed(known.get(name), name, error)
+        for name in known.keys() & {report.segment for report in run.reports}:
+            self._tries.clear(name)
+        run.poisonous.clear()
+
+    def _settle(
+        self,
+        commits: SourceCommits,
+        digests: dict[str, str],
+        waiting: dict[str, Claim],
+        run: _Run,
+    ) -> bool:
+        """Finish segments that the ledger has; set those aside whose names it has for others."""
+        done, taken = commits.in_ledger(digests) if digests else (set(), set())
+        if done:
+            commits.settle()  # whoever committed them may have died before this
+        for name in sorted(done):
+            self._finish(waiting.pop(name), digests[name])
+            run.reports.append(SegmentReport(name, committed=False))
+        for name in sorted(taken):
+            del waiting[name]
+            self._tries.set_aside(name, "the tables have another segment of this name")
+        return bool(done or taken)
 
     def _transform(
-        self, claim: Claim, path: Path, fingerprint: Fingerprint, work_dir: Path
-    ) -> SegmentReport:
-        with transform_segment(
-            path,
-            self._tables,
-            work_dir,
-            fingerprint=fingerprint,
-            memory_limit_mb=self._memory_limit_mb,
-            threads=self._threads,
-        ) as rows:
-            account = rows.account()
-            records = (line.record() for line in rows.quarantined())
-            self._segments.quarantine(claim.name, fingerprint.digest, records)
-            commit = SegmentCommit(self._output, self._output_path, rows, claim.name, work_dir)
-            committed = commit.run(account, self._tables.channels)
-            if account.quarantined:
-                self._segments.keep_one_quarantine(claim.name, fingerprint.digest)
-        return SegmentReport(
-            segment=claim.name,
-            lines_read=account.read,
-            lines_taken=account.taken,
-            lines_quarantined=account.quarantined,
-            rows=account.rows,
-            unknown_fields=account.unknown_fields,
-            committed=committed,
-        )
+        self, commits: SourceCommits, claims: Mapping[str, Claim], run: _Run
+    ) -> list[Done]:
+        """Transform segments in groups; those that fail are tried one by one."""
+        batch: list[Done] = []
+        groups = self._groups(commits, claims)
+        while groups:
+            failed = []
+            for group, outcome in self._outcomes(groups):
+                if isinstance(outcome, GroupRows):
+                    batch.append(Done(group, outcome))
+                elif isinstance(outcome, SegmentError) and len(group.segments) > 1:
+                    failed += list(group.halves())
+                else:
+                    run.failures |= dict.fromkeys(group.segments, outcome)
+                    run.broken |= not isinstance(outcome, SegmentError)
+                    if isinstance(outcome, SegmentError):
+                        run.poisonous |= dict.fromkeys(group.segments, outcome)
+            groups = failed
+        return batch
+
+    def _outcomes(
+        self, groups: list[SegmentGroup]
+    ) -> Iterator[tuple[SegmentGroup, GroupRows | Exception]]:
+        if self._executor is None:
+            for group in groups:
+                try:
+                    yield group, transform_group(group)
+                except SegmentError as exc:
+                    yield group, exc
+            return
+        futures: list[tuple[SegmentGroup, Future[GroupRows] | Exception]] = []
+        for group in groups:
+            try:
+                futures.append((group, self._executor.submit(transform_group, group)))
+            except Exception as exc:
+                futures.append((group, _worker_died(exc)))
+        for group, future in futures:
+            try:
+                yield group, future if isinstance(future, Exception) else future.result()
+            except SegmentError as exc:
+                yield group, exc
+            except FluxForgeError:
+                raise
+            except Exception as exc:
+                yield group, _worker_died(exc)
+
+    def _groups(self, commits: SourceCommits, claims: Mapping[str, Claim]) -> list[SegmentGroup]:
+        names = [*self._tables.channels, SEQUENCES]
+        skip = {name: found for name in names if (found := commits.committed(name, claims))}
+        groups: list[dict[str, tuple[str, int]]] = [{}]
+        for name, claim in claims.items():
+            size = sum(size for _, size in groups[-1].values())
+            if groups[-1] and size + claim.size > self._group_bytes:
+                groups.append({})
+            groups[-1][name] = claim.key, claim.size
+        return [
+            SegmentGroup(
+                self.source, self._tables, self._input, self._layout, self._output,
+                self._output_path, segments, self._memory_limit_mb,
+                self._threads or (0 if self._executor is None else 1), skip=skip,
+            )
+            for segments in groups
+            if segments
+        ]  # fmt: skip
+
+    @contextmanager
+    def _fetched(self, claim: Claim) -> Iterator[Path]:
+        with work_folder() as work, translated(f"the work on {claim.name}"):
+            yield self._input.fetch(claim.key, work)
+
+    def _finish(self, claim: Claim, digest: str, quarantined: int = 0) -> None:
+        """Let a segment go: every line of it is in a table or in quarantine, durably."""
+        if quarantined:
+            self._segments.keep_one_quarantine(claim.name, digest)
+        if not self._delete:
+            with self._fetched(claim) as path:
+                self._segments.archive(claim.name, path, digest)
+        self._segments.finish(claim)
+
+
+def _worker_died(error: Exception) -> Exception:
+    reason = str(error) or type(error).__name__
+    return FluxForgeError(f"the executor lost it ({reason}): start workers anew, and run it again")

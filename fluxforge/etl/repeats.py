@@ -1,75 +1,88 @@
-"""Rows of a key that the table has already: flagged when they are committed.
+"""Files whose rows repeat others, written again with their flags before they are committed.
 
-Venues repeat their last trades after each subscribe. Flagging costs a look at the few files whose
-times overlap with the new rows; readers then filter on one column, for next to nothing.
+It costs a look at the few files of the table whose times overlap with the new rows.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
+from fluxforge.etl.work import work_folder
+from fluxforge.etl.writers.parquet_writer import ParquetWriter
 from fluxforge.tables import table_error
-from fluxforge.transform.database import identifier
+from fluxforge.transform.database import literal, open_database
+from fluxforge.transform.repeats import flag_repeats
 
 if TYPE_CHECKING:
-    import duckdb
-    import polars as pl
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
 
     from fluxforge.sources.base import Channel
-    from fluxforge.tables import Snapshot, Table
+    from fluxforge.tables import Snapshot, Table, TableFile
 
 
-def flag_repeats(
-    database: duckdb.DuckDBPyConnection, table: Table, snapshot: Snapshot, channel: Channel
-) -> None:
-    """Set ``is_repeat`` in the rows of a channel, against themselves and against a table.
-
-    Rows whose key has a null are never repeats.
-    """
-    rows = identifier(f"rows_{channel.name}")
-    keys = ", ".join(identifier(column) for column in channel.key)
-    complete = " AND ".join(f"{identifier(column)} IS NOT NULL" for column in channel.key)
-    database.execute(f"""
-        UPDATE {rows} SET is_repeat = rowid IN (
-            SELECT position FROM (
-                SELECT rowid AS position,
-                       row_number() OVER (PARTITION BY {keys} ORDER BY ts_recv, seq, rowid) AS nth
-                FROM {rows} WHERE {complete}
-            ) WHERE nth > 1)""")
-    known = _known_keys(database, table, snapshot, channel)
-    if known is None:
-        return
-    database.register("known_keys", known.to_arrow())
-    database.execute(
-        f"UPDATE {rows} SET is_repeat = true "
-        f"WHERE {complete} AND ({keys}) IN (SELECT ({keys}) FROM known_keys)"
+def flag_files(
+    table: Table,
+    snapshot: Snapshot,
+    channel: Channel,
+    files: Sequence[TableFile],
+    keys: Mapping[str, pa.Table],
+) -> list[TableFile]:
+    """Return the files to commit against a snapshot: those with repeats are written anew."""
+    rows = pl.concat(
+        [
+            pl.DataFrame(pl.from_arrow(keys[file.path])).with_columns(file=pl.lit(number))
+            for number, file in enumerate(files)
+        ]
     )
-    database.unregister("known_keys")
+    flagged = flag_repeats(rows, channel.key, _known_keys(table, snapshot, channel, rows))
+    repeats = flagged.filter("is_repeat")
+    committed = []
+    for number, file in enumerate(files):
+        places = repeats.filter(pl.col("file") == number)["place"]
+        committed += [file] if places.is_empty() else _rewrite(table, file, places)
+    return committed
+
+
+def _rewrite(table: Table, file: TableFile, places: pl.Series) -> list[TableFile]:
+    with work_folder() as work, open_database(work) as database:
+        path: Path = table.storage.fetch(table.storage.join_path(table.path, file.path), work)
+        database.register("repeats", places.to_frame().to_arrow())
+        day = literal(file.date.isoformat())
+        database.execute(
+            "CREATE TEMP TABLE flagged AS SELECT * EXCLUDE (file_row_number) REPLACE "
+            "(file_row_number IN (SELECT place FROM repeats) AS is_repeat), "
+            f"DATE {day} AS date FROM read_parquet({literal(str(path))}, "
+            "file_row_number = true, hive_partitioning = false) ORDER BY file_row_number"
+        )
+        return ParquetWriter(table.storage, table.path, work).write(database, "flagged")
 
 
 def _known_keys(
-    database: duckdb.DuckDBPyConnection, table: Table, snapshot: Snapshot, channel: Channel
+    table: Table, snapshot: Snapshot, channel: Channel, rows: pl.DataFrame
 ) -> pl.DataFrame | None:
     """Read the keys that the table has in the times of the new rows, symbol by symbol.
 
     A repeated row tells of the same event: it has the same symbol and the same time.
     """
-    spans = database.execute(
-        "SELECT symbol, min(ts_event), max(ts_event), count(*) > count(ts_event) "
-        f"FROM {identifier(f'rows_{channel.name}')} GROUP BY symbol"
-    ).fetchall()
+    spans = rows.group_by("symbol").agg(
+        first=pl.col("ts_event").min(),
+        last=pl.col("ts_event").max(),
+        timeless=pl.col("ts_event").null_count() > 0,
+    )
     overlapping = []
     for file in snapshot.files():
-        for symbol, first, last, timeless in spans:
+        for symbol, first, last, timeless in spans.iter_rows():
             low, high = (None, None) if timeless else (first, last)
             if file.may_hold("symbol", symbol, symbol) and file.may_hold("ts_event", low, high):
                 overlapping.append(f"{table.path}/{file.path}")
                 break
     if not overlapping:
         return None
-    import polars as pl
-
-    symbols = [symbol for symbol, *_ in spans]
     keys = (
         pl.scan_parquet(
             [table.storage.get_full_path(key) for key in overlapping],
@@ -78,7 +91,7 @@ def _known_keys(
             hive_partitioning=False,
             glob=False,
         )
-        .filter(pl.col("symbol").is_in(symbols))
+        .filter(pl.col("symbol").is_in(spans["symbol"].implode()))
         .select(channel.key)
         .unique()
     )

@@ -12,6 +12,8 @@ from fluxforge.html import html_table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fluxforge.transform.transform import Account
+
 
 @dataclass(frozen=True)
 class SegmentReport:
@@ -38,6 +40,12 @@ class SegmentReport:
     rows: Mapping[str, int] = field(default_factory=dict)
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     committed: bool = True
+
+    @classmethod
+    def of(cls, segment: str, account: Account) -> SegmentReport:
+        """Report what became of a segment that is in the tables now."""
+        counts = account.read, account.taken, account.quarantined
+        return cls(segment, *counts, account.rows, account.unknown_fields)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def watch_segments(
 
 def _round(job: ETLJob, stop: threading.Event) -> EtlReport | None:
     try:
-        return job.process_all_segments(stop=stop)
+        return job.process_all_segments(stop=stop, back_off=True)
     except SegmentsFailedError as exc:
         logger.error("%s", exc)
         return exc.report

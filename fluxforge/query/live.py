@@ -23,12 +23,11 @@ import polars as pl
 from fluxforge.errors import FileMissingError, SegmentError
 from fluxforge.query.catalog import Catalog, TableVersion
 from fluxforge.query.scan import scan_table
-from fluxforge.segments import Fingerprint
 from fluxforge.sources import get_source
 from fluxforge.transform.database import identifier, open_database
-from fluxforge.transform.parts import Part
+from fluxforge.transform.repeats import flag_repeats
 from fluxforge.transform.schema import SEQUENCES
-from fluxforge.transform.transform import SegmentRows, make_bookkeeping
+from fluxforge.transform.transform import SegmentRows, make_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -145,9 +144,8 @@ class LiveTable:
         self._stack = ExitStack()
         self._database = self._stack.enter_context(open_database(Path(folder)))
         tables = get_source(source).tables
-        tables = replace(tables, channels={} if channel is None else {name: channel})
-        nothing = Fingerprint(digest="", size=0, lines=0, longest=0)
-        self._rows = SegmentRows(self._database, self._path, tables, nothing)
+        only = () if channel is None else (name,)
+        self._rows = SegmentRows(self._database, [self._path], tables, Path(folder), only=only)
         self._made = identifier("classified" if channel is None else f"rows_{name}")
         # A frame has the word for its kind in it, unless it is spelt with escapes.
         words = [re.escape(kind.encode()) for kind in channel.takes] if channel else [b"\\S"]
@@ -196,7 +194,7 @@ class LiveTable:
         self._path.write_bytes(b"\n".join(lines) + b"\n")
         for table in (self._made, "classified"):
             self._database.execute(f"DELETE FROM {table}")
-        self._rows.add(Part(self._path, 0, len(lines), max(map(len, lines)) + 1))
+        self._rows.read()
         rows = self._database.sql(f"SELECT * FROM {self._made}").pl()
         before = 0
         for seen, some in batch:
@@ -239,24 +237,16 @@ class LiveTable:
         self._database.register("read", lines.with_row_index("line_no").to_arrow())
         self._database.execute("DELETE FROM classified")
         self._database.execute("INSERT INTO classified BY NAME SELECT * FROM read")
-        make_bookkeeping(self._database, SEQUENCES)
-        made: pl.DataFrame = self._database.sql(f"SELECT * FROM rows_{SEQUENCES}").pl()
+        make_sequences(self._database)
+        made: pl.DataFrame = self._database.sql(
+            f"SELECT * EXCLUDE (line_no) FROM rows_{SEQUENCES}"
+        ).pl()
         return made
 
     def _flag(self, rows: pl.DataFrame, version: TableVersion, channel: Channel) -> pl.DataFrame:
         """Set ``is_repeat``, against the table and among the rows, as the ETL will."""
-        keys = list(channel.key)
-        keyed = pl.all_horizontal(pl.col(keys).is_not_null())
-        numbered = rows.with_row_index("at")
-        first = (
-            numbered.filter(keyed)
-            .select("at", "ts_recv", "seq", *keys)
-            .sort("ts_recv", "seq", "at", nulls_last=True)
-            .unique(keys, keep="first")
-            .join(self._committed_keys(version, rows, keys), on=keys, how="anti")
-        )
-        is_first = pl.col("at").is_in(first["at"].implode())
-        return numbered.with_columns(is_repeat=keyed & ~is_first).drop("at")
+        known = self._committed_keys(version, rows, list(channel.key))
+        return flag_repeats(rows, channel.key, known)
 
     def _committed_keys(
         self, version: TableVersion, rows: pl.DataFrame, keys: list[str]

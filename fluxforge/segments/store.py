@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -304,6 +305,9 @@ class SegmentStore:
 
     def _to_processing(self, segment: StoredSegment, key: str) -> None:
         if self._storage.is_local:
+            # From now on its time is that of its claim, as a copy's is on an object store.
+            with suppress(FileNotFoundError):
+                os.utime(self._storage.get_full_path(segment.key))
             self._storage.move(segment.key, key)
             return
         self._storage.copy_object(segment.key, key)

@@ -11,10 +11,11 @@ from fluxforge.tables.errors import table_error
 from fluxforge.tables.files import PARTITION, TableFile, checksum_in_name
 from fluxforge.tables.log import Commit
 from fluxforge.tables.moving import close_table, drop_table
-from fluxforge.tables.snapshot import Snapshot
+from fluxforge.tables.snapshot import KEEP_TRANSACTIONS, Snapshot
 from fluxforge.tables.table import Table, table_names
 
 __all__ = [
+    "KEEP_TRANSACTIONS",
     "PARTITION",
     "Commit",
     "Snapshot",

@@ -160,9 +160,10 @@ class Log:
         known, base, found = self._known
         if known != table_id or base > version:
             base, found = -1, {}
-        checkpoint = max((n for n in self.versions(_CHECKPOINT) if n <= version), default=-1)
-        if checkpoint > base:
-            base, found = checkpoint, self._in_checkpoint(checkpoint)
+        if version - base > _READERS:
+            checkpoint = max((n for n in self.versions(_CHECKPOINT) if n <= version), default=-1)
+            if checkpoint > base:
+                base, found = checkpoint, self._in_checkpoint(checkpoint)
         found = dict(found)
         for commit in self.commits(range(base + 1, version + 1)):
             found.update(commit.transactions)

@@ -104,6 +104,14 @@ class Table:
             )
         return None
 
+    def newest(self, snapshot: Snapshot) -> Snapshot | None:
+        """Return the newest version, read on from an older one, which is this one afterwards."""
+        if self.storage.is_local and not self.storage.exists(self.log.key(snapshot.version)):
+            return self.snapshot()  # it was removed, and perhaps made anew
+        self.retried(snapshot.delta.update_incremental)
+        self._check_moved(snapshot.delta)
+        return Snapshot(snapshot.delta, self.log, self.retried)
+
     def _open(self, version: int | None = None) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
@@ -119,12 +127,15 @@ class Table:
             if absent or not self.exists():
                 return None
             raise
+        self._check_moved(delta)
+        return delta
+
+    def _check_moved(self, delta: DeltaTable) -> None:
         if destination := delta.metadata().configuration.get(MOVED_TO):
             raise TableError(
                 f"{self.uri} is being moved to {destination}: run that sync again with --delete "
                 "to finish"
             )
-        return delta
 
     def ensure(self, schema: pa.Schema, metadata: Mapping[str, Any] | None = None) -> Snapshot:
         """Return the newest version, making the table or adding columns where needed.

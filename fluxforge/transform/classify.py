@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluxforge.transform.database import fill, identifier, literal, literals
 
@@ -17,20 +17,27 @@ def classify_sql(tables: SourceTables, before: int) -> str:
 
     `before` lines of the segment come before.
     """
-    typed = tables.frame is not None
     return fill(
         "classify",
         before=before,
         latest_ns=_LATEST_NS,
         frames=tables.frames_sql,
         control=literals(tables.control),
-        channels="\n".join(_reason_sql(one, typed=typed) for one in tables.channels.values()),
+        channels="\n".join(_reason_sql(one, tables.frame) for one in tables.channels.values()),
     )
 
 
-def _reason_sql(channel: Channel, *, typed: bool) -> str:
+def _reason_sql(channel: Channel, frame: dict[str, Any] | None) -> str:
     """Refuse a frame that lacks one of the lists its rows come from; an empty list is fine."""
-    is_whole = _is_whole_struct if typed else _is_whole_json
+
+    def is_whole(place: str) -> str:
+        field, _, inside = place.removeprefix("$.").partition(".")
+        if frame is None:
+            return _is_whole_json("json", place)
+        if frame[field.removesuffix("[*]")] == "JSON":
+            return _is_whole_json(_field("data", field), f"$.{inside}")
+        return _is_whole_struct(place)
+
     whole = " OR ".join(f"({is_whole(place)})" for place in channel.places)
     takes = ", ".join(literal(kind) for kind in channel.takes)
     name = channel.places[0].rpartition(".")[2]
@@ -52,13 +59,13 @@ def _is_whole_struct(place: str) -> str:
     )
 
 
-def _is_whole_json(place: str) -> str:
-    container, _, item = place.rpartition("[*]")
+def _is_whole_json(json: str, place: str) -> str:
+    container = place.rpartition("[*]")[0]
     if not container:
-        return f"json_type(json, {literal(place)}) IN ('ARRAY', 'OBJECT')"
+        return f"json_type({json}, {literal(place)}) IN ('ARRAY', 'OBJECT')"
     return (
-        f"len(list_filter(json_type(json, {literal(place)}), lambda t: t = 'ARRAY')) "
-        f"= json_array_length(json, {literal(container)})"
+        f"len(list_filter(json_type({json}, {literal(place)}), lambda t: t = 'ARRAY')) "
+        f"= json_array_length({json}, {literal(container)})"
     )
 
 

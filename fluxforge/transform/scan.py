@@ -54,8 +54,8 @@ class Scan:
                 seen = last[-_OVERLAP:] + chunk
                 text = np.frombuffer(seen, np.uint8)[min(len(last), _OVERLAP) - 1 :]
                 first, second = text[:-1], text[1:]
-                lines += np.count_nonzero(second == ord("\n"))
-                keys += np.count_nonzero((first == ord('"')) & (second == ord(":")))
+                lines += int(np.count_nonzero(second == ord("\n")))
+                keys += int(np.count_nonzero((first == ord('"')) & (second == ord(":"))))
                 if not doubtful:
                     comma = first == ord(",")
                     ends = (second | 32 == ord("}")) | (second <= ord(" "))
@@ -67,7 +67,7 @@ class Scan:
         return cls(
             digest=digest.hexdigest()[:32],
             size=size,
-            lines=int(lines) + (not last.endswith(b"\n")),
-            keys=int(keys),
+            lines=lines + (not last.endswith(b"\n")),
+            keys=keys,
             doubtful=doubtful,
         )

@@ -63,6 +63,13 @@ def table_schemas(source: str) -> dict[str, pa.Schema]:
     >>> table_schemas("coinbase")["trades"].names[:8]
     ['symbol', 'ts_event', 'ts_recv', 'seq', 'conn', 'instrument', 'market', 'trade_id']
     """
+    channels = get_source(source).tables.channels
+    names = [*channels, *BOOKKEEPING]
+    return {name: table_schema(name, channels.get(name)) for name in names}
+
+
+def table_schema(name: str, channel: Channel | None) -> pa.Schema:
+    """Return the columns of a channel's table, or of one of the tables of :data:`BOOKKEEPING`."""
     import pyarrow as pa
 
     types = {
@@ -74,10 +81,5 @@ def table_schemas(source: str) -> dict[str, pa.Schema]:
         "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
         "DATE": pa.date32(),
     }
-    channels = get_source(source).tables.channels
-    columns = {name: channel_columns(channel) for name, channel in channels.items()}
-    columns |= {name: bookkeeping_columns(name) for name in BOOKKEEPING}
-    return {
-        table: pa.schema([(name, types[kind]) for name, kind in declared.items()])
-        for table, declared in columns.items()
-    }
+    columns = bookkeeping_columns(name) if channel is None else channel_columns(channel)
+    return pa.schema([(column, types[kind]) for column, kind in columns.items()])

@@ -31,7 +31,7 @@ from fluxforge.transform.schema import (
 from fluxforge.transform.shape import count_keys, duckdb_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -47,7 +47,7 @@ _MEMORY_PER_BYTE = 40
 """What JSON on its way to rows takes of memory, as measured, with some to spare."""
 _MEMORY_PER_TYPED_BYTE = 8
 _ENVELOPE_KEYS = 3
-_FILE_BITS = 40
+FILE_BITS = 40
 _MOST_UNKNOWN = 100
 _CLASSIFIED = {
     "file": "BIGINT", "line_no": "BIGINT", "ts_recv": "TIMESTAMPTZ", "conn": "VARCHAR",
@@ -107,10 +107,14 @@ class SegmentRows:
         tables: SourceTables,
         work_dir: Path,
         memory_limit_mb: int = 1024,
+        only: Container[str] | None = None,
     ) -> None:
         self.database = database
         self._paths = paths
         self._tables = tables
+        self._channels = [
+            channel for name, channel in tables.channels.items() if only is None or name in only
+        ]
         self._work_dir = work_dir
         memory = memory_limit_mb * 1_000_000
         self._longest = memory // _MEMORY_PER_BYTE
@@ -120,12 +124,12 @@ class SegmentRows:
         self._lines: dict[int, int] = {}
         self._unknown_fields: dict[int, Counter[str]] = {}
         database.execute(f"CREATE TEMP TABLE classified ({column_list(_CLASSIFIED)})")
-        for channel in tables.channels.values():
+        for channel in self._channels:
             columns = {"line_no": "BIGINT", **channel_columns(channel)}
             database.execute(f"CREATE TEMP TABLE {_rows_table(channel)} ({column_list(columns)})")
 
     def read(self) -> None:
-        """Make the rows of all lines, and the runs of the venue's numbers.
+        """Make the rows of all lines, and add them to the tables.
 
         Raises
         ------
@@ -137,7 +141,6 @@ class SegmentRows:
             for files in self._chunks():
                 for file in self._read_together(files):
                     self._read_carefully(file)
-        make_sequences(self.database)
 
     def _chunks(self) -> Iterator[list[int]]:
         chunk: list[int] = []
@@ -185,11 +188,11 @@ class SegmentRows:
             f"WHERE file IN ({listed})"
         )
         self._make_rows()
-        nameless = {file for (file,) in self._fetch(self._nameless("line_no >> 40", files[0]))}
-        for name in ("classified", *map(_rows_name, self._tables.channels)):
+        nameless = self._nameless(files[0])
+        for name in ("classified", *(_rows_name(channel.name) for channel in self._channels)):
             for file in nameless:
                 self.database.execute(
-                    f"DELETE FROM {identifier(name)} WHERE line_no >> {_FILE_BITS} = {file}"
+                    f"DELETE FROM {identifier(name)} WHERE line_no >> {FILE_BITS} = {file}"
                 )
         if not shape:
             self._count_unknown_fields(nameless)
@@ -218,20 +221,22 @@ class SegmentRows:
         )
 
     def _make_rows(self) -> None:
-        for channel in self._tables.channels.values():
+        for channel in self._channels:
             make_rows(self.database, channel)
         self.database.execute(
             "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM frames"
         )
 
-    def _nameless(self, what: str, first_file: int, before: int = 0) -> str:
-        """Write the query for rows without a symbol, among those of one pass."""
-        start = (first_file << _FILE_BITS) + before
-        return " UNION ".join(
-            f"SELECT DISTINCT {what} FROM {_rows_table(channel)} "
-            f"WHERE line_no > {start} AND coalesce(symbol, '') = ''"
-            for channel in self._tables.channels.values()
-        )
+    def _nameless(self, first: int) -> set[int]:
+        """Return the segments, from one on, that have a row without a symbol."""
+        return {
+            file
+            for channel in self._channels
+            for (file,) in self._fetch(
+                f"SELECT DISTINCT line_no >> {FILE_BITS} FROM {_rows_table(channel)} "
+                f"WHERE line_no > {first << FILE_BITS} AND coalesce(symbol, '') = ''"
+            )
+        }
 
     def _read_carefully(self, file: int) -> None:
         import duckdb
@@ -257,7 +262,7 @@ class SegmentRows:
             self.database.execute(
                 "CREATE OR REPLACE TEMP VIEW frames AS SELECT * FROM part WHERE reason IS NULL"
             )
-            start = file << _FILE_BITS
+            start = file << FILE_BITS
             if too_long:
                 numbers = ", ".join(str(start + number) for number in too_long)
                 reason = "the line is too long for the memory that the ETL may use"
@@ -265,17 +270,17 @@ class SegmentRows:
             self._make_rows_with_care(file, part.before)
 
     def _make_rows_with_care(self, file: int, before: int) -> None:
-        start = (file << _FILE_BITS) + before
-        for channel in self._tables.channels.values():
+        start = (file << FILE_BITS) + before
+        for channel in self._channels:
             make_rows(self.database, channel)
         refused = 0
-        for channel in self._tables.channels.values():
+        for channel in self._channels:
             refused += self._refuse(
                 f"a row for {channel.name} has no symbol",
                 f"SELECT line_no FROM {_rows_table(channel)} "
                 f"WHERE line_no > {start} AND coalesce(symbol, '') = ''",
             )
-        for channel in self._tables.channels.values() if refused else ():
+        for channel in self._channels if refused else ():
             self.database.execute(
                 f"DELETE FROM {_rows_table(channel)} WHERE line_no > {start} "
                 "AND line_no IN (SELECT line_no FROM part WHERE reason IS NOT NULL)"
@@ -294,7 +299,7 @@ class SegmentRows:
         return int(self._fetch("SELECT count(*) FROM read_lines")[0][0])
 
     def _count_unknown_fields(self, without: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-        for channel in self._tables.channels.values():
+        for channel in self._channels:
             container, _, item = channel.places[0].rpartition(".")
             event = container.replace("[*]", "[0]") or "$"
             query = fill(
@@ -321,15 +326,16 @@ class SegmentRows:
             "min(ts_sent), min(ts_recv), max(ts_recv) FROM classified GROUP BY file")}  # fmt: skip
         frames: dict[int, dict[str, int]] = {}
         for file, kind, count in self._fetch(
-            "SELECT file, kind, count(*) FROM classified WHERE reason IS NULL GROUP BY ALL ORDER BY ALL"
+            "SELECT file, kind, count(*) FROM classified WHERE reason IS NULL GROUP BY ALL "
+            "ORDER BY ALL"
         ):
             frames.setdefault(file, {})[kind] = count
         rows: dict[int, dict[str, int]] = {}
-        for name, channel in self._tables.channels.items():
+        for channel in self._channels:
             for file, count in self._fetch(
-                f"SELECT line_no >> {_FILE_BITS}, count(*) FROM {_rows_table(channel)} GROUP BY 1"
+                f"SELECT line_no >> {FILE_BITS}, count(*) FROM {_rows_table(channel)} GROUP BY 1"
             ):
-                rows.setdefault(file, {})[name] = count
+                rows.setdefault(file, {})[channel.name] = count
         accounts = []
         for file, path in enumerate(self._paths):
             scan = self._scans[file].result()
@@ -362,7 +368,7 @@ class SegmentRows:
 
         Ask nothing else of the database meanwhile.
         """
-        start = file << _FILE_BITS
+        start = file << FILE_BITS
         refused = self.database.execute(
             "SELECT line_no - ?, reason FROM classified WHERE file = ? AND reason IS NOT NULL "
             "ORDER BY line_no", [start, file],
@@ -388,6 +394,7 @@ def transform_segments(
     *,
     memory_limit_mb: int = 1024,
     threads: int = 0,
+    only: Container[str] | None = None,
 ) -> Iterator[SegmentRows]:
     """Read some segments once and make their rows.
 
@@ -399,6 +406,8 @@ def transform_segments(
         The source's SQL.
     work_dir
         A local folder for what does not fit into memory.
+    only
+        The tables to make rows for; None: all.
 
     Raises
     ------
@@ -408,8 +417,9 @@ def transform_segments(
         If a file cannot be read to its end.
     """
     with open_database(work_dir, memory_limit_mb=memory_limit_mb, threads=threads) as database:
-        rows = SegmentRows(database, paths, tables, work_dir, memory_limit_mb)
+        rows = SegmentRows(database, paths, tables, work_dir, memory_limit_mb, only)
         rows.read()
+        make_sequences(database)
         yield rows
 
 
@@ -435,7 +445,7 @@ def make_sequences(database: duckdb.DuckDBPyConnection) -> None:
     )
     database.execute(
         f"INSERT INTO {identifier(_rows_name(SEQUENCES))} BY NAME "
-        f"SELECT * EXCLUDE (file), file << {_FILE_BITS} AS line_no, CAST(ts_recv AS DATE) AS date "
+        f"SELECT * EXCLUDE (file), file << {FILE_BITS} AS line_no, CAST(ts_recv AS DATE) AS date "
         f"FROM (\n{sql(SEQUENCES)}\n)"
     )
 

@@ -145,9 +145,10 @@ class LakeFolder:
         return self.rows(name).height
 
     def files(self, state: Any) -> list[str]:
-        """Return the names of the files in a state's folder, hidden ones too."""
+        """Return the names of the files in a state's folder, hidden ones too, without journals."""
         folder = self.root / self.layout.state(state, "coinbase")
-        return sorted(path.name for path in folder.rglob("*") if path.is_file())
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return sorted(path.name for path in found if path.suffix != ".tries")
 
     def parquet(self) -> set[str]:
         """Return every Parquet file below the tables, known to a log or not."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fluxforge.sources import get_source
 from fluxforge.transform.parts import sieve, split
-from fluxforge.transform.transform import transform_segment
+from fluxforge.transform.transform import transform_segments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -411,11 +411,11 @@ def test_any_mixture_adds_up_and_restores(
     path = tmp_path / "segment.ndjson"
     path.write_bytes(b"".join(line + end for line in lines))
     counted = [line for line in lines if line.strip()]
-    with transform_segment(path, get_source("coinbase").tables, tmp_path, threads=1) as rows:
-        account = rows.account()
+    with transform_segments([path], get_source("coinbase").tables, tmp_path, threads=1) as rows:
+        (account,) = rows.accounts()
         assert account.read == len(counted)
         assert account.rows.get("ticker", 0) >= counted.count(TICKER)
-        for refused in rows.quarantined():
+        for refused in rows.quarantined(0):
             assert refused.content == counted[refused.line - 1] + end[:-1]
             assert refused.content.strip() != TICKER
 
@@ -433,10 +433,10 @@ def test_lines_keep_their_numbers_over_many_buffers(tmp_path: Path) -> None:
                 pad = b'"product_id":"BTC-USD","price":"%d","pad":"%s"' % (number, b"y" * 1900)
                 line = envelope(ticker(pad, seq=b"%d" % number))
             file.write(line + b"\n")
-    with transform_segment(path, get_source("coinbase").tables, tmp_path) as rows:
-        account = rows.account()
+    with transform_segments([path], get_source("coinbase").tables, tmp_path) as rows:
+        (account,) = rows.accounts()
         assert (account.read, account.quarantined) == (20_000, len(expected))
-        assert [(line.line, line.content) for line in rows.quarantined()] == expected
+        assert [(line.line, line.content) for line in rows.quarantined(0)] == expected
         found = rows.database.execute(
             "SELECT count(*), count(*) FILTER (price = seq) FROM rows_ticker"
         ).fetchone()
@@ -469,6 +469,6 @@ class TestParts:
         ]
         path.write_bytes(b"\n".join([TICKER, *bad, TICKER]) + b"\n")
         (part,) = split(path, tmp_path, 1 << 20)
-        clean = sieve(part)
+        clean, too_long = sieve(part, 1 << 20)
         assert clean.path.read_bytes().splitlines() == [TICKER, *[b"{}"] * len(bad), TICKER]
-        assert (clean.lines, clean.before) == (part.lines, 0)
+        assert (clean.lines, clean.before, too_long) == (part.lines, 0, [])

@@ -144,13 +144,18 @@ class Truth:
 def test_a_worker_killed_at_any_step(
     tmp_path: Path, frames: Frames, lake_at: Callable[[Path], LakeFolder], mode: str
 ) -> None:
-    """At every third step by default; with FLUXFORGE_LONG at every one."""
+    """A batch of three segments whose trades overlap, and then a batch with one more.
+
+    At every fourth step by default; with FLUXFORGE_LONG at every one.
+    """
     truth = Truth()
-    content = truth.segment(frames, range(1, 4))
-    steps = range(1, 55, 1 if LONG > 1 else 3 if mode == "delete" else 6)
+    contents = [truth.segment(frames, range(first, first + 4)) for first in (1, 3, 5)]
+    later = truth.segment(frames, range(2, 7))
+    steps = range(1, 75, 1 if LONG > 1 else 4 if mode == "delete" else 8)
     lakes = [lake_at(tmp_path / str(step)) for step in steps]
     for lake in lakes:
-        lake.put(content)
+        for number, content in enumerate(contents):
+            lake.put(content, number)
     done = subprocess.run(
         [sys.executable, "-c", AT_STEPS, mode]
         + [f"{step}:{lake.root}" for step, lake in zip(steps, lakes, strict=True)],
@@ -164,9 +169,10 @@ def test_a_worker_killed_at_any_step(
     assert set(ends) == {0, -9}, done.stderr  # the steps reach beyond the end of the work
     assert ends == sorted(ends)
     for lake in lakes[: ends.count(-9) + 1]:
+        lake.put(later, 9)
         lake.etl(delete_after_processing=mode == "delete")
         truth.check(lake)
-        assert len(lake.files("archive")) == (1 if mode == "archive" else 0)
+        assert len(lake.files("archive")) == (4 if mode == "archive" else 0)
 
 
 @pytest.mark.long

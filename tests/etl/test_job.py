@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 import sys
@@ -55,27 +56,32 @@ class TestOnce:
         assert (report.segments, report.repeated) == (1, 1)
         assert (lake.count("ticker"), lake.count("trades"), lake.count("segments")) == (1, 2, 1)
         assert lake.files("ready") == lake.files("processing") == []
-        assert lake.parquet() == lake.committed()
+        lake.assert_files()
         lake.assert_accounts()
 
-    def test_a_name_that_comes_back_with_other_content_is_committed(
+    def test_a_name_that_comes_back_with_other_content_is_set_aside(
         self, lake: LakeFolder, frames: Frames
     ) -> None:
-        for _ in range(3):
-            lake.put(frames.ticker(), 1)
-            assert lake.etl().segments == 1
-        assert (lake.count("ticker"), lake.count("segments")) == (3, 3)
+        lake.put(frames.ticker(), 1)
+        assert lake.etl().segments == 1
+        name = lake.put(frames.ticker("7"), 1)
+        for _ in range(2):
+            assert lake.etl().segments == 0
+            assert lake.files("processing") == [name]
+        (tries,) = lake.job()._tries.read().values()
+        assert tries.aside
+        assert "another segment of this name" in tries.error
+        assert (lake.count("ticker"), lake.count("segments")) == (1, 1)
         lake.assert_accounts()
 
     def test_a_namesake_waits_while_the_first_is_in_processing(
         self, lake: LakeFolder, frames: Frames
     ) -> None:
         lake.put(frames.ticker("1"), 1, state="processing")  # a dead worker's
-        lake.put(frames.ticker("2"), 1, state="ready")
-        report = lake.etl()
-        assert report.segments == 2
-        assert sorted(lake.rows("ticker")["price"]) == [1.0, 2.0]
-        assert lake.files("ready") == lake.files("processing") == []
+        name = lake.put(frames.ticker("2"), 1, state="ready")
+        assert lake.etl().segments == 1
+        assert lake.rows("ticker")["price"].to_list() == [1.0]
+        assert (lake.files("ready"), lake.files("processing")) == ([name], [])
 
     def test_orphans_in_processing_are_taken_up(self, lake: LakeFolder, frames: Frames) -> None:
         lake.put(frames.ticker(), 1, state="processing")
@@ -87,8 +93,8 @@ class TestOnce:
         for number in (99_999, 1, 100_001, 2):
             lake.put(frames.ticker(), number)
         lake.etl(on_progress=lambda done, of: order.append((done, of)))
-        assert order == [(1, 4), (2, 4), (3, 4), (4, 4)]
-        names = lake.rows("segments").sort("processed_at")["segment"].to_list()
+        assert order == [(4, 4)]
+        names = lake.rows("segments")["segment"].to_list()
         assert [int(name[20:-7]) for name in names] == [1, 2, 99_999, 100_001]
 
     def test_other_files_are_left_alone(self, lake: LakeFolder, frames: Frames) -> None:
@@ -204,9 +210,11 @@ class TestArchive:
         self, lake: LakeFolder, frames: Frames
     ) -> None:
         contents = [frames.ticker(), frames.ticker(), frames.ticker()]
+        job = lake.job(delete_after_processing=False)
         for content in contents:
             lake.put(content)
-            lake.etl(delete_after_processing=False)
+            path = lake.root / lake.layout.ready("coinbase") / lake.files("ready")[0]
+            job._segments.archive(path.name, path, hashlib.sha256(content).hexdigest())
         assert sorted(self.archived(lake).values()) == sorted(contents)
 
     def test_a_full_archive_keeps_the_segment(
@@ -249,7 +257,7 @@ class TestFailures:
         assert report.lines_read >= 2
         assert sorted(lake.rows("ticker")["price"]) == [1.0, 2.0]
         assert lake.count("trades") == 1
-        assert lake.parquet() == lake.committed()
+        lake.assert_files()
         lake.assert_accounts()
 
     def test_a_damaged_log_keeps_the_segment_and_the_others_go_on(
@@ -273,7 +281,7 @@ class TestFailures:
         assert lake.etl().rows == {"ticker": 1, "trades": 1}
         assert sorted(lake.rows("ticker")["price"]) == [1.0, 2.0]
         assert sorted(lake.rows("trades")["trade_id"]) == [1, 2]
-        assert lake.parquet() == lake.committed()
+        lake.assert_files()
 
     def test_a_table_whose_column_has_another_type_is_told_of(
         self, lake: LakeFolder, frames: Frames
@@ -300,7 +308,7 @@ class TestFailures:
         assert self.kept(lake) == [name]
         assert lake.etl().rows == {"orderbook": 20_000}
         assert lake.count("orderbook") == 20_000
-        assert lake.parquet() == lake.committed()
+        lake.assert_files()
 
     def test_a_full_disk_while_a_table_is_written(self, lake: LakeFolder, frames: Frames) -> None:
         class Full(LocalStorage):
@@ -317,7 +325,7 @@ class TestFailures:
         report = lake.etl()  # in the same process: the claim was let go
         assert report.segments == 1
         assert (lake.count("ticker"), lake.count("trades")) == (1, 1)
-        assert lake.parquet() == lake.committed()
+        lake.assert_files()
 
     def test_a_failed_run_lets_go_of_its_claim_while_its_error_is_kept(
         self, lake: LakeFolder, frames: Frames
@@ -361,19 +369,28 @@ class TestFailures:
             lake.etl(storage=Short(lake.root))
         assert lake.etl().lines_read == 10
 
-    def test_too_little_memory_says_what_to_raise(self, lake: LakeFolder, frames: Frames) -> None:
-        levels = [("bid", str(price), "1.2345") for price in range(1, 300_001)]
-        name = lake.put(frames.book(levels))
-        with pytest.raises(SegmentsFailedError, match=r"raise etl\.memory_limit_mb"):
+    def test_too_little_memory_is_refused_with_the_least(self, lake: LakeFolder) -> None:
+        with pytest.raises(ConfigError, match=r"memory_limit_mb=60 is too little: at least 64"):
             lake.etl(memory_limit_mb=60)
-        assert lake.files("processing") == [name]
-        assert lake.etl(memory_limit_mb=1024).rows == {"orderbook": 300_000}
+
+    def test_a_line_too_long_for_the_memory_is_quarantined_by_itself(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        levels = [("bid", str(price), "1.2345") for price in range(1, 300_001)]
+        long = frames.book(levels)
+        lake.put([frames.ticker("1"), long, frames.ticker("2")])
+        report = lake.etl(memory_limit_mb=64)
+        assert (report.lines_taken, report.lines_quarantined) == (2, 1)
+        ((line, reason, content),) = lake.quarantined()
+        assert (line, content + b"\n") == (2, long)
+        assert "too long for the memory" in reason
+        assert sorted(lake.rows("ticker")["price"]) == [1.0, 2.0]
 
     def test_counts_that_do_not_add_up_commit_nothing(
         self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A reader that loses a line, as readers of this kind have done."""
-        name = lake.put([frames.ticker() for _ in range(5)])
+        name = lake.put([*(frames.ticker() for _ in range(4)), b"bad\n"])
         monkeypatch.setattr(
             "fluxforge.transform.parts._batches", lambda lines, _: [list(lines)[:4]]
         )

@@ -8,6 +8,8 @@ from fluxforge.etl.watcher import watch_segments
 from fluxforge.storage.local import LocalStorage
 
 if TYPE_CHECKING:
+    import pytest
+
     from fluxforge.etl.report import EtlReport
 
     from .conftest import Frames, LakeFolder
@@ -31,7 +33,10 @@ def test_segments_that_come_later_are_taken(lake: LakeFolder, frames: Frames) ->
     assert lake.count("ticker") == 3
 
 
-def test_a_stop_ends_it_after_the_segment_in_work(lake: LakeFolder, frames: Frames) -> None:
+def test_a_stop_ends_it_after_the_batch_in_work(
+    lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluxforge.etl.job._MOST_SEGMENTS", 2)
     stop = threading.Event()
     for number in range(5):
         lake.put(frames.ticker(), number)

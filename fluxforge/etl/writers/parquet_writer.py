@@ -41,7 +41,10 @@ class ParquetWriter:
         self,
         database: duckdb.DuckDBPyConnection,
         rows: str,
-        order: tuple[str, ...] = ("symbol", "ts_event", "ts_recv", "seq"),
+        order: tuple[str, ...] = ("symbol", "ts_recv"),
+        *,
+        where: str = "true",
+        without: tuple[str, ...] = (),
     ) -> list[TableFile]:
         """Write a DuckDB table or view, one file for each of its dates.
 
@@ -53,6 +56,10 @@ class ParquetWriter:
             Its table: with a ``date`` column, which becomes the partition, and is not stored.
         order
             The columns to sort by; equal rows keep the order in which they were made.
+        where
+            Which rows.
+        without
+            Columns that are not stored.
 
         Returns
         -------
@@ -61,23 +68,26 @@ class ParquetWriter:
             unique, and end in a digest of the content (:func:`~fluxforge.tables.checksum_in_name`).
         """
         table, day = identifier(rows), identifier(PARTITION)
-        dates = database.execute(f"SELECT DISTINCT {day} FROM {table} ORDER BY 1").fetchall()
-        return [self._write_date(database, table, order, at) for (at,) in dates]
+        dates = database.execute(
+            f"SELECT DISTINCT {day} FROM {table} WHERE {where} ORDER BY 1"
+        ).fetchall()
+        columns = ", ".join(map(identifier, (PARTITION, *without)))
+        sort = ", ".join([*map(identifier, order), "rowid"])
+        return [
+            self._write_date(
+                database,
+                f"SELECT * EXCLUDE ({columns}) FROM {table} WHERE {where} "
+                f"AND {day} = DATE {literal(at.isoformat())} ORDER BY {sort}",
+                at,
+            )
+            for (at,) in dates
+        ]
 
-    def _write_date(
-        self,
-        database: duckdb.DuckDBPyConnection,
-        table: str,
-        order: tuple[str, ...],
-        at: date,
-    ) -> TableFile:
+    def _write_date(self, database: duckdb.DuckDBPyConnection, query: str, at: date) -> TableFile:
         attempt = uuid.uuid4().hex[:12]
         local = self._work_dir / f"{attempt}.parquet"
-        sort = ", ".join(identifier(column) for column in order)
         database.execute(
-            f"COPY (SELECT * EXCLUDE ({identifier(PARTITION)}) FROM {table} "
-            f"WHERE {identifier(PARTITION)} = {literal(at.isoformat())}::DATE "
-            f"ORDER BY {sort}, rowid) TO {literal(str(local))} "
+            f"COPY ({query}) TO {literal(str(local))} "
             f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
         )
         try:

@@ -1,7 +1,7 @@
 -- The lines of some files, in the order of the files and of their lines.
 CREATE OR REPLACE TEMP TABLE read_lines AS
 SELECT
-    $first + file_index                              AS file,
+    ($first + file_index)::BIGINT                    AS file,
     capture_ns,
     conn,
     raw IS NOT NULL OR raw_base64 IS NOT NULL        AS is_raw,

@@ -4,18 +4,20 @@
 -- columns: frames VARCHAR, unknown_fields VARCHAR, processed_at TIMESTAMPTZ
 SELECT
     NULL::VARCHAR                           AS symbol,
-    (SELECT min(ts_sent) FROM classified)   AS ts_event,
-    coalesce((SELECT min(ts_recv) FROM classified), $processed_at) AS ts_recv,
+    first_sent                              AS ts_event,
+    coalesce(first_recv, processed_at)      AS ts_recv,
     NULL::BIGINT                            AS seq,
     NULL::VARCHAR                           AS conn,
-    (SELECT max(ts_recv) FROM classified)   AS last_recv,
-    $segment::VARCHAR                       AS segment,
-    $digest::VARCHAR                        AS digest,
-    $bytes::BIGINT                          AS bytes,
-    $lines_read::BIGINT                     AS lines_read,
-    $lines_taken::BIGINT                    AS lines_taken,
-    $lines_quarantined::BIGINT              AS lines_quarantined,
-    $rows::VARCHAR                          AS "rows",
-    $frames::VARCHAR                        AS frames,
-    $unknown_fields::VARCHAR                AS unknown_fields,
-    $processed_at::TIMESTAMPTZ              AS processed_at
+    last_recv,
+    segment,
+    digest,
+    bytes,
+    lines_read,
+    lines_taken,
+    lines_quarantined,
+    "rows",
+    frames,
+    unknown_fields,
+    processed_at,
+    CAST(coalesce(first_recv, processed_at) AS DATE) AS date
+FROM accounts
