@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fluxforge.sources.session import Session
 
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
-_FRAME = re.compile(r"^-- frame:(.*)$", re.MULTILINE)
+_FRAMES_SHAPE = re.compile(r"^-- shape:(.*)$", re.MULTILINE)
 _PATH = re.compile(r"'\$(?:[\w.\[\]*]*\.)?(\w+)(?:\[\*\])?'")
 _SHAPE = re.compile(r"'\s*([\[{]\s*[\"\[{][^']*)'")
 
@@ -210,7 +210,7 @@ class SourceTables:
     The head of ``frames.sql`` holds ``-- control:``, the kinds of frame that make no rows,
     ``-- fields:``, the fields that every frame may have, and ``-- instrument:`` and
     ``-- market:``, what gives these columns of a row of any table. Where it holds
-    ``-- frame:`` too, on any number of lines, that is the shape of all frames as ``from_json``
+    ``-- shape:`` too, on any number of lines, that is the shape of all frames as ``from_json``
     takes it: ``data`` has this type then, and is read several times as fast. Fields whose names
     differ by case alone, and those whose type is not always the same, need JSON.
     """
@@ -243,7 +243,7 @@ class SourceTables:
                 for name, sql in sorted(files.items())
                 for channel in [Channel.from_sql(name, sql)]
             },
-            frame=json.loads("".join(_FRAME.findall(frames)) or "null"),
+            frame=json.loads("".join(_FRAMES_SHAPE.findall(frames)) or "null"),
         )
 
     def known_fields(self, channel: Channel) -> frozenset[str]:

@@ -17,7 +17,10 @@ SELECT
     number(candle.close)                    AS close,
     number(candle.volume)                   AS volume
 FROM (
-    SELECT *, unnest(data.data) AS candle
+    SELECT *, unnest(from_json(data, '{"data": [{"symbol": "VARCHAR",
+        "open": "VARCHAR", "high": "VARCHAR", "low": "VARCHAR", "close": "VARCHAR",
+        "vwap": "VARCHAR", "trades": "VARCHAR", "volume": "VARCHAR",
+        "interval_begin": "VARCHAR", "interval": "VARCHAR", "timestamp": "VARCHAR"}]}').data) AS candle
     FROM frames
     WHERE kind = 'ohlc'
 )
@@ -27,8 +30,8 @@ SELECT
     epoch_time(row[1]) AS "start", number(row[2]) AS open, number(row[3]) AS high,
     number(row[4]) AS low, number(row[5]) AS close, number(row[7]) AS volume
 FROM (
-    SELECT *, data.symbol AS symbol, data."interval" AS "interval",
-        unnest(from_json(json_extract(data.response, '$.result.*')[1], '[["VARCHAR"]]')) AS row
+    SELECT *, data ->> '$.symbol' AS symbol, data ->> '$.interval' AS "interval",
+        unnest(from_json(json_extract(data, '$.response.result.*')[1], '[["VARCHAR"]]')) AS row
     FROM frames
     WHERE kind = 'history_candles'
 )

@@ -12,7 +12,7 @@ SELECT
     level.side                              AS side,
     number(level.price)                     AS price,
     number(level.qty)                       AS size,
-    data."type" = 'snapshot'                AS is_snapshot,
+    "type" = 'snapshot'                     AS is_snapshot,
     position::INTEGER                       AS position,
     whole_number(book.checksum)             AS checksum
 FROM (
@@ -25,9 +25,15 @@ FROM (
                 list_transform(book.asks, lambda l: {side: 'ask', price: l.price, qty: l.qty})
             ) AS levels
         FROM (
-            SELECT *, unnest(data.data) AS book
-            FROM frames
-            WHERE kind = 'book'
+            SELECT * EXCLUDE (frame), frame."type" AS "type", unnest(frame.data) AS book
+            FROM (
+                SELECT *, from_json(data, '{"type": "VARCHAR", "data": [{"symbol": "VARCHAR",
+                    "bids": [{"price": "VARCHAR", "qty": "VARCHAR"}],
+                    "asks": [{"price": "VARCHAR", "qty": "VARCHAR"}],
+                    "checksum": "VARCHAR", "timestamp": "VARCHAR"}]}') AS frame
+                FROM frames
+                WHERE kind = 'book'
+            )
         )
     )
 )

@@ -14,9 +14,16 @@ SELECT
     number(ticker.low)                      AS low_24h,
     number(ticker.high)                     AS high_24h,
     number(ticker.change_pct)               AS change_24h_percent,
-    data."type" = 'snapshot'                AS is_snapshot
+    "type" = 'snapshot'                     AS is_snapshot
 FROM (
-    SELECT *, unnest(data.data) AS ticker
-    FROM frames
-    WHERE kind = 'ticker'
+    SELECT *, frame."type" AS "type", unnest(frame.data) AS ticker
+    FROM (
+        SELECT *, from_json(data, '{"type": "VARCHAR", "data": [{"symbol": "VARCHAR",
+            "bid": "VARCHAR", "bid_qty": "VARCHAR", "ask": "VARCHAR", "ask_qty": "VARCHAR",
+            "last": "VARCHAR", "volume": "VARCHAR", "vwap": "VARCHAR", "low": "VARCHAR",
+            "high": "VARCHAR", "change": "VARCHAR", "change_pct": "VARCHAR",
+            "timestamp": "VARCHAR"}]}') AS frame
+        FROM frames
+        WHERE kind = 'ticker'
+    )
 )

@@ -14,11 +14,16 @@ SELECT
     number(trade.price)                     AS price,
     number(trade.qty)                       AS size,
     CASE WHEN trade.side IN ('buy', 'sell') THEN trade.side END AS side,
-    data."type" = 'snapshot'                AS is_snapshot
+    "type" = 'snapshot'                     AS is_snapshot
 FROM (
-    SELECT *, unnest(data.data) AS trade
-    FROM frames
-    WHERE kind = 'trade'
+    SELECT *, frame."type" AS "type", unnest(frame.data) AS trade
+    FROM (
+        SELECT *, from_json(data, '{"type": "VARCHAR", "data": [{"symbol": "VARCHAR",
+            "side": "VARCHAR", "price": "VARCHAR", "qty": "VARCHAR", "ord_type": "VARCHAR",
+            "trade_id": "VARCHAR", "timestamp": "VARCHAR"}]}') AS frame
+        FROM frames
+        WHERE kind = 'trade'
+    )
 )
 UNION ALL BY NAME
 SELECT
@@ -27,8 +32,8 @@ SELECT
     number(row[2]) AS size, CASE row[4] WHEN 'b' THEN 'buy' WHEN 's' THEN 'sell' END AS side,
     false AS is_snapshot
 FROM (
-    SELECT *, data.symbol AS symbol,
-        unnest(from_json(json_extract(data.response, '$.result.*')[1], '[["VARCHAR"]]')) AS row
+    SELECT *, data ->> '$.symbol' AS symbol,
+        unnest(from_json(json_extract(data, '$.response.result.*')[1], '[["VARCHAR"]]')) AS row
     FROM frames
     WHERE kind = 'history_trades'
 )
