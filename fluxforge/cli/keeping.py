@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from fluxforge.cli.app import app
 from fluxforge.cli.request import Request, command
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from fluxforge.etl.report import EtlReport
 
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 def etl(
     request: Request,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running until stopped.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also what was set aside after it had failed.")
+    ] = False,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Transform on this Dask cluster.")
+    ] = None,
 ) -> None:
     """Commit waiting segments to the tables, exactly once."""
     from fluxforge.etl.report import SegmentsFailedError
@@ -30,12 +38,29 @@ def etl(
         try:
             report: EtlReport = lake.etl(
                 request.source,
+                executor=_dask_executor(dask) if dask else None,
+                retry=retry,
                 on_progress=lambda done, total: show(done, total, f"{done} of {total} segments"),
             )
         except SegmentsFailedError as exc:
             request.show(exc.report)
             raise
     request.show(report)
+
+
+def _dask_executor(address: str) -> Executor:
+    from fluxforge.errors import ConnectionFailedError, MissingExtraError
+
+    try:
+        import distributed
+    except ImportError as exc:
+        raise MissingExtraError("--dask", "distributed") from exc
+    try:
+        client: Any = distributed.Client(address)  # type: ignore[no-untyped-call]
+        executor: Executor = client.get_executor(pure=False, retries=3)
+    except (OSError, ValueError) as exc:
+        raise ConnectionFailedError(f"no Dask scheduler answers at {address}") from exc
+    return executor
 
 
 @command(app)

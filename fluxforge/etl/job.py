@@ -132,8 +132,9 @@ class ETLJob:
             raise ConfigError(
                 f"etl.memory_limit_mb={memory_limit_mb} is too little: at least {LEAST_MEMORY_MB}"
             )
-        if executor is not None and "memory" in (read_from.backend_type, write_to.backend_type):
-            raise ConfigError("an executor's workers cannot share a storage in memory")
+        if executor is not None:
+            read_from.__reduce__()  # says so now if workers cannot share it
+            write_to.__reduce__()
 
     def process_all_segments(
         self, *, stop: threading.Event | None = None, back_off: bool = False

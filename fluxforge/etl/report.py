@@ -168,6 +168,8 @@ class SegmentsFailedError(SegmentError):
 
     Attributes
     ----------
+    failures
+        Why, by segment.
     report
         What the run did with all others.
     """
@@ -176,4 +178,5 @@ class SegmentsFailedError(SegmentError):
         name, first = next(iter(failures.items()))
         others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         super().__init__(f"{name}{others} could not be processed and was kept: {first}")
+        self.failures = failures
         self.report = report

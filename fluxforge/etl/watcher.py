@@ -1,4 +1,4 @@
-"""ETL that keeps going: looks for new segments until it is told to stop."""
+"""The ETL of several sources: once, or again and again until it is told to stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from fluxforge.errors import StorageError
+from fluxforge.errors import FluxForgeError
 from fluxforge.etl.report import EtlReport, SegmentsFailedError
 
 if TYPE_CHECKING:
@@ -15,6 +15,36 @@ if TYPE_CHECKING:
     from fluxforge.etl.job import ETLJob
 
 logger = logging.getLogger(__name__)
+
+
+def process_sources(jobs: Sequence[ETLJob]) -> EtlReport:
+    """Run each job once; what fails in one source does not keep the others waiting.
+
+    Raises
+    ------
+    SegmentsFailedError
+        If segments could not be processed; its ``report`` tells of all sources.
+    FluxForgeError
+        The first of the other errors, when all jobs have run.
+    """
+    reports: list[EtlReport] = []
+    failures: dict[str, Exception] = {}
+    errors: list[FluxForgeError] = []
+    for job in jobs:
+        try:
+            reports.append(job.process_all_segments())
+        except SegmentsFailedError as exc:
+            reports.append(exc.report)
+            failures |= exc.failures
+        except FluxForgeError as exc:
+            errors.append(exc)
+            logger.error("%s: %s", job.source, exc)
+    total = EtlReport.total(reports)
+    if errors:
+        raise errors[0]
+    if failures:
+        raise SegmentsFailedError(failures, total) from next(iter(failures.values()))
+    return total
 
 
 def watch_segments(
@@ -66,6 +96,6 @@ def _round(job: ETLJob, stop: threading.Event) -> EtlReport | None:
     except SegmentsFailedError as exc:
         logger.error("%s", exc)
         return exc.report
-    except StorageError as exc:
-        logger.error("%s: trying again", exc)
+    except FluxForgeError as exc:
+        logger.error("%s: %s: trying again", job.source, exc)
         return None

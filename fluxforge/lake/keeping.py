@@ -12,6 +12,7 @@ from fluxforge.lake.places import Places
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from concurrent.futures import Executor
     from datetime import timedelta
 
     import polars as pl
@@ -32,7 +33,12 @@ class Keeping(Places):
     """The part of :class:`~fluxforge.Lake` that makes tables and looks after them."""
 
     def etl(
-        self, source: str | None = None, *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        source: str | None = None,
+        *,
+        executor: Executor | None = None,
+        retry: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> EtlReport:
         """Commit every waiting segment to the tables, exactly once.
 
@@ -40,6 +46,13 @@ class Keeping(Places):
         ----------
         source
             Only this source; None: all that are configured.
+        executor
+            What transforms segments: any :class:`concurrent.futures.Executor`, as
+            ``ProcessPoolExecutor(4)`` or Dask's ``client.get_executor(pure=False, retries=3)``;
+            None: this machine's cores. Its workers reach the lake under the same path or URL, and
+            take credentials from their own environment.
+        retry
+            Also segments that were set aside after they had failed again and again.
         on_progress
             Called with the number of segments that are done and of those that were waiting.
 
@@ -52,11 +65,13 @@ class Keeping(Places):
         UsageError
             If there is no lake: this may be the wrong directory.
         """
-        from fluxforge.etl.report import EtlReport
+        from fluxforge.etl.watcher import process_sources
 
-        jobs = self._jobs(source, on_progress)
+        jobs = self._jobs(source, on_progress, executor)
         self._check_place(Role.ETL_INPUT)
-        return EtlReport.total([job.process_all_segments() for job in jobs])
+        for job in jobs if retry else ():
+            job.take_back()
+        return process_sources(jobs)
 
     def watch(
         self,
@@ -72,7 +87,10 @@ class Keeping(Places):
         return watch_segments(self._jobs(source), interval, stop=stop, on_report=on_report)
 
     def _jobs(
-        self, source: str | None, on_progress: Callable[[int, int], None] | None = None
+        self,
+        source: str | None,
+        on_progress: Callable[[int, int], None] | None = None,
+        executor: Executor | None = None,
     ) -> list[ETLJob]:
         from fluxforge.etl.job import ETLJob
         from fluxforge.sources import get_source
@@ -87,6 +105,7 @@ class Keeping(Places):
                 delete_after_processing=self.config.etl.delete_after_processing,
                 memory_limit_mb=self.config.etl.memory_limit_mb,
                 threads=self.config.etl.threads,
+                executor=executor,
                 on_progress=on_progress,
             )
             for name in (self.sources if source is None else [get_source(source).name])

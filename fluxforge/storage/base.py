@@ -86,6 +86,10 @@ class StorageBackend(ABC):
         self._leases = LeaseKeeper(self, lease_seconds)
         self._is_exclusive = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process without credentials: it takes those of its own environment."""
+        raise ConfigError(f"other processes cannot share {self!r}: use local or s3")
+
     # What a storage implements
 
     @abstractmethod

@@ -53,6 +53,9 @@ class LocalStorage(StorageBackend):
         self.base_path = str(base_dir)
         self._root = Path(base_dir).expanduser().absolute()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalStorage, (str(self._root),)
+
     # Names
 
     def get_full_path(self, key: str = "") -> str:

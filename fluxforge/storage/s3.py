@@ -11,7 +11,7 @@ import io
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,11 @@ class S3Storage(StorageBackend):
         self.server = self._access.endpoint_url or ""
         self._client = self._access.open()
         self._client.retries = 1  # those of botocore are enough
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        access = self._access
+        again = partial(S3Storage, region=access.region, endpoint_url=access.endpoint_url)
+        return again, (self.bucket, self._prefix)
 
     # Requests
 
