@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import linecache
 import re
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from traceback import walk_tb
@@ -176,6 +177,9 @@ class EmptyAnswerWarning(UserWarning):
 
     ``warnings.simplefilter("ignore", EmptyAnswerWarning)`` silences it.
     """
+
+
+warnings.simplefilter("always", EmptyAnswerWarning, append=True)  # a user's own filters go first
 
 
 @dataclass(frozen=True)

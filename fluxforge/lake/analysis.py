@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fluxforge.errors import NoBookError
+from fluxforge.lake.explaining import check_answer
 from fluxforge.lake.reading import Reader
 
 if TYPE_CHECKING:
@@ -68,8 +70,12 @@ class Analysis(Reader):
         from fluxforge.query.scan import moment
 
         wanted = [symbols] if isinstance(symbols, str) else symbols
+        check_answer(
+            self, self._open(source, "trades", live=live), live=live,
+            symbols=wanted, instruments=instruments, start=start, end=end,
+        )  # fmt: skip
         return read_bars(
-            partial(self.scan, live=live), self.names_of(source), wanted, every, kind,
+            partial(self._scan, live=live), self.names_of(source), wanted, every, kind,
             moment(start), moment(end), empty=empty, snapshots=snapshots,
             instruments=instruments,
         )  # fmt: skip
@@ -102,7 +108,11 @@ class Analysis(Reader):
         from fluxforge.analytics.read import read_book
         from fluxforge.query.scan import moment
 
-        return read_book(partial(self.scan, live=live), source, symbol, moment(at), depth)
+        try:
+            return read_book(partial(self._scan, live=live), source, symbol, moment(at), depth)
+        except NoBookError:
+            self._check_book(source, symbol, live=live)
+            raise
 
     def books(
         self,
@@ -124,7 +134,8 @@ class Analysis(Reader):
         from fluxforge.analytics.read import read_books
         from fluxforge.query.scan import moment
 
-        return read_books(self.scan, source, symbol, every, moment(start), moment(end), depth)
+        self._check_book(source, symbol, start, end)
+        return read_books(self._scan, source, symbol, every, moment(start), moment(end), depth)
 
     def book_features(
         self,
@@ -153,7 +164,14 @@ class Analysis(Reader):
         from fluxforge.analytics.read import read_features
         from fluxforge.query.scan import moment
 
-        return read_features(self.scan, source, symbol, moment(start), moment(end), levels, size)
+        self._check_book(source, symbol, start, end)
+        return read_features(self._scan, source, symbol, moment(start), moment(end), levels, size)
+
+    def _check_book(
+        self, source: str, symbol: str, start: Any = None, end: Any = None, *, live: bool = False
+    ) -> None:
+        opened = self._open(source, "orderbook", live=live)
+        check_answer(self, opened, live=live, symbols=[symbol], start=start, end=end)
 
     def coverage(self, source: str) -> pl.DataFrame:
         """Return the spans in which nothing is missing.
@@ -166,4 +184,4 @@ class Analysis(Reader):
         """
         from fluxforge.analytics.read import read_coverage
 
-        return read_coverage(self.scan, source)
+        return read_coverage(self._scan, source)

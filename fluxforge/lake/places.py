@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fluxforge.config import FluxForgeConfig, Role, load_config
-from fluxforge.errors import UsageError
+from fluxforge.errors import FluxForgeError, UsageError
+from fluxforge.lake.explaining import what_waits
 from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Places:
         from fluxforge.query.live import LiveCatalog
 
         storage, layout = self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)
-        return LiveCatalog(storage, layout, self.sources, self._readers, self._cache)
+        return LiveCatalog(storage, layout, self.sources, self.readers, self._cache)
 
     @cached_property
     def _cache(self) -> FileCache | None:
@@ -85,7 +86,7 @@ class Places:
 
         return FileCache.configured(self.config.query)
 
-    def _readers(self, source: str) -> list[SegmentReader]:
+    def readers(self, source: str) -> list[SegmentReader]:
         """Return what finds a source's segments: where they are captured, where the ETL reads."""
         from fluxforge.segments.reading import SegmentReader
 
@@ -103,7 +104,12 @@ class Places:
         tables = self.storage_for(Role.ETL_OUTPUT)
         places = [written] if written is read is tables else [written, tables]
         files = "".join(f", {file}" for file in self.config.files).replace(",", ", from", 1)
-        return f"<Lake {' → '.join(place.get_full_path() for place in places)}{files}>"
+        shown = f"{' → '.join(place.get_full_path() for place in places)}{files}"
+        try:
+            waits = what_waits(self, self.sources, live=True, here_only=True)
+        except FluxForgeError:
+            waits = ""
+        return f"<Lake {shown}{waits and '; '}{waits}>"
 
     def _check_place(self, role: Role) -> None:
         """Raise where no lake is: an answer would only look as if there were nothing to do."""

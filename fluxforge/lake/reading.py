@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import UsageError
+from fluxforge.errors import InvalidKeyError, UnknownSourceError, UnknownTableError, UsageError
+from fluxforge.lake.explaining import check_answer
 from fluxforge.lake.places import Places
 from fluxforge.sources import get_source
 
@@ -87,15 +89,32 @@ class Reader(Places):
         ------
         UnknownSourceError, UnknownTableError
             If there is no such source, table or version.
+        UnknownSymbolError
+            If the table has no such symbol or instrument.
+        UsageError
+            If `start` is not before `end`.
+
+        Warns
+        -----
+        EmptyAnswerWarning
+            If the answer is empty; it says why, and what waits to come into tables.
         """
         from fluxforge.query.scan import scan_tables
 
         if [version is not None, as_of is not None, live].count(True) > 1:
             raise UsageError("choose one of version, as_of and live: a past table is as it was")
-        return scan_tables(
-            self._open(source, table, version, as_of, live=live),
-            symbols=symbols, instruments=instruments, start=start, end=end, raw=raw,
-        )  # fmt: skip
+        opened = self._open(source, table, version, as_of, live=live)
+        options: dict[str, Any] = {
+            "symbols": symbols, "instruments": instruments, "start": start, "end": end,
+        }  # fmt: skip
+        check_answer(self, opened, live=live, **options)
+        return scan_tables(opened, raw=raw, **options)
+
+    def _scan(self, source: str, table: str, *, live: bool = False, **options: Any) -> pl.LazyFrame:
+        """Scan for a computation, which tells by itself what is missing."""
+        from fluxforge.query.scan import scan_tables
+
+        return scan_tables(self._open(source, table, live=live), **options)
 
     def _open(
         self,
@@ -147,8 +166,15 @@ class Reader(Places):
         [(0,)]
         """
         from fluxforge.query.engine import run
+        from fluxforge.query.pruning import planner
 
-        return run(self._catalog(live), query)
+        catalog = self._catalog(live)
+        relation = run(catalog, query)
+        for name, table in planner().parse(query)[1]:
+            with suppress(UnknownSourceError, UnknownTableError, InvalidKeyError):
+                opened = catalog.open(name, table.removesuffix("_raw"))
+                check_answer(self, opened, live=live)
+        return relation
 
     def connect(
         self, *, live: bool = False, as_of: Moment | None = None, read_only: bool = False
@@ -228,6 +254,7 @@ class Reader(Places):
         from fluxforge.query.scan import last_rows
 
         opened = self._open(source, table, live=live)
+        check_answer(self, opened, live=live, symbols=symbols, instruments=instruments)
         return last_rows(opened, n, symbols=symbols, instruments=instruments)
 
     def export(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ from fluxforge.sources import get_source
 from fluxforge.tables import PARTITION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     import polars as pl
 
     from fluxforge.tables import TableFile
 
 Moment = datetime | date | str
+Names = str | Sequence[str] | None
 
 _FIRST, _LAST = datetime(1700, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
@@ -27,8 +28,8 @@ _SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
 def scan_table(
     version: TableVersion,
     *,
-    symbols: Sequence[str] | None = None,
-    instruments: Sequence[str] | None = None,
+    symbols: Names = None,
+    instruments: Names = None,
     start: Moment | None = None,
     end: Moment | None = None,
     raw: bool = False,
@@ -38,18 +39,8 @@ def scan_table(
 
     low, high = moment(start), moment(end)
     wanted = _several(symbols)
-    bare = None if wanted is None else [name.rpartition(":")[2] for name in wanted]
-    asked = {"symbol": bare, "instrument": _several(instruments)}
-    chosen = {column: names for column, names in asked.items() if names is not None}
-    files = [
-        file
-        for file in version.files
-        if file.may_hold("ts_event", low, high)
-        and all(
-            any(file.may_hold(column, one, one) for one in names)
-            for column, names in chosen.items()
-        )
-    ]
+    chosen = asked(symbols, instruments)
+    files = _files(version, chosen, low, high)
     frame = _read(version, files)
     if wanted is not None and "market" in version.polars_schema:
         frame = _of_markets(version, frame, wanted)
@@ -62,6 +53,72 @@ def scan_table(
     if high is not None:
         frame = frame.filter(pl.col("ts_event") < high)
     return _one_row_a_key(version, frame, raw=raw)
+
+
+def asked(symbols: Names, instruments: Names) -> dict[str, list[str]]:
+    """Return what is asked for, by column; a symbol may have its market before it."""
+    wanted = _several(symbols)
+    bare = None if wanted is None else [name.rpartition(":")[2] for name in wanted]
+    both = {"symbol": bare, "instrument": _several(instruments)}
+    return {column: names for column, names in both.items() if names is not None}
+
+
+def _files(
+    version: TableVersion,
+    chosen: Mapping[str, list[str]],
+    low: datetime | None,
+    high: datetime | None,
+) -> list[TableFile]:
+    """Return the files that may hold an answer, by their bounds."""
+    return [
+        file
+        for file in version.files
+        if file.may_hold("ts_event", low, high)
+        and all(
+            any(file.may_hold(column, one, one) for one in names)
+            for column, names in chosen.items()
+        )
+    ]
+
+
+def may_answer(
+    version: TableVersion,
+    chosen: Mapping[str, list[str]],
+    low: datetime | None,
+    high: datetime | None,
+) -> bool:
+    """Tell whether a table may have rows of these names and times, without opening a file."""
+    import polars as pl
+
+    if _files(version, chosen, low, high):
+        return True
+    if version.live is None:
+        return False
+    rows = version.live.lazy()
+    for column, names in chosen.items():
+        rows = rows.filter(pl.col(column).is_in(names))
+    if low is not None:
+        rows = rows.filter(pl.col("ts_event") >= low)
+    if high is not None:
+        rows = rows.filter(pl.col("ts_event") < high)
+    return not rows.head(1).collect().is_empty()
+
+
+def holds_name(version: TableVersion, column: str, name: str) -> bool:
+    """Tell whether a table has a symbol: mostly the bounds of a file say so."""
+    import polars as pl
+
+    files = [file for file in version.files if file.may_hold(column, name, name)]
+    if any(name in (file.least.get(column), file.greatest.get(column)) for file in files):
+        return True
+    rows = _read(version, files).filter(pl.col(column) == name)
+    return not rows.select(column).head(1).collect().is_empty()
+
+
+def names_in(version: TableVersion, column: str) -> list[str]:
+    """Return all symbols, or instruments, of a table."""
+    rows = _read(version, list(version.files)).select(column).unique()
+    return rows.drop_nulls().collect()[column].to_list()
 
 
 def _read(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
@@ -164,7 +221,7 @@ def last_rows(
     return found
 
 
-def _several(names: Sequence[str] | None) -> list[str] | None:
+def _several(names: Names) -> list[str] | None:
     if names is None or isinstance(names, str):
         return None if names is None else [names]
     if not isinstance(names, Iterable) or not all(isinstance(one, str) for one in names):

@@ -241,6 +241,17 @@ def is_segment_name(name: str) -> bool:
     return str(SegmentName.parse(name)) == name
 
 
+def is_held(path: Path) -> bool:
+    """Tell whether a living process has a segment's file; who may not find out takes it so."""
+    try:
+        lock = LockFile.acquire(_lock_path(path))
+    except OSError:
+        return True
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
 def size_of(folder: Path) -> int:
     """Return the bytes of all segments' files in a folder."""
     size = 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fluxforge.errors import FileMissingError
 from fluxforge.layout import SegmentName, join_key
 from fluxforge.segments.active import Home
-from fluxforge.segments.files import find_segments, is_segment_name
+from fluxforge.segments.files import find_segments, is_held, is_segment_name
 from fluxforge.segments.mirror import Mirror, Objects
 from fluxforge.segments.store import SegmentStore
 from fluxforge.storage.disk import translated
@@ -89,6 +89,31 @@ class RawSegment:
         raise FileMissingError(f"{self.name} is gone")
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """Segments that are in no table yet: how many, and their bytes.
+
+    Attributes
+    ----------
+    growing
+        Being written.
+    ended
+        Left by captures that have died.
+    ready
+        Waiting for an ETL, or in work.
+    """
+
+    growing: tuple[int, int] = (0, 0)
+    ended: tuple[int, int] = (0, 0)
+    ready: tuple[int, int] = (0, 0)
+
+    def __add__(self, other: Backlog) -> Backlog:
+        mine, others = vars(self), vars(other)
+        return Backlog(
+            **{key: (mine[key][0] + others[key][0], mine[key][1] + others[key][1]) for key in mine}
+        )
+
+
 class SegmentReader:
     """Finds the segments of one source on one storage; it changes nothing there."""
 
@@ -127,6 +152,25 @@ class SegmentReader:
                 read: Place = partial(self._read_parts, name, objects)
                 found.setdefault(name, RawSegment(name, (read, *self._places("ready", name))))
         return dict(sorted(found.items(), key=lambda item: (SegmentName.parse(item[0]), item[0])))
+
+    def backlog(self, *, here_only: bool = False) -> Backlog:
+        """Count what is in no table yet; `here_only` asks no object store."""
+        total, local = Backlog(), self._home.storage.is_local
+        own = find_segments(self._store.folder)[0]
+        for path in own:
+            with suppress(FileNotFoundError):
+                if size := path.stat().st_size:
+                    what = "growing" if is_held(path) else "ended"
+                    total += Backlog(**{what: (1, size)})
+        if here_only and not local:
+            return total
+        mine = {path.name for path in own}
+        for state in _STATES[local:]:
+            for stored in self._store.list(state):
+                if stored.name not in mine:
+                    what = "growing" if state == "active" else "ready"
+                    total += Backlog(**{what: (1, stored.size)})
+        return total
 
     def _places(self, state: State, name: str) -> tuple[Place, ...]:
         """Return where a segment can be read that was found in a state, or has moved on since."""

@@ -1,0 +1,155 @@
+"""Why an answer is empty: no such symbol, another time, nothing captured, or not in tables yet."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from fluxforge.errors import EmptyAnswerWarning, UnknownSymbolError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fluxforge.lake.places import Places
+    from fluxforge.query.catalog import TableVersion
+
+_MOST_NAMES = 10
+
+
+def check_answer(
+    lake: Places,
+    versions: TableVersion | Sequence[TableVersion],
+    *,
+    live: bool,
+    symbols: str | Sequence[str] | None = None,
+    instruments: str | Sequence[str] | None = None,
+    start: Any = None,
+    end: Any = None,
+) -> None:
+    """Refuse what no table can answer, and warn where the answer is empty; from the logs alone.
+
+    Raises
+    ------
+    UsageError
+        If `start` is not before `end`.
+    UnknownSymbolError
+        If no table has one of the symbols or instruments.
+    """
+    from fluxforge.query.catalog import TableVersion
+    from fluxforge.query.scan import asked, holds_name, may_answer, moment
+
+    low, high = moment(start), moment(end)
+    if low is not None and high is not None and low >= high:
+        raise UsageError(f"start {start} is not before end {end}: nothing can lie between them")
+    opened = [versions] if isinstance(versions, TableVersion) else list(versions)
+    chosen = asked(symbols, instruments)
+    filled = [version for version in opened if version.files or _live_rows(version)]
+    for column, names in chosen.items() if filled else ():
+        for name in names:
+            if not any(holds_name(version, column, name) for version in filled):
+                _refuse(lake, filled, column, name, live=live)
+    if not any(may_answer(version, chosen, low, high) for version in opened):
+        warn(_reason(lake, opened, filled, live=live))
+
+
+def _live_rows(version: TableVersion) -> int:
+    return 0 if version.live is None else version.live.height
+
+
+def _refuse(
+    lake: Places, versions: list[TableVersion], column: str, name: str, *, live: bool
+) -> None:
+    from fluxforge.query.scan import names_in
+
+    for version in versions:
+        settings = lake.config.ingestion.sources.get(version.source)
+        if settings and name in {one.rpartition(":")[2] for one in settings.products}:
+            return  # it is captured, and has not been seen yet
+    known = sorted({each for version in versions for each in names_in(version, column)})
+    near = difflib.get_close_matches(name.upper(), known, 3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "there are: "
+    if not near:
+        hint += ", ".join(known[:_MOST_NAMES]) + (", …" if len(known) > _MOST_NAMES else "")
+    waits = "" if live else what_waits(lake, {version.source for version in versions})
+    raise UnknownSymbolError(
+        f"{_where(versions)} has no {column} {name!r}: {hint}" + (f" ({waits})" if waits else "")
+    )
+
+
+def _reason(
+    lake: Places, versions: list[TableVersion], filled: list[TableVersion], *, live: bool
+) -> str:
+    sources = {version.source for version in versions}
+    waits = what_waits(lake, sources, live=live)
+    more = f"; {waits}" if waits else ""
+    if filled:
+        bounds = [
+            (file.least.get("ts_event"), file.greatest.get("ts_event"))
+            for version in filled
+            for file in version.files
+        ]
+        firsts = [first for first, _ in bounds if first is not None]
+        lasts = [last for _, last in bounds if last is not None]
+        if not firsts:
+            return f"{_where(versions)} has no such rows{more}"
+        first, last = (f"{at:%Y-%m-%dT%H:%M:%S}" for at in (min(firsts), max(lasts)))
+        return f"{_where(versions)} has rows from {first} to {last} (UTC), and none of these{more}"
+    if waits:
+        return f"{_where(versions)} has no rows yet: {waits}"
+    if any(lake.catalog.written(one) for one in sources) or what_waits(lake, sources):
+        return f"{_where(versions)} has no rows: nothing that was captured is of this table"
+    names = ", ".join(sorted(sources)) or "any source"
+    return f"nothing of {names} has been captured: lake.capture({min(sources, default='…')!r})"
+
+
+def _where(versions: list[TableVersion]) -> str:
+    names = [f"{version.source}.{version.name}" for version in versions]
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") or "no table"
+
+
+def what_waits(
+    lake: Places, sources: Iterable[str], *, live: bool = False, here_only: bool = False
+) -> str:
+    """Say which segments are in no table yet, and what takes them up; empty if none are.
+
+    Parameters
+    ----------
+    live
+        Whether the answer has their rows anyway.
+    here_only
+        Ask no object store.
+    """
+    from fluxforge.segments.reading import Backlog
+
+    total = Backlog()
+    for source in sources:
+        for reader in lake.readers(source):
+            total += reader.backlog(here_only=here_only)
+    parts = []
+    if total.ended[0]:
+        many = f"{_segments(*total.ended)} of a capture that ended"
+        parts.append(f"{many} wait{'s' * (total.ended[0] == 1)}: lake.recover()")
+    if total.ready[0]:
+        parts.append(
+            f"{_segments(*total.ready)} wait{'s' * (total.ready[0] == 1)}: lake.etl()"
+            + ("" if live else ", or live=True")
+        )
+    if total.growing[0] and not live:
+        verb = "is" if total.growing[0] == 1 else "are"
+        parts.append(f"{_segments(*total.growing)} {verb} being written: live=True shows them")
+    return "; ".join(parts)
+
+
+def _segments(count: int, size: int) -> str:
+    return f"{count} segment{'s' * (count != 1)} ({size / 1e6:,.1f} MB)"
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the caller that is not in this package."""
+    package, level = __file__.rpartition("lake")[0], 1
+    frame = sys._getframe()  # noqa: SLF001 -- skip_file_prefixes comes with Python 3.12
+    while (caller := frame.f_back) and frame.f_code.co_filename.startswith(package):
+        frame, level = caller, level + 1
+    warnings.warn(message, EmptyAnswerWarning, stacklevel=level)
