@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ from fluxforge.cli import (  # noqa: F401 -- they add commands
 )
 from fluxforge.cli.app import app
 from fluxforge.cli.output import say
-from fluxforge.errors import EXHAUSTED, FluxForgeError, UsageError, translate
+from fluxforge.errors import EXHAUSTED, EmptyAnswerWarning, FluxForgeError, UsageError, translate
 from fluxforge.logs import set_up_logs
 from fluxforge.signals import STOP_SIGNALS
 
@@ -51,8 +52,16 @@ def options(
     set_up_logs(logging.INFO if verbose else logging.WARNING)
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, EmptyAnswerWarning):
+        say(f"fluxforge: {message}", err=True)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
+
+
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work found problems, 2 wrong use or settings."""
+    warnings.showwarning = _show_warning
     sys.exit(_run())
 
 

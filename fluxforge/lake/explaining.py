@@ -68,7 +68,7 @@ def _refuse(
         if settings and name in {one.rpartition(":")[2] for one in settings.products}:
             return  # it is captured, and has not been seen yet
     known = sorted({each for version in versions for each in names_in(version, column)})
-    near = difflib.get_close_matches(name.upper(), known, 3, cutoff=0.5)
+    near = difflib.get_close_matches(name.upper(), known, 3, cutoff=0.65)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "there are: "
     if not near:
         hint += ", ".join(known[:_MOST_NAMES]) + (", …" if len(known) > _MOST_NAMES else "")

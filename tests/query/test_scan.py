@@ -11,7 +11,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from fluxforge import Lake
-from fluxforge.errors import QueryError, UnknownSourceError, UnknownTableError
+from fluxforge.errors import (
+    QueryError,
+    UnknownSourceError,
+    UnknownSymbolError,
+    UnknownTableError,
+)
 from fluxforge.tables import Table
 
 if TYPE_CHECKING:
@@ -94,7 +99,8 @@ def test_one_symbol_may_be_written_plainly(filled_lake: Lake) -> None:
     assert one["symbol"].unique().to_list() == ["BTC-USD"]
     both = filled_lake.scan("coinbase", "ticker", symbols=["BTC-USD", "ETH-USD"]).collect()
     assert both.height == filled_lake.scan("coinbase", "ticker").collect().height
-    assert filled_lake.scan("coinbase", "ticker", symbols=["DOGE-USD"]).collect().is_empty()
+    with pytest.raises(UnknownSymbolError, match="no symbol .DOGE-USD"):
+        filled_lake.scan("coinbase", "ticker", symbols=["DOGE-USD"])
 
 
 @pytest.mark.parametrize("table", TABLES)
