@@ -61,7 +61,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any) 
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 the work found problems, 2 wrong use or settings."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     sys.exit(_run())
 
 

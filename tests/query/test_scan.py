@@ -99,7 +99,7 @@ def test_one_symbol_may_be_written_plainly(filled_lake: Lake) -> None:
     assert one["symbol"].unique().to_list() == ["BTC-USD"]
     both = filled_lake.scan("coinbase", "ticker", symbols=["BTC-USD", "ETH-USD"]).collect()
     assert both.height == filled_lake.scan("coinbase", "ticker").collect().height
-    with pytest.raises(UnknownSymbolError, match="no symbol .DOGE-USD"):
+    with pytest.raises(UnknownSymbolError, match="no symbol 'DOGE-USD'"):
         filled_lake.scan("coinbase", "ticker", symbols=["DOGE-USD"])
 
 
