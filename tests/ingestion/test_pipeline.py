@@ -22,6 +22,7 @@ from fluxforge.errors import (
     UsageError,
 )
 from fluxforge.ingestion import buffer, capture
+from fluxforge.ingestion.log_writer import LogWriter
 from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.report import IngestProgress, IngestReport
 from fluxforge.segments import files
@@ -371,6 +372,43 @@ async def test_a_running_collector_finds_what_another_one_leaves(
     [report] = await pipeline.stop()
     assert report.recovered == 1
     assert len(lake.frames()) == report.frames + 1
+
+
+async def test_strays_and_a_damaged_file_end_no_capture_and_keep_no_other_from_recovery(
+    lake: Any,
+    venue: Serve,
+    steady: Callable[..., Awaitable[None]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a file cannot be read, it is passed over; all others are recovered."""
+    config = lake.config(await venue(steady))
+    writer = LogWriter.from_config(config, "coinbase")
+    folder = writer._store.folder
+    folder.mkdir(parents=True)
+    names = [f"segment_20251203T14_0000{number}.ndjson" for number in range(1, 6)]
+    for name in names[::2]:
+        (folder / name).write_bytes(b'{"capture_ns":1,"conn":"0","data":{}}\n')
+    (folder / names[1]).mkdir()
+    (folder / names[3]).symlink_to(tmp_path)
+    (folder / "desktop.ini").write_bytes(b"x")
+    adopt = files.SegmentFile.adopt
+
+    def damaged(path: Path) -> Any:
+        if path.name == names[0]:
+            raise StorageError(f"{path}: Input/output error")
+        return adopt(path)
+
+    monkeypatch.setattr(files.SegmentFile, "adopt", damaged)
+    pipeline = IngestionPipeline(config, "coinbase")
+    async with pipeline:
+        await received(pipeline, 20)
+    [report] = pipeline.reports
+    assert report.frames >= 20
+    left = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    assert left == sorted(["desktop.ini", names[0], names[1], names[3]])
+    ready = {segment.name for segment in writer._store.list("ready")}
+    assert {names[2], names[4]} <= ready
 
 
 # Settings, progress, reports

@@ -286,6 +286,24 @@ class TestClaims:
         storage.delete(claim.key)
         store.finish(claim)
 
+    def test_odd_things_in_ready_are_left_alone_and_in_nobodys_way(self, tmp_path: Path) -> None:
+        store = SegmentStore(LocalStorage(tmp_path), Layout(), "coinbase")
+        ready = tmp_path / READY
+        ready.mkdir(parents=True)
+        (tmp_path / "elsewhere").write_bytes(b"not ours\n")
+        (ready / "desktop.ini").write_bytes(b"mine")
+        (ready / "segment_20251203T13_00001.ndjson").mkdir()
+        (ready / "segment_20251203T13_00002.ndjson").symlink_to(tmp_path / "elsewhere")
+        if hasattr(os, "mkfifo"):
+            os.mkfifo(ready / "segment_20251203T13_00003.ndjson")
+        (ready / NAME).write_bytes(LINE)
+        [claim] = store.claim(9)
+        assert claim.name == NAME
+        store.finish(claim)
+        assert store.claim(9) == []
+        assert (tmp_path / "elsewhere").read_bytes() == b"not ours\n"
+        assert (ready / "desktop.ini").exists()
+
     def test_a_claim_that_fails_holds_nothing(
         self, storage: StorageBackend, store: SegmentStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
