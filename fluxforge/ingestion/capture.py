@@ -54,7 +54,7 @@ class SourceCapture:
         settings = config.ingestion.sources[name]
         self.name = name
         self.source = get_source(name)
-        self.endpoint = Endpoint(self.source, settings.url)
+        self.endpoint = Endpoint(self.source, settings)
         self._subscriptions = self.source.plan(settings.products, settings.channels)
         self._writer = LogWriter.from_config(config, name)
         self._buffer = FrameBuffer(self._writer, config.ingestion.flush_interval_seconds, frames)

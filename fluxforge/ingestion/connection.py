@@ -26,6 +26,7 @@ from fluxforge.sources.session import Fetch, Lost, Refused, Send, Silent
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
+    from fluxforge.config.schema import SourceConfig
     from fluxforge.ingestion.buffer import FrameBuffer
     from fluxforge.sources.base import Source, Subscription
     from fluxforge.sources.session import Event, Session
@@ -56,10 +57,11 @@ class Endpoint:
         What keeps the source from being captured; empty while it is.
     """
 
-    def __init__(self, source: Source, url: str) -> None:
-        check_url(source.name, url)
+    def __init__(self, source: Source, settings: SourceConfig) -> None:
+        check_url(source.name, settings.url)
         self.source = source
-        self.url = url
+        self.url = settings.url
+        self.rest_url = source.rest_address(settings.url, settings.rest_url)
         self.connections = self.reconnects = self.connected = 0
         self.gaps = self.missing = self.resubscribed = 0
         self.error = ""
@@ -339,7 +341,7 @@ class Connection:
 
     async def _fetch(self, session: Session, request: Fetch) -> None:
         """Get what the venue gives over REST only; its answer is a frame of this connection."""
-        url = f"{self._endpoint.source.rest_address(self._endpoint.url)}{request.path}"
+        url = f"{self._endpoint.rest_url}{request.path}"
         for delay in RetryPolicy(first=1.0, cap=30.0).delays():
             try:
                 answer = await asyncio.to_thread(http_get, url)

@@ -38,7 +38,7 @@ from fluxforge.segments.records import (
 from fluxforge.segments.spool import default_spool_dir, spool_name
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from fluxforge.layout import Layout
@@ -267,15 +267,6 @@ class SegmentStore:
                 claim.release()
             raise
         return claims
-
-    def claims(self) -> Generator[Claim]:
-        """Yield the segments that wait one by one, each held until the next is asked for."""
-        for segment in self.waiting():
-            if claim := self._claim(segment):
-                try:
-                    yield claim
-                finally:
-                    claim.release()
 
     def lease(self, name: str) -> Lease | None:
         """Keep every worker from a segment; None while one that lives has it."""
