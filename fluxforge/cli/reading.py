@@ -7,15 +7,29 @@ from typing import Annotated
 
 import typer
 
+from fluxforge.cli import complete
 from fluxforge.cli.app import app
 from fluxforge.cli.output import say_frame, say_json
 from fluxforge.cli.request import Request, command
 
-SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="The exchange.")]
-TableName = Annotated[str, typer.Argument(metavar="TABLE", help="For instance trades.")]
-Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="As the venue spells it.")]
+SourceName = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="The exchange.", autocompletion=complete.sources)
+]
+TableName = Annotated[
+    str,
+    typer.Argument(metavar="TABLE", help="For instance trades.", autocompletion=complete.tables),
+]
+Symbol = Annotated[
+    str,
+    typer.Argument(
+        metavar="SYMBOL", help="As the venue spells it.", autocompletion=complete.symbols
+    ),
+]
 Symbols = Annotated[
-    list[str] | None, typer.Option("--symbol", metavar="SYMBOL", help="Only this; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--symbol", metavar="SYMBOL", help="Only this; repeatable.", autocompletion=complete.symbols
+    ),
 ]
 Live = Annotated[bool, typer.Option("--live", help="Also rows that are not in tables yet.")]
 Start = Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from fluxforge.cli import complete
 from fluxforge.cli.output import progress, say, say_frame, say_json
 from fluxforge.errors import UsageError
 from fluxforge.logs import set_up_logs
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 Source = Annotated[
     str | None,
-    typer.Argument(metavar="SOURCE", help="The exchange; by default the configured one, or all."),
+    typer.Argument(
+        metavar="SOURCE",
+        help="The exchange; by default the configured one, or all.",
+        autocompletion=complete.sources,
+    ),
 ]
 Settings = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to override.")
@@ -32,7 +37,11 @@ Settings = Annotated[
 Overlays = Annotated[
     list[str] | None,
     typer.Option(
-        "-c", "--config", metavar="OVERLAY", help="Name or file of an overlay; repeatable."
+        "-c",
+        "--config",
+        metavar="OVERLAY",
+        help="Name or file of an overlay; repeatable.",
+        autocompletion=complete.overlays,
     ),
 ]
 ConfigDir = Annotated[

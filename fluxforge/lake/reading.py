@@ -116,6 +116,24 @@ class Reader(Places):
 
         return scan_tables(self._open(source, table, live=live), **options)
 
+    def __getitem__(self, name: str | tuple[str, str]) -> pl.LazyFrame:
+        """Return :meth:`scan` of a table, as ``lake["coinbase.trades"]``; IPython completes names.
+
+        ``lake["coinbase.trades", "BTC-USD"]`` has one symbol.
+        """
+        full, *symbols = [name] if isinstance(name, str) else name
+        source, _, table = full.partition(".")
+        return self.scan(source, table, symbols=symbols or None)
+
+    def _ipython_key_completions_(self) -> list[Any]:
+        from fluxforge.query.scan import known_symbols
+
+        versions = [self.catalog.open(*name) for name in self._written(None)]
+        names = [(f"{one.source}.{one.name}", one) for one in versions]
+        return [name for name, _ in names] + [
+            (name, symbol) for name, one in names for symbol in known_symbols(one)
+        ]
+
     def _open(
         self,
         source: str | Sequence[str],

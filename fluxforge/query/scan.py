@@ -332,3 +332,13 @@ def table_history(version: TableVersion) -> pl.DataFrame:
         for commit in log.commits(reversed(log.versions()))
     ]
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def known_symbols(version: TableVersion) -> list[str]:
+    """Return the symbols in the newest file of a table, sorted."""
+    import polars as pl
+
+    if not version.files or "symbol" not in version.schema.names:
+        return []
+    rows = _read(version, list(version.files[-1:])).select(pl.col("symbol").drop_nulls().unique())
+    return sorted(rows.collect()["symbol"])

@@ -87,10 +87,10 @@ class Snapshot:
 
     @cached_property
     def _files(self) -> list[TableFile]:
-        import pyarrow as pa
+        import polars as pl  # Arrow's own way would import pandas, where it is installed
 
         added = self._retried(lambda: self.delta.get_add_actions(flatten=True))
-        files = [TableFile.from_snapshot(row) for row in pa.table(added).to_pylist()]
+        files = [TableFile.from_snapshot(row) for row in pl.DataFrame(added).to_dicts()]
         return sorted(files, key=lambda file: (file.date, file.path))
 
 
