@@ -204,9 +204,13 @@ class LiveTable:
                 seen.add(own.drop("line_no"))
 
     def is_in(self, version: TableVersion, name: str) -> bool:
-        """Tell whether a version of the table has a segment, or a copy of it."""
+        """Tell whether a version of the table has a segment: its name, once whole its content.
+
+        A copy under another name is in it, too; another segment of the same name, set aside, is
+        not.
+        """
         seen, committed = self._seen[name], version.transactions
-        return name in committed or (seen.whole and seen.digest.hexdigest()[:32] in committed)
+        return (seen.digest.hexdigest()[:32] if seen.whole else name) in committed
 
     def add_to(self, version: TableVersion, names: Sequence[str]) -> TableVersion:
         """Return a version of the table with the rows of these segments."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -22,6 +22,7 @@ import fluxforge
 from fluxforge import Lake
 from fluxforge.config import Role, load_config
 from fluxforge.errors import UsageError
+from fluxforge.etl.report import SegmentsFailedError
 from fluxforge.ingestion.writers import LogWriter
 from fluxforge.layout import SegmentName
 
@@ -248,6 +249,21 @@ def test_copies_of_a_segment_are_shown_once(tmp_path: Path) -> None:
     assert lake.scan("coinbase", "trades", live=True, raw=True).collect().height == 1
 
 
+def test_another_segment_of_the_same_name_is_shown(tmp_path: Path) -> None:
+    """The ETL sets it aside: whose name a table has, it does not take again."""
+    lake = Lake(path=tmp_path)
+    key = f"{lake.layout.ready('coinbase')}/segment_20260809T21_00001.ndjson"
+    line = b'{"capture_ns":1786309548000000000,"conn":"A","data":%s}\n'
+    lake.storage.write_bytes(key, line % trade_frame(0))
+    lake.etl()
+    lake.storage.write_bytes(key, line % trade_frame(1))
+    with suppress(SegmentsFailedError):
+        lake.etl()
+    assert lake.scan("coinbase", "trades").collect()["trade_id"].to_list() == [0]
+    shown = lake.scan("coinbase", "trades", live=True).collect()
+    assert sorted(shown["trade_id"]) == [0, 1]
+
+
 @pytest.mark.s3
 def test_what_others_ended_goes_on_in_another_segment(s3_server: S3Server, tmp_path: Path) -> None:
     """A segment is ended by others at what was mirrored, while its file has more."""
@@ -300,7 +316,7 @@ def test_sql_and_views_show_live_rows_from_a_second_process(tmp_path: Path) -> N
     )
     assert sorted(json.loads(done.stdout)) == [22, 23, 24]
     capture._writer.close()
-    with pytest.raises(UsageError, match="leave out version"):
+    with pytest.raises(UsageError, match="choose one of version"):
         lake.scan("coinbase", "trades", version=0, live=True)
 
 
