@@ -66,6 +66,8 @@ class EtlReport:
         Fields that no table reads, as ``kind.field``, and the frames they were seen in.
     seconds
         How long it took.
+    waiting
+        What is in no table all the same, as that of captures that ended; empty where nothing is.
     """
 
     source: str
@@ -77,6 +79,7 @@ class EtlReport:
     rows: Mapping[str, int] = field(default_factory=dict)
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    waiting: str = ""
 
     @classmethod
     def of(cls, source: str, reports: Iterable[SegmentReport], seconds: float) -> EtlReport:
@@ -146,6 +149,8 @@ class EtlReport:
             words.append(f"{self.repeated:,} segments were committed before")
         if self.unknown_fields:
             words.append(f"unknown fields: {', '.join(self.unknown_fields)}")
+        if self.waiting:
+            words.append(self.waiting)
         return f"<EtlReport {self.source}: {'; '.join(words)}>"
 
     def _repr_html_(self) -> str:
@@ -159,6 +164,7 @@ class EtlReport:
                 **{f"rows in {name}": count for name, count in self.rows.items()},
                 **{f"unknown field {name}": n for name, n in self.unknown_fields.items()},
                 "seconds": round(self.seconds, 2),
+                **({"waiting": self.waiting} if self.waiting else {}),
             },
         )
 

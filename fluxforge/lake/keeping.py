@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
+from fluxforge.lake.explaining import what_waits
 from fluxforge.lake.places import Places
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ class Keeping(Places):
         self._check_place(Role.ETL_INPUT)
         for job in jobs if retry else ():
             job.take_back()
-        return process_sources(jobs)
+        report, names = process_sources(jobs), self.sources if source is None else [source]
+        return replace(report, waiting=what_waits(self, names, live=True, here_only=True))
 
     def watch(
         self,
@@ -162,14 +165,27 @@ class Keeping(Places):
         return [(self.storage_for(role), self.layout_for(role)) for role in roles]
 
     def status(self) -> pl.DataFrame:
-        """Count segments by source and state: ``source, state, files, bytes, oldest, newest``.
+        """Count segments: ``source, state, files, bytes, oldest, newest, next``.
 
-        The state ``spool`` is what lies on this machine, on its way to an object store.
+        The state ``spool`` is what lies on this machine, on its way to an object store. ``next``
+        is the call that takes up what waits.
         """
+        import polars as pl
+
         from fluxforge.verify.status import segment_status
 
         self._check_place(Role.ETL_INPUT)
-        return segment_status(self._places, self.sources, self.config.ingestion.spool_dir)
+        counts = segment_status(self._places, self.sources, self.config.ingestion.spool_dir)
+        ended = [
+            name
+            for name in self.sources
+            if any(reader.backlog(here_only=True).ended[0] for reader in self.readers(name))
+        ]
+        some, state = pl.col("files") > 0, pl.col("state")
+        waits = some & state.is_in(["ready", "processing"])
+        left = some & state.is_in(["active", "spool"]) & pl.col("source").is_in(ended)
+        call = pl.when(waits).then(pl.lit("lake.etl()")).when(left).then(pl.lit("lake.recover()"))
+        return counts.with_columns(next=call)
 
     def quarantine(self, source: str | None = None) -> pl.DataFrame:
         """Return the lines that no table could take, and why.

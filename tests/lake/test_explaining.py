@@ -54,8 +54,11 @@ def test_what_waits_is_said(lake: Lake, ask: Callable[[Lake], Any]) -> None:
         ask(lake)
     assert caught[0].filename == __file__
     assert "of a capture that ended waits: lake.recover()" in repr(lake)
+    assert "waits: lake.recover()" in repr(lake.etl())
+    assert lake.status().filter(state="active")["next"].to_list() == ["lake.recover()"]
     lake.recover()
     put(lake, "ready", 2)
+    assert lake.status().filter(state="ready")["next"].to_list() == ["lake.etl()"]
     with pytest.warns(EmptyAnswerWarning, match=r"2 segments \(0.0 MB\) wait: lake.etl\(\), or"):
         ask(lake)
     assert "2 segments (0.0 MB) wait: lake.etl()" in repr(lake)
