@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from fluxforge.etl.work import work_folder
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
 from fluxforge.tables import table_error
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import polars as pl
     import pyarrow as pa
 
     from fluxforge.sources.base import Channel
@@ -33,6 +32,8 @@ def flag_files(
     keys: Mapping[str, pa.Table],
 ) -> list[TableFile]:
     """Return the files to commit against a snapshot: those with repeats are written anew."""
+    import polars as pl
+
     rows = pl.concat(
         [
             pl.DataFrame(pl.from_arrow(keys[file.path])).with_columns(file=pl.lit(number))
@@ -69,6 +70,8 @@ def _known_keys(
 
     A repeated row tells of the same event: it has the same symbol and the same time.
     """
+    import polars as pl
+
     spans = rows.group_by("symbol").agg(
         first=pl.col("ts_event").min(),
         last=pl.col("ts_event").max(),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import polars as pl
 
 
 def flag_repeats(
@@ -20,6 +20,8 @@ def flag_repeats(
 
     The first by ``ts_recv`` and ``seq`` is none; rows whose key has a null are never repeats.
     """
+    import polars as pl
+
     keyed = pl.all_horizontal(pl.col(keys).is_not_null())
     numbered = rows.with_row_index("at")
     first = (
