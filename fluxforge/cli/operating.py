@@ -103,3 +103,9 @@ def show_quarantine(
     if not lines.height:
         raise UsageError(f"{source} has no file {file!r} in quarantine")
     request.show(lines.drop("source", "file", "at"))
+
+
+@command(quarantine_app, "retry", of_source=True)
+def retry_quarantine(request: Request) -> None:
+    """Bring the lines in quarantine through the ETL once more."""
+    request.show(request.lake().retry_quarantine(request.source))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
-from fluxforge.errors import ConfigError, FluxForgeError, SegmentError
+from fluxforge.errors import ConfigError, FileExistsAlreadyError, FluxForgeError, SegmentError
 from fluxforge.etl.commit import Done, SourceCommits
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.etl.tries import LONGEST_IN_WORK, Tries, TriesJournal
 from fluxforge.etl.work import GroupRows, SegmentGroup, transform_group, work_folder
-from fluxforge.segments import SegmentStore
+from fluxforge.segments import Quarantined, SegmentStore, retry_name
 from fluxforge.signals import deferred_interrupts
 from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated
@@ -195,6 +195,39 @@ class ETLJob:
         for name in names:
             self._tries.clear(name)
         return names
+
+    def retry_quarantine(self) -> EtlReport:
+        """Bring the lines in quarantine through the ETL once more, with all that waits.
+
+        They become a segment of their own, so that the ledger accounts for them. Once it is
+        committed their file goes; lines that are refused again are in that segment's file.
+        """
+        self._settle_quarantine()
+        for stored in self._segments.list("quarantine"):
+            records = self._input.read_bytes(stored.key).splitlines()
+            lines = [Quarantined.read(record).content + b"\n" for record in records]
+            name = retry_name(stored.name)
+            # A blank line of its own, that spells its name: the same lines may come again.
+            blank = "".join(" \t"[int(bit)] for bit in f"{int(name[-15:-7], 16):032b}").encode()
+            if not self._input.exists(
+                self._input.join_path(self._layout.processing(self.source), name)
+            ):
+                key = self._input.join_path(self._layout.ready(self.source), name)
+                with suppress(FileExistsAlreadyError):
+                    content = b"".join([*lines, blank + b"\n"])
+                    self._input.write_bytes(key, content, exclusive=True)
+        try:
+            return self.process_all_segments()
+        finally:
+            self._settle_quarantine()
+
+    def _settle_quarantine(self) -> None:
+        """Delete the files in quarantine whose lines the ledger has under their segment's name."""
+        names = {retry_name(stored.name): stored for stored in self._segments.list("quarantine")}
+        commits = SourceCommits(self._output, self._output_path, self._tables)
+        done, taken = commits.in_ledger(dict.fromkeys(names, "")) if names else (set(), set())
+        for name in done | taken:
+            self._input.delete(names[name].key)
 
     @property
     def _group_bytes(self) -> int:

@@ -213,6 +213,16 @@ class Keeping(Places):
         columns = {"source": text, "file": text, "at": pl.Datetime("us", "UTC"), "line": number}
         return pl.DataFrame(rows, {**columns, "reason": text, "content": text}, orient="row")
 
+    def retry_quarantine(self, source: str | None = None) -> EtlReport:
+        """Bring the lines in quarantine through the ETL once more, with all that waits.
+
+        For after a mended SQL file, or with more memory. What is taken is in the tables once;
+        what is refused again stays in quarantine.
+        """
+        from fluxforge.etl.report import EtlReport
+
+        return EtlReport.total([job.retry_quarantine() for job in self._jobs(source)])
+
     def verify(self, deep: bool = False) -> VerifyReport:
         """Check that everything lies where it belongs and that the accounts add up.
 

@@ -19,6 +19,7 @@ from fluxforge.segments.records import (
     StoredSegment,
     is_quarantine_name,
     quarantine_name,
+    retry_name,
 )
 from fluxforge.segments.store import SegmentStore
 
@@ -36,4 +37,5 @@ __all__ = [
     "open_segment",
     "quarantine_name",
     "read_segment",
+    "retry_name",
 ]

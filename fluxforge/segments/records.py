@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from fluxforge.errors import SegmentError
 from fluxforge.layout import SegmentName
 from fluxforge.report import Report
 
@@ -208,6 +209,21 @@ def quarantine_name(segment: str, digest: str) -> str:
     'segment_20251203T14_00001-9f86d081884c.ndjson'
     """
     return f"{segment.removesuffix('.ndjson')}-{digest[:12]}.ndjson"
+
+
+def retry_name(quarantine: str) -> str:
+    """Name the segment as which the lines of a quarantine file go through the ETL once more.
+
+    Examples
+    --------
+    >>> retry_name("segment_20251203T14_00001_9f86d081-9f86d081884c.ndjson")
+    'segment_20251203T14_00001_1517898c.ndjson'
+    """
+    segment, _, digest = quarantine.removesuffix(".ndjson").rpartition("-")
+    name = SegmentName.parse(f"{segment}.ndjson")
+    if name is None:
+        raise SegmentError(f"{quarantine} is not the name of a file in quarantine")
+    return str(name.derive(f"retry:{digest}"))
 
 
 def is_quarantine_name(name: str) -> bool:

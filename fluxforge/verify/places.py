@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from fluxforge.errors import AccessDeniedError
 from fluxforge.layout import STATES, join_key
-from fluxforge.segments import Quarantined, SegmentStore, is_quarantine_name, open_segment
+from fluxforge.segments import (
+    Quarantined,
+    SegmentStore,
+    is_quarantine_name,
+    open_segment,
+    quarantine_name,
+    retry_name,
+)
 from fluxforge.segments.files import find_segments, is_segment_name
 from fluxforge.segments.mirror import HEAD
 from fluxforge.storage.local import LocalStorage
@@ -204,7 +211,13 @@ def _quarantine(places: Places, folder: str, ledger: Ledger, *, deep: bool) -> V
         if is_quarantine_name(key)
     }
     report = VerifyReport()
-    expected = {row["digest"][:12]: row for row in ledger.rows if row["lines_quarantined"]}
+    names = {row["segment"] for row in ledger.rows}
+    expected = {
+        row["digest"][:12]: row
+        for row in ledger.rows
+        if row["lines_quarantined"]
+        and retry_name(quarantine_name(row["segment"], row["digest"])) not in names
+    }
     for row in [row for digest, row in expected.items() if digest not in files]:
         message = f"its {row['lines_quarantined']:,} lines are gone: restore them from a copy"
         report += problem("missing_quarantine", join_key(folder, row["segment"]), message)
