@@ -1,0 +1,109 @@
+"""What a lake's state, its health and its metrics say when something is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fluxforge import Lake
+from fluxforge.operate import Supervisor, check_health, lake_state
+from fluxforge.operate.metrics import METRICS, samples
+from fluxforge.simulator import local_exchange
+from tests.test_cli import run_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Return a lake in which frames are missing, a line is in quarantine and a segment waits."""
+    folder = tmp_path_factory.mktemp("state")
+    with local_exchange("coinbase", seed=4, rate=0, faults="skip@100:3") as exchange:
+        lake = Lake(
+            overrides=[
+                f"storage.base_dir={folder}/lake",
+                f"ingestion.sources.coinbase.url={exchange.url}",
+            ]
+        )
+        lake.ingest_sync("coinbase", frames=300)
+    bad = b'{"capture_ns":1786309548000000000,"conn":"A","data":{"channel":"weather"}}\n'
+    lake.storage.write_bytes("raw/ready/coinbase/segment_20260809T21_00001.ndjson", bad)
+    lake.etl("coinbase")
+    lake.storage.write_bytes("raw/ready/coinbase/segment_20260809T22_00001.ndjson", bad)
+    return lake
+
+
+def test_a_state_has_what_waits_and_what_is_missing(lake: Lake) -> None:
+    state = lake_state(lake)
+    files = {one.state: one.files for one in state.segments}
+    assert (files["ready"], files["quarantine"]) == (1, 1)
+    assert state.missing == {"coinbase": 3}
+    ticker = next(one for one in state.tables if one.table == "ticker")
+    assert ticker.rows > 0
+    assert ticker.age_seconds is not None
+    assert ticker.age_seconds >= 0
+    assert abs(ticker.lag_seconds or 99) < 60
+    assert {"segments", "sequences"}.isdisjoint(one.table for one in state.tables)
+    assert "1 ready, 1 quarantine" in state.summary()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("age_seconds", -1, "the newest row is"),
+        ("backlog_seconds", -1, "has waited for the etl"),
+        ("backlog_mb", 0, "wait for etl"),
+        ("quarantine_files", 0, "1 files in quarantine"),
+        ("gaps", 2, "3 frames are missing"),
+        ("spool_mb", -1, "wait for the object store"),
+        ("clock_drift_seconds", -1, "set the clock"),
+        ("disk_free_mb", 1e12, "are free"),
+    ],
+)
+def test_each_limit_is_a_problem_of_its_own(
+    lake: Lake, limit: str, value: float, words: str
+) -> None:
+    none = dict.fromkeys(vars(lake.config.health))
+    config = replace(lake.config, health=replace(lake.config.health, **none))
+    state = lake_state(lake)
+    assert check_health(config, state).ok
+    config = replace(config, health=replace(config.health, **{limit: value}))
+    report = check_health(config, state)
+    (problem,) = report.problems
+    assert not report.ok
+    assert problem.limit.startswith(f"health.{limit}=")
+    assert words in problem.message
+
+
+def test_a_disk_that_fills_and_a_part_that_is_down(lake: Lake) -> None:
+    state = lake_state(lake)
+    down = {"up": False, "restarts": 3}
+    state = replace(state, disk_hours=2.0, parts={"etl": down})
+    found = {one.subject: one.message for one in check_health(lake.config, state).problems}
+    assert "full in 2.0 hours" in found["disk"]
+    assert "started 3 times" in found["etl"]
+
+
+def test_health_exits_by_the_limits(lake: Lake, tmp_path: Path) -> None:
+    settings = (f"storage.base_dir={lake.storage.base_path}", "health.age_seconds=1e9")
+    done = run_command("health", *settings, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "healthy\n")
+    done = run_command("health", "--json", "health.gaps=0", *settings, cwd=tmp_path)
+    assert done.returncode == 1
+    assert [one["limit"] for one in json.loads(done.stdout)["problems"]] == ["health.gaps=0"]
+
+
+def test_metrics_have_every_name_and_know_a_run_that_has_not_begun(lake: Lake) -> None:
+    supervisor = Supervisor(lake.config)
+    starting = {(name, labels): value for name, labels, value in samples(supervisor)}
+    assert starting["part_up", ("capture.coinbase",)] is False
+    assert starting["frames", ("coinbase",)] == 0
+    supervisor.lake_state = lake_state(lake)
+    now = {(name, labels): value for name, labels, value in samples(supervisor)}
+    assert {name for name, _ in now} == METRICS.keys()
+    assert now["missing_frames", ("coinbase",)] == 3
+    assert now["segments", ("coinbase", "quarantine")] == 1
