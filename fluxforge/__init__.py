@@ -49,4 +49,8 @@ def __getattr__(name: str) -> Any:
         from fluxforge.lake.sandbox import sandbox
 
         return sandbox
+    if name == "plot":
+        from importlib import import_module
+
+        return import_module("fluxforge.plot")
     raise AttributeError(f"module 'fluxforge' has no attribute {name!r}")

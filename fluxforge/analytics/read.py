@@ -52,10 +52,26 @@ class Scan(Protocol):
 
 
 def read_book(
-    scan: Scan, source: str, symbol: str, at: datetime | None = None, depth: int | None = 10
+    scan: Scan,
+    source: str,
+    symbol: str,
+    at: datetime | None = None,
+    depth: int | None = 10,
+    held: dict[tuple[str, str], pl.DataFrame] | None = None,
 ) -> Book:
-    """Return the order book at a moment; see :meth:`fluxforge.Lake.book`."""
-    found = epochs_of(scan, source, symbol, start=at, end=at)
+    """Return the order book at a moment; see :meth:`fluxforge.Lake.book`.
+
+    Parameters
+    ----------
+    held
+        The newest book of each symbol as the last call left it: only what came since is read.
+    """
+    if at is not None or held is None:
+        found = epochs_of(scan, source, symbol, start=at, end=at)
+    else:
+        found = epochs_of(scan, source, symbol, base=held.get((source, symbol)))
+        if found:
+            held[source, symbol] = found[-1].keyframe(found[-1].times.height - 1)
     return book_at(found, source, symbol, at, depth)
 
 
@@ -149,8 +165,12 @@ def epochs_of(
     *,
     start: datetime | None = None,
     end: datetime | None = None,
+    base: pl.DataFrame | None = None,
 ) -> list[Epoch]:
-    """Return the books of a symbol that are needed to know it from `start` to `end`."""
+    """Return the books of a symbol that are needed to know it from `start` to `end`.
+
+    With `base`, a keyframe, only what was received after it is read: the book goes on from there.
+    """
     if start is not None and end is not None and end < start:
         raise UsageError("start is after end: nothing can lie between them")
     moment = pl.coalesce("ts_event", "ts_recv")
@@ -166,7 +186,14 @@ def epochs_of(
     runs = runs.filter(pl.col("symbol").is_null() | own)
     if start is not None:
         rows = rows.filter(pl.col("ts_recv") >= _first_needed(rows, start))
-    rules, found = get_source(source).book, rows.collect()
+    rules = get_source(source).book
+    if base is None:
+        found = rows.collect()
+    else:
+        found = rows.filter(pl.col("ts_recv") > base["ts_recv"][0]).collect()
+        if found["is_snapshot"].any():  # it may be older than what was received before it
+            return epochs_of(scan, source, symbol)
+        found = pl.concat([base, found], how="diagonal")
     if market:
         runs = runs.filter(pl.col("conn").is_in(found["conn"].unique().implode()))
     if rules.runs is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import NoBookError
@@ -108,11 +108,19 @@ class Analysis(Reader):
         from fluxforge.analytics.read import read_book
         from fluxforge.query.scan import moment
 
+        held = self._held_books if live else None
         try:
-            return read_book(partial(self._scan, live=live), source, symbol, moment(at), depth)
+            return read_book(
+                partial(self._scan, live=live), source, symbol, moment(at), depth, held
+            )
         except NoBookError:
             self._check_book(source, symbol, live=live)
             raise
+
+    @cached_property
+    def _held_books(self) -> dict[tuple[str, str], pl.DataFrame]:
+        """The newest live book of each symbol: asking again reads only what came since."""
+        return {}
 
     def books(
         self,

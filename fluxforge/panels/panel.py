@@ -135,9 +135,11 @@ def _keep_reading(panel: weakref.ref[Panel], stopped: threading.Event, seconds: 
         alive = panel()
         if alive is None:
             return
+        begun = time.monotonic()
         alive.refresh()
         del alive
-        stopped.wait(seconds)
+        # Half of the time is for the kernel's other work, however long a read takes.
+        stopped.wait(max(seconds, time.monotonic() - begun))
 
 
 @atexit.register
