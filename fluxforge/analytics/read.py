@@ -66,7 +66,8 @@ def read_book(
     held
         The newest book of each symbol as the last call left it: only what came since is read.
     """
-    if at is not None or held is None:
+    # Checksums are of whole books: those are followed from their snapshot on.
+    if at is not None or held is None or get_source(source).book.runs is not None:
         found = epochs_of(scan, source, symbol, start=at, end=at)
     else:
         found = epochs_of(scan, source, symbol, base=held.get((source, symbol)))
