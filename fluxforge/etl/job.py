@@ -13,9 +13,9 @@ from fluxforge.config import Role
 from fluxforge.errors import ConfigError, FileExistsAlreadyError, FluxForgeError, SegmentError
 from fluxforge.etl.commit import Done, SourceCommits
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
-from fluxforge.etl.tries import LONGEST_IN_WORK, Tries, TriesJournal
 from fluxforge.etl.work import GroupRows, SegmentGroup, transform_group, work_folder
 from fluxforge.segments import Quarantined, SegmentStore, retry_name
+from fluxforge.segments.tries import LONGEST_IN_WORK, Tries, TriesJournal
 from fluxforge.signals import deferred_interrupts
 from fluxforge.sources import get_source
 from fluxforge.storage.disk import translated

@@ -35,13 +35,7 @@ class Route(NamedTuple):
     destination: Place
 
     def is_needed(self, folders: list[str], others: list[str], *, delete: bool) -> bool:
-        """Return False if both ends are one place by name.
-
-        Raises
-        ------
-        UsageError
-            If both are one place under two names, and files are to be deleted.
-        """
+        """Return False if both ends are one place by name; under two names nothing is deleted."""
         here, there = self
         if [here.locate(one) for one in folders] == [there.locate(one) for one in others]:
             return False

@@ -53,15 +53,7 @@ class SegmentSync:
         return SegmentStore(*self.here, self.source).list(self.state)
 
     def run(self, segment: StoredSegment) -> None:
-        """Copy or move one segment, unless it is there already.
-
-        Raises
-        ------
-        SegmentError
-            If what is at the destination looks like a damaged copy of it. Nothing is deleted then.
-        StorageError
-            If a storage fails; running again carries on.
-        """
+        """Copy or move one segment, unless it is there already; a damaged copy is an error."""
         try:
             with self._claim(self.here, segment.name):
                 self._settle(segment)

@@ -37,39 +37,20 @@ _WORKERS = 4  # most of a transfer is waiting for a server
 
 @dataclass(frozen=True)
 class TablePlan:
-    """One version of a table, and what the destination lacks of it.
+    """One version of a table, and what the destination lacks of it."""
 
-    Attributes
-    ----------
-    version
-        The version that the destination shall show.
-    there
-        What it shows now; None where it has no table.
-    commits
-        The commits that it lacks.
-    before
-        The files of the version that the first of them follows, by path.
-    files
-        Sizes of the data files that it shall have, by path: of this version, and of earlier ones
-        as far as they exist.
-    present, copied
-        The sizes of the data files at the source and at the destination.
-    closed
-        Whether an earlier move had everything copied and began to delete the source.
-    """
-
-    version: Snapshot
-    there: Snapshot | None
-    commits: list[Commit]
-    before: Mapping[str, TableFile]
-    files: Mapping[str, int]
-    present: Mapping[str, int]
-    copied: Mapping[str, int]
-    closed: bool
+    version: Snapshot  # which the destination shall show
+    there: Snapshot | None  # what it shows now
+    commits: list[Commit]  # that it lacks
+    before: Mapping[str, TableFile]  # the files of the version that these follow
+    files: Mapping[str, int]  # sizes of those it shall have, of earlier versions too
+    present: Mapping[str, int]  # data files at the source
+    copied: Mapping[str, int]  # and at the destination
+    closed: bool  # an earlier move had everything copied and began to delete the source
 
     @property
     def movable(self) -> list[str]:
-        """The paths of data files to delete at the source once all is compared."""
+        """The data files to delete at the source once all is compared."""
         return [path for path in self.files if path in self.present]
 
     def note(self, version: int) -> dict[str, Any]:
@@ -91,13 +72,7 @@ class TableSync:
     # Planning
 
     def plan(self) -> TablePlan | None:
-        """Compare the table's newest version with its copy; None where there is no table.
-
-        Raises
-        ------
-        TableError
-            If the destination has another history, or a file that the version needs is missing.
-        """
+        """Compare the table's newest version with its copy; None where there is no table."""
         versions = self.source.log.versions()
         closed = bool(versions) and self._is_closed(versions[-1])
         version = self._version(versions, closed=closed)
@@ -189,16 +164,7 @@ class TableSync:
         self.counters.deleted += [self._here(one) for one in plan.movable] if self.delete else []
 
     def copy(self, plan: TablePlan) -> None:
-        """Copy what is missing.
-
-        Raises
-        ------
-        TableError
-            If the destination has a file with other content, or another writer's commit. It then
-            shows a whole version all the same.
-        StorageError
-            If a storage fails; running again carries on.
-        """
+        """Copy what is missing; whatever fails, the copy shows a whole version."""
         there, commits = plan.there, list(plan.commits)
         if there is None:  # an empty table, and no data files without a log
             bare = not (plan.before or commits[0].added or commits[0].transactions)
@@ -301,13 +267,7 @@ class TableSync:
     # Removing
 
     def remove(self, plan: TablePlan, is_etl_alive: Callable[[], bool]) -> None:
-        """Delete the table here, whose copy was compared with it.
-
-        Raises
-        ------
-        TableError
-            If something was committed to it meanwhile, or may be: then it is kept.
-        """
+        """Delete the table here, whose copy was compared, unless others may commit to it."""
         if not plan.closed:
             try:
                 close_table(self.source, plan.version, self.destination.uri)

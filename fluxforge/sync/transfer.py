@@ -21,14 +21,9 @@ _BEGINNING_BYTES = 1024
 class Transfer:
     """Files on their way from one storage to another, in bounded memory.
 
-    Parameters
-    ----------
-    source, destination
-        The storages.
-    exact
-        Compare whole files by their SHA-256. Otherwise two files of one size are equal when they
-        begin and end with the same 64 KiB, which a segment's first line alone decides: it names
-        its socket and its nanosecond.
+    Where it is exact, whole files are compared by their SHA-256. Otherwise two files of one size
+    are equal when they begin and end with the same 64 KiB, which a segment's first line alone
+    decides: it names its socket and its nanosecond.
     """
 
     source: StorageBackend
@@ -36,15 +31,7 @@ class Transfer:
     exact: bool
 
     def copy(self, key: str, target: str) -> None:
-        """Copy a file under a new key; where this transfer is exact, read it back and compare.
-
-        Raises
-        ------
-        FileExistsAlreadyError
-            If the key is taken at the destination.
-        StorageError
-            If it was read back with other content; the copy is gone then.
-        """
+        """Copy a file under a free key; where this is exact, read it back and compare."""
         with tempfile.TemporaryDirectory(prefix="fluxforge-sync-") as work:
             path = self.source.fetch(key, Path(work))
             expected = LocalStorage(path.parent).digest(path.name) if self.exact else ""

@@ -29,20 +29,9 @@ def verify_lake(
     deep: bool = False,
     spool_dir: str | Path | None = None,
 ) -> VerifyReport:
-    """Check where everything lies and whether the accounts add up. Nothing is changed.
+    """Check everything that can be checked from the outside; see :meth:`fluxforge.Lake.verify`.
 
-    Parameters
-    ----------
-    raw
-        The places of segments: where they are captured, and where the ETL takes them from.
-    tables
-        The place of tables.
-    configured
-        Names of sources; those whose folders are found are looked at too.
-    deep
-        Read the content of data files, quarantine and archive, and compare it.
-    spool_dir
-        Where on this machine captures for an object store begin.
+    `raw` are the places of segments, `configured` the sources that are known without a folder.
     """
     known = {*configured, *source_names()}
     places = {

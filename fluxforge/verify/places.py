@@ -21,6 +21,8 @@ from fluxforge.segments import (
 )
 from fluxforge.segments.files import find_segments, is_segment_name
 from fluxforge.segments.mirror import HEAD
+from fluxforge.segments.tries import SUFFIX as TRIES
+from fluxforge.segments.tries import TriesJournal
 from fluxforge.storage.local import LocalStorage
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
@@ -122,7 +124,7 @@ def _state(storage: StorageBackend, layout: Layout, state: State, known: set[str
         report += problem("misplaced_file", key, message)
     for source in sorted(found & known):
         folder = layout.state(state, source)
-        report += guarded(folder, partial(_segments, storage, folder, state))
+        report += guarded(folder, partial(_segments, storage, layout, source, state))
     return report
 
 
@@ -136,13 +138,15 @@ def unknown_sources(home: str, names: Iterable[str]) -> VerifyReport:
     )
 
 
-def _segments(storage: StorageBackend, folder: str, state: State) -> VerifyReport:
+def _segments(storage: StorageBackend, layout: Layout, source: str, state: State) -> VerifyReport:
+    folder = layout.state(state, source)
     files = storage.list_entries(folder)
     report = VerifyReport((Check("files", folder, len(files)),))
     if state == "active":
         return report + _active(storage, folder, files)
     for file in files:
-        if not _belongs(state, file.key[len(folder) + 1 :]):
+        name = file.key[len(folder) + 1 :]
+        if not _belongs(state, name.removesuffix(TRIES) if state == "processing" else name):
             message = f"not a segment of {state}: nothing reads it"
             report += problem("misplaced_file", file.key, message)
     for name in storage.list_folders(folder):
@@ -151,11 +155,24 @@ def _segments(storage: StorageBackend, folder: str, state: State) -> VerifyRepor
             report += problem("odd_file", join_key(folder, name), message)
     segments = [file.key for file in files if file.name.endswith(".ndjson")]
     if state == "processing":
-        held = (key for key in segments if _is_abandoned(storage, key))
-        found = (Finding("unfinished_segment", key, _UNFINISHED) for key in held)
-        return report + VerifyReport(problems=tuple(found))
+        return report + _processing(storage, TriesJournal(storage, layout, source), segments)
     if segments and state == "ready":
         report += note("waiting", folder, f"{len(segments)} segments wait for the etl")
+    return report
+
+
+def _processing(
+    storage: StorageBackend, journal: TriesJournal, segments: list[str]
+) -> VerifyReport:
+    report, known = VerifyReport(), journal.read()
+    for key in segments:
+        tries = known.get(key.rpartition("/")[2])
+        if tries is not None and tries.aside:
+            message = f"{tries.error}: when that is mended, `fluxforge etl --retry` takes it up"
+            report += problem("set_aside_segment", key, message)
+        elif _is_abandoned(storage, key):
+            message = _UNFINISHED if tries is None else f"it is tried again later: {tries.error}"
+            report += problem("unfinished_segment", key, message)
     return report
 
 
@@ -211,12 +228,15 @@ def _quarantine(places: Places, folder: str, ledger: Ledger, *, deep: bool) -> V
         if is_quarantine_name(key)
     }
     report = VerifyReport()
-    names = {row["segment"] for row in ledger.rows}
+    stores = [SegmentStore(*place, ledger.source) for place in places]
+    # Lines that are tried again are those of a segment of their own, in work or done.
+    retried = {segment.name for store in stores for segment in store.waiting()}
+    retried |= ledger.counts.keys()
     expected = {
         row["digest"][:12]: row
         for row in ledger.rows
         if row["lines_quarantined"]
-        and retry_name(quarantine_name(row["segment"], row["digest"])) not in names
+        and retry_name(quarantine_name(row["segment"], row["digest"])) not in retried
     }
     for row in [row for digest, row in expected.items() if digest not in files]:
         message = f"its {row['lines_quarantined']:,} lines are gone: restore them from a copy"

@@ -15,38 +15,14 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     # problems
-    "no_lake",
-    "check_failed",
-    "unknown_folder",
-    "unknown_source",
-    "misplaced_file",
-    "odd_file",
-    "abandoned_segment",
-    "unfinished_segment",
-    "missing_quarantine",
-    "damaged_quarantine",
-    "damaged_archive",
-    "missing_log",
-    "missing_file",
-    "damaged_file",
-    "wrong_partition",
-    "wrong_column",
-    "missing_ledger",
-    "missing_ledger_row",
-    "missing_commit",
-    "wrong_row_count",
-    "wrong_account",
-    "repeated_segment",
-    "stored_twice",
+    "no_lake", "check_failed", "unknown_folder", "unknown_source", "misplaced_file", "odd_file",
+    "abandoned_segment", "unfinished_segment", "set_aside_segment", "missing_quarantine",
+    "damaged_quarantine", "damaged_archive", "missing_log", "missing_file", "damaged_file",
+    "wrong_partition", "wrong_column", "missing_ledger", "missing_ledger_row", "missing_commit",
+    "wrong_row_count", "wrong_account", "repeated_segment", "stored_twice",
     # notes
-    "waiting",
-    "spooled",
-    "quarantine",
-    "leftover",
-    "unknown_table",
-    "gap",
-    "repeated_number",
-]
+    "waiting", "spooled", "quarantine", "leftover", "unknown_table", "gap", "repeated_number",
+]  # fmt: skip
 """The identifiers of what may be found. They stay; new ones may come."""
 
 

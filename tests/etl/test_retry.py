@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fluxforge.etl.report import SegmentsFailedError
-from fluxforge.etl.tries import MOST_TRIES
+from fluxforge.segments.tries import MOST_TRIES
 
 if TYPE_CHECKING:
     from fluxforge.etl.job import ETLJob

@@ -17,6 +17,7 @@ from fluxforge.errors import AccessDeniedError, StorageError
 from fluxforge.etl.optimize import optimize_table
 from fluxforge.etl.writers import ParquetWriter
 from fluxforge.layout import Layout
+from fluxforge.segments.tries import TriesJournal
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
 from fluxforge.transform.schema import table_schemas
@@ -197,6 +198,19 @@ class TestPlaces:
     def test_an_unfinished_segment_whose_worker_is_dead(self, filled: Lake) -> None:
         key = filled.put("processing", NAME)
         assert filled.problems() == [("unfinished_segment", key)]
+
+    def test_a_segment_that_was_set_aside_says_why_and_the_way_back(self, filled: Lake) -> None:
+        key = filled.put("processing", NAME)
+        journal = TriesJournal(filled.storage, filled.layout, "coinbase")
+        journal.failed(None, NAME, StorageError("the disk refuses"))
+        (problem,) = filled.verify().problems
+        assert (problem.kind, problem.where) == ("unfinished_segment", key)
+        assert "the disk refuses" in problem.message
+        journal.set_aside(NAME, "poison")
+        (problem,) = filled.verify().problems
+        assert (problem.kind, problem.where) == ("set_aside_segment", key)
+        assert "poison" in problem.message
+        assert "--retry" in problem.message
 
     def test_a_segment_in_the_hands_of_a_living_worker(self, filled: Lake) -> None:
         key = filled.put("processing", NAME)
