@@ -56,6 +56,7 @@ class SourceCapture:
         self.source = get_source(name)
         self.endpoint = Endpoint(self.source, settings)
         self._subscriptions = self.source.plan(settings.products, settings.channels)
+        self._channels = self._subscriptions[0].channels
         self._writer = LogWriter.from_config(config, name)
         self._buffer = FrameBuffer(self._writer, config.ingestion.flush_interval_seconds, frames)
         self._timeouts = (write_timeout, connect_timeout)
@@ -139,8 +140,7 @@ class SourceCapture:
             if self.source.room(connection.subscription) > 0:
                 connection.subscribe((symbol,))
                 return
-        channels = self._subscriptions[0].channels
-        self._open(Subscription((symbol,), channels, market))
+        self._open(Subscription((symbol,), self._channels, market))
 
     def remove(self, market: str, symbol: str) -> None:
         """Capture a product no longer; the last one of a socket ends that."""

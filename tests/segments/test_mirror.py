@@ -196,58 +196,53 @@ class MirrorMachine(RuleBasedStateMachine):
         self.consumed: set[str] = set()
         self.asleep = False
 
-    @rule(at=st.integers(0, 1), lines=st.integers(1, 4), faults=st.lists(st.sampled_from(FAULTS)))
-    def write(self, at: int, lines: int, faults: list[str]) -> None:
+    @rule(
+        at=st.integers(0, 1),
+        lines=st.integers(0, 6),
+        which=st.integers(0, 3),
+        times=st.integers(0, 12),
+        faults=st.lists(st.sampled_from(FAULTS), max_size=10),
+        rotate=st.booleans(),
+    )
+    def work(
+        self, at: int, lines: int, which: int, times: int, faults: list[str], rotate: bool
+    ) -> None:
+        """Write and flush some lines, and let the uploader bring one segment further."""
         process = self._living(at)
-        if process.current is not None and process.current.lost:
+        if process.current is not None and (rotate or process.current.lost):
             process.current.file.close()
             process.current = None
+        if lines:
+            self._write(process, lines, [fault for fault in faults if fault == "die before"][:1])
+        if not (process.alive and process.segments):
+            return
+        segment = process.segments[which % len(process.segments)]
 
+        def mirror() -> None:
+            for _ in range(times):
+                if not segment.advance():
+                    break
+
+        process.run(mirror, faults)
+        if segment.settled and process.alive:
+            process.segments.remove(segment)
+            process.current = None if process.current is segment else process.current
+
+    def _write(self, process: Process, lines: int, faults: list[str]) -> None:
         def work() -> None:
             if process.current is None:
                 process.current = process.store.open(NOW)
                 process.segments.append(process.current)
             start = len(self.begun)
             new = [
-                b'{"capture_ns":1,"conn":"A","data":{"n":%d}}\n' % n
-                for n in range(start, start + lines)
+                b'{"capture_ns":1,"conn":"A","data":{"n":%d}}\n' % number
+                for number in range(start, start + lines)
             ]
             self.begun += new
             process.current.file.append(b"".join(new))
             self.written += new
 
-        process.run(work, [fault for fault in faults if fault.startswith("die b")])
-
-    @rule(at=st.integers(0, 1))
-    def rotate(self, at: int) -> None:
-        process = self._living(at)
-        if process.current is not None:
-            process.current.file.close()
-            process.current = None
-
-    @rule(
-        at=st.integers(0, 1),
-        which=st.integers(0, 5),
-        times=st.integers(1, 9),
-        faults=st.lists(st.sampled_from(FAULTS), max_size=8),
-    )
-    def mirror(self, at: int, which: int, times: int, faults: list[str]) -> None:
-        """Let the uploader bring one of its segments further."""
-        process = self._living(at)
-        if not process.segments:
-            return
-        segment = process.segments[which % len(process.segments)]
-
-        def work() -> None:
-            for _ in range(times):
-                if not segment.advance():
-                    break
-
         process.run(work, faults)
-        if segment.settled and process.alive:
-            process.segments.remove(segment)
-            if process.current is segment:
-                process.current = None
 
     @rule(at=st.integers(0, 1), faults=st.lists(st.sampled_from(FAULTS), max_size=8))
     def take_over(self, at: int, faults: list[str]) -> None:
@@ -255,8 +250,21 @@ class MirrorMachine(RuleBasedStateMachine):
         process = self._living(at)
         process.run(process.store.recover_others, faults)
 
-    @rule(at=st.integers(0, 1), torn=st.booleans())
-    def kill(self, at: int, torn: bool) -> None:
+    @rule(
+        at=st.integers(0, 1), how=st.sampled_from(["kill", "torn", "late", "late", "etl", "burn"])
+    )
+    def happens(self, at: int, how: str) -> None:
+        match how:
+            case "kill" | "torn":
+                self._kill(at, torn=how == "torn")
+            case "burn":
+                self._lose_the_machine(at)
+            case "late":
+                self._late_request_arrives()
+            case "etl":
+                self._etl()
+
+    def _kill(self, at: int, torn: bool) -> None:
         process = self._living(at)
         path = process.current.file.path if process.current else None
         process.die()
@@ -264,8 +272,7 @@ class MirrorMachine(RuleBasedStateMachine):
             with path.open("ab") as file:
                 file.write(b'{"capture_ns":1,"conn":"A","da')
 
-    @rule(at=st.integers(0, 1))
-    def lose_the_machine(self, at: int) -> None:
+    def _lose_the_machine(self, at: int) -> None:
         """Let a machine burn: its disk is gone with it."""
         process = self._living(at)
         for segment in process.segments:
@@ -280,14 +287,12 @@ class MirrorMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folders[at])
         self.folders[at].mkdir()
 
-    @rule(which=st.integers(0, 3))
-    def a_late_request_arrives(self, which: int) -> None:
+    def _late_request_arrives(self) -> None:
         if self.world.late:
             with contextlib.suppress(FileExistsAlreadyError):
-                self.world.late.pop(which % len(self.world.late))()
+                self.world.late.pop(0)()
 
-    @rule()
-    def etl(self) -> None:
+    def _etl(self) -> None:
         """Take what is ready; a name that was taken before is known by it."""
         for key in [key for key in self.world.objects if key.startswith(READY)]:
             self.consumed.add(key)
@@ -299,7 +304,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         while self.world.late:
-            self.a_late_request_arrives(0)
+            self._late_request_arrives()
         for process in self.machines:
             process.die()
         for _ in range(3):
