@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from fluxforge.segments.active import ActiveSegment
+    from fluxforge.segments.mirror import MirroredSegment
 
 READY = "raw/ready/coinbase/"
 FACTOR = float(os.environ.get("FLUXFORGE_LONG", "1"))
@@ -152,8 +152,8 @@ class Process:
         self.world = world
         self.alive = True
         self.store = SegmentStore(ObjectStore(world, self), Layout(), "coinbase", spool_dir=machine)
-        self.segments: list[ActiveSegment] = []
-        self.current: ActiveSegment | None = None
+        self.segments: list[MirroredSegment] = []
+        self.current: MirroredSegment | None = None
         self._locks: list[LockFile] = []
 
     def run(self, work: Callable[[], Any], faults: list[str]) -> Any:
@@ -189,6 +189,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.world = World(while_asleep=self._others_take_over)
         type(self).world_of_test[:] = [self.world]
         self.folders = [type(self).folder() for _ in range(2)]
+        self.nowhere = type(self).folder()
         self.machines = [Process(self.world, folder) for folder in self.folders]
         self.begun: list[bytes] = []
         self.written: list[bytes] = []  # those whose flush returned
@@ -276,7 +277,7 @@ class MirrorMachine(RuleBasedStateMachine):
         """Let a machine burn: its disk is gone with it."""
         process = self._living(at)
         for segment in process.segments:
-            kept = getattr(segment, "mirrored", 0) if not segment.ready else segment.file.size
+            kept = segment.mirrored if not segment.ready else segment.file.size
             content = segment.file.path.read_bytes() if segment.file.path.exists() else b""
             self.may_be_lost.update(content[kept:].splitlines(keepends=True))
         orphans, _ = process.store.adopt()  # of processes that died here before
@@ -302,6 +303,20 @@ class MirrorMachine(RuleBasedStateMachine):
     def no_frame_is_there_twice(self) -> None:
         assert not self._stored() or max(self._stored().values()) == 1
 
+    @invariant()
+    def what_was_mirrored_outlives_its_machine(self) -> None:
+        held = [segment for process in self.machines for segment in process.segments]
+        mirrored = [
+            line
+            for segment in held
+            if not segment.ready and segment.mirrored
+            for line in segment.file.path.read_bytes()[: segment.mirrored].splitlines(keepends=True)
+        ]
+        if mirrored:
+            world = World(dict(self.world.objects), dict(self.world.published))
+            Process(world, self.nowhere).store.recover_others()
+            assert set(mirrored) <= set(self._stored(world))
+
     def teardown(self) -> None:
         while self.world.late:
             self._late_request_arrives()
@@ -326,10 +341,10 @@ class MirrorMachine(RuleBasedStateMachine):
             process.run(lambda: process.segments.extend(process.store.adopt()[0]), [])
         return self.machines[at]
 
-    def _stored(self) -> Counter[bytes]:
+    def _stored(self, world: World | None = None) -> Counter[bytes]:
         return Counter(
             line
-            for content in self.world.published.values()
+            for content in (world or self.world).published.values()
             for line in content.splitlines(keepends=True)
         )
 
