@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import InvalidKeyError, UnknownSourceError, UnknownTableError, UsageError
+from fluxforge.errors import UsageError
 from fluxforge.lake.explaining import check_answer
 from fluxforge.lake.places import Places
 from fluxforge.sources import get_source
@@ -184,14 +183,10 @@ class Reader(Places):
         [(0,)]
         """
         from fluxforge.query.engine import run
-        from fluxforge.query.pruning import planner
 
-        catalog = self._catalog(live)
-        relation = run(catalog, query)
-        for name, table in planner().parse(query)[1]:
-            with suppress(UnknownSourceError, UnknownTableError, InvalidKeyError):
-                opened = catalog.open(name, table.removesuffix("_raw"))
-                check_answer(self, opened, live=live)
+        relation, opened = run(self._catalog(live), query)
+        for version in opened:
+            check_answer(self, version, live=live)
         return relation
 
     def connect(

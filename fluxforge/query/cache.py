@@ -108,7 +108,7 @@ class FileCache:
         if self._kept <= self.max_bytes // _LOOKS:
             return
         self._kept = size
-        total = self.max_bytes // _LOOKS  # what may come until the next look
+        total = max(size, self.max_bytes // _LOOKS)  # what may come until the next look
         for path, stat in sorted(self.files(), key=lambda one: one[1].st_mtime, reverse=True):
             idle = time.time() - stat.st_mtime > _ABANDONED_SECONDS
             total += stat.st_size

@@ -167,9 +167,9 @@ def _open(
     return list(found.values())
 
 
-def run(catalog: Catalog, query: str) -> duckdb.DuckDBPyRelation:
-    """Run SQL; see :meth:`fluxforge.Lake.sql`."""
-    return _prepare(catalog, query)[1]
+def run(catalog: Catalog, query: str) -> tuple[duckdb.DuckDBPyRelation, list[TableVersion]]:
+    """Run SQL, and return the tables that it names too; see :meth:`fluxforge.Lake.sql`."""
+    return _prepare(catalog, query)[1:]
 
 
 def _let_polars_read_intervals() -> None:
@@ -199,7 +199,7 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
     import duckdb
     import polars as pl
 
-    database, relation = _prepare(catalog, query, safe=safe)
+    database, relation, _ = _prepare(catalog, query, safe=safe)
     kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
     texts = [
         f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
@@ -253,7 +253,7 @@ def _iso_duration(parts: dict[str, Any]) -> str:
 
 def _prepare(
     catalog: Catalog, query: str, *, safe: bool = False
-) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation]:
+) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation, list[TableVersion]]:
     import duckdb
 
     query = _LIST if _SHOW_TABLES.fullmatch(query) else query
@@ -285,7 +285,8 @@ def _check(kinds: list[str], *, safe: bool) -> None:
 
 def _bind(
     catalog: Catalog, query: str, names: set[tuple[str, str]] | None, *, prune: bool, safe: bool
-) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation]:
+) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation, list[TableVersion]]:
+    versions: list[TableVersion] = []
     with _lock:
         if safe:
             connection = connect(catalog, names, read_only=True)
@@ -300,7 +301,8 @@ def _bind(
     relation = connection.sql(query)
     if relation is not None and "INTERVAL" in map(str, relation.types):
         _let_polars_read_intervals()
-    return connection, relation
+    sources = {source.lower() for source, _ in names or ()}
+    return connection, relation, [version for version in versions if version.source in sources]
 
 
 def _message(exc: Exception) -> str:

@@ -25,7 +25,9 @@ DAY = datetime(2026, 8, 9, tzinfo=UTC)
 SYMBOLS = {"coinbase": ("BTC-USD", "ETH-USD"), "kraken": ("BTC/USD", "ETH/USD")}
 
 
-def add(lake: Lake, source: str, *, symbol: str, hour: int, rows: int = 3) -> TableFile:
+def add(
+    lake: Lake, source: str, *, symbol: str, hour: int, rows: int = 3, work: Lake | None = None
+) -> TableFile:
     """Commit a file with trades of one symbol in one hour."""
     from fluxforge.etl.writers import ParquetWriter
     from fluxforge.tables import Table
@@ -58,13 +60,13 @@ def add(lake: Lake, source: str, *, symbol: str, hour: int, rows: int = 3) -> Ta
     data = pl.concat([empty, frame.cast({"date": pl.Date})], how="diagonal_relaxed").to_arrow()
     data = data.cast(schema)
     table = Table(lake.storage, lake.layout.table(source, "trades"))
-    work = Path(lake.storage.get_full_path("work"))
-    work.mkdir(parents=True, exist_ok=True)
-    with open_database(work) as database:
+    folder = Path((work or lake).storage.get_full_path("work"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_database(folder) as database:
         database.register("data", data)
         database.execute("CREATE TABLE trades AS FROM data")
         snapshot = table.ensure(schema)
-        [file] = ParquetWriter(table.storage, table.path, work).write(database, "trades")
+        [file] = ParquetWriter(table.storage, table.path, folder).write(database, "trades")
     assert table.commit(snapshot, [file], [f"segment_{source}-{symbol}-{hour}"], {})
     return file
 
