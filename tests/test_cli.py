@@ -460,6 +460,24 @@ def test_a_signal_ends_an_ingestion_cleanly(program: Program, number: signal.Sig
     assert (report["gaps"], program.lines("active")) == (0, 0)
 
 
+def test_all_sources_are_captured_and_one_that_cannot_be_ends_with_1(program: Program) -> None:
+    nobody = "ingestion.sources.kraken.url=ws://127.0.0.1:9"
+    kraken = (nobody, "ingestion.sources.kraken.products=[BTC/USD]")
+    words = ("ingest", *kraken, "ingestion.sources.kraken.channels=[trade]", "--json")
+    with a_market(rate=400) as served:
+        both = program.with_exchange(served.url)
+        done = both.run(*words, "--all", "--duration", "3s")
+        assert both.run(*words, "--all", "coinbase").returncode == 2
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert report["frames"] == program.lines("ready") > 0
+    assert report["sources"]["coinbase"] == {
+        **{name: count for name, count in report.items() if name != "sources"},
+        "error": "",
+    }
+    assert "cannot connect" in report["sources"]["kraken"]["error"]
+
+
 @posix_signals
 def test_a_killed_ingestion_loses_nothing_that_was_flushed(
     program: Program, recorded: Callable[[Path], Recorded]
