@@ -7,13 +7,15 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from fluxforge.errors import StorageError
+from fluxforge.errors import FluxForgeError, StorageError
 from fluxforge.ingestion.buffer import FrameBuffer
 from fluxforge.ingestion.connection import Connection, Endpoint
 from fluxforge.ingestion.log_writer import LogWriter
 from fluxforge.ingestion.report import IngestProgress, IngestReport
+from fluxforge.ingestion.rest import check_products, known_instruments
 from fluxforge.ingestion.websocket import CLOSE_SECONDS
 from fluxforge.segments import RecoveryReport
 from fluxforge.sources import get_source
@@ -32,6 +34,8 @@ RECOVERY_SECONDS = 60.0
 """How often a running capture looks for segments whose writers have ended."""
 
 PROGRESS_SECONDS = 1.0
+LIST_SECONDS = 3.0
+"""How long the venue's list of instruments is waited for; without it, all products may be there."""
 
 
 class SourceCapture:
@@ -55,6 +59,7 @@ class SourceCapture:
         self.name = name
         self.source = get_source(name)
         self.endpoint = Endpoint(self.source, settings)
+        self._products, self._spool_dir = settings.products, config.ingestion.spool_dir
         self._subscriptions = self.source.plan(settings.products, settings.channels)
         self._channels = self._subscriptions[0].channels
         self._writer = LogWriter.from_config(config, name)
@@ -77,7 +82,10 @@ class SourceCapture:
         ------
         StorageError
             If the storage, or the disk of the spool, cannot be written to.
+        ConfigError
+            If the venue's own list of instruments, where it can be had, lacks a product.
         """
+        await self._check_products()
         self._recovered += await _in_thread(self._writer.prepare)
         self._started = self._started or time.monotonic()
         self._failed.clear()
@@ -90,6 +98,18 @@ class SourceCapture:
         }
         for subscription in self._subscriptions:
             self._open(subscription)
+
+    async def _check_products(self) -> None:
+        address = self.endpoint.rest_url
+        if not self.source.is_own(self.endpoint.url, address):
+            return  # another's server may have what the venue has not
+        known = partial(known_instruments, self.source, address, self._spool_dir)
+        try:
+            instruments = await asyncio.wait_for(_in_thread(known), LIST_SECONDS)
+        except (FluxForgeError, TimeoutError) as exc:
+            logger.debug("%s: no list of instruments: %s", self.name, exc)
+        else:
+            check_products(self.source, self._products, instruments)
 
     async def wait(self) -> None:
         """Return when the last wanted frame has been received; raise what ends the capture."""

@@ -7,15 +7,16 @@ import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from fluxforge.errors import ConnectionFailedError, redacted_url
+from fluxforge.ingestion.rest import BUSY_CODES, http_get
 from fluxforge.ingestion.websocket import (
     FrameSocket,
     check_url,
     classify,
-    http_get,
     open_socket,
     reason,
 )
@@ -346,6 +347,12 @@ class Connection:
             try:
                 answer = await asyncio.to_thread(http_get, url)
                 break
+            except HTTPError as error:
+                if error.code not in BUSY_CODES and error.code < 500:
+                    answer = error.read()  # a refusal is an answer too
+                    break
+                logger.warning("%s: %s: %s", self._name, redacted_url(url), reason(error))
+                await asyncio.sleep(delay)
             except OSError as error:
                 logger.warning("%s: %s: %s", self._name, redacted_url(url), reason(error))
                 await asyncio.sleep(delay)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from fluxforge.errors import ConfigError, ConnectionFailedError, redacted_url
+from fluxforge.ingestion.websocket import is_loopback
 from fluxforge.retry import RetryPolicy
 from fluxforge.segments.spool import default_spool_dir
 from fluxforge.sources.rest import Instrument
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 _SECONDS = 10.0
 _DAY_SECONDS = 86_400.0
-_BUSY = (408, 418, 425, 429)
+BUSY_CODES = (408, 418, 425, 429)
 _NEAR = 5
 
 
@@ -92,7 +93,7 @@ class RestClient:
             answer = json.loads(text)
         except urllib.error.HTTPError as exc:
             said = exc.read(300).decode(errors="replace").strip() or exc.reason
-            if exc.code in _BUSY or exc.code >= 500:
+            if exc.code in BUSY_CODES or exc.code >= 500:
                 raise _BusyError(said) from exc
             raise ConnectionFailedError(f"{self._source.name} refuses {path}: {said}") from exc
         except (OSError, ValueError) as exc:
@@ -145,6 +146,14 @@ def list_instruments(
     written.write_text(json.dumps([asdict(one) for one in found]), encoding="utf-8")
     written.replace(kept)
     return found
+
+
+def known_instruments(source: Source, address: str, spool_dir: str | None) -> list[Instrument]:
+    """Return the venue's instruments if one call tells them; of this machine, always anew."""
+    once = RetryPolicy(attempts=1)
+    if is_loopback(address):
+        return RestClient(source, address, once).run(source.listing())
+    return list_instruments(source, address, state_dir(spool_dir), once)
 
 
 def check_products(

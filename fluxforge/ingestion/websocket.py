@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import time
-import urllib.request
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -20,7 +19,7 @@ from websockets.exceptions import (
 )
 from websockets.frames import Opcode
 
-from fluxforge.errors import ConfigError, ConnectionFailedError
+from fluxforge.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,15 +194,6 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def http_get(url: str) -> bytes:
-    """Return what a REST call answers; OSError where there is no answer, or a refusal."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ConnectionFailedError(f"{url} is not a web address")
-    with urllib.request.urlopen(url, timeout=HTTP_SECONDS) as answer:  # noqa: S310 -- checked
-        content: bytes = answer.read()
-        return content
 
 
 def reason(error: BaseException) -> str:

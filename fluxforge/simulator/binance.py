@@ -13,7 +13,13 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text, product_of
+from fluxforge.simulator.instrument import (
+    SIZE_DECIMALS,
+    Instrument,
+    all_products,
+    decimal_text,
+    product_of,
+)
 from fluxforge.simulator.venue import Session, Venue, dumps
 
 if TYPE_CHECKING:
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
     from fluxforge.simulator.venue import Topic
 
 _SECONDS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400}
-_QUOTES = ("USDT", "USDC", "BTC")
 _FIRST_UPDATE = 90_000_000_000
 _DECIMALS = 8
 _MS = 1_000_000
@@ -162,6 +167,7 @@ class BinanceVenue(Venue):
     """One running local Binance."""
 
     path: ClassVar[str] = "/stream"
+    listing: ClassVar[str] = "/api/v3/exchangeInfo"
 
     def open_session(self, path: str = "") -> BinanceSession:
         """Return the venue's side of a new connection."""
@@ -171,9 +177,7 @@ class BinanceVenue(Venue):
         """Answer for books, the past of trades and candles, and the list of symbols."""
         call = path.removeprefix("/api/v3/")
         if call == "exchangeInfo":
-            return 200, dumps(
-                {"symbols": [_listed(name) for name in self.market.products(*_QUOTES)]}
-            )
+            return 200, dumps({"symbols": [_listed(name) for name in all_products()]})
         product = product_of(query.get("symbol", ""))
         if product is None and path.startswith("/api/"):
             return _INVALID_SYMBOL

@@ -13,7 +13,13 @@ import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.simulator.book import DepthView
-from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text, product_of
+from fluxforge.simulator.instrument import (
+    SIZE_DECIMALS,
+    Instrument,
+    all_products,
+    decimal_text,
+    product_of,
+)
 from fluxforge.simulator.venue import Session, Venue, dumps
 
 if TYPE_CHECKING:
@@ -183,6 +189,7 @@ class BybitVenue(Venue):
     """One running local Bybit."""
 
     path: ClassVar[str] = "/v5/public"
+    listing: ClassVar[str] = "/v5/market/instruments-info"
 
     def open_session(self, path: str = "") -> BybitSession:
         """Return the venue's side of a new connection."""
@@ -195,7 +202,7 @@ class BybitVenue(Venue):
             return 200, _result(10001, "Illegal category")
         if call == "instruments-info":
             suffix = "" if market == "spot" else "-PERP"
-            names = self.market.products(*_MARKETS[market], suffix=suffix)
+            names = [f"{name}{suffix}" for name in all_products(*_MARKETS[market])]
             return 200, _result(0, "OK", {"category": market, "list": [_listed(n) for n in names]})
         product = _product(query.get("symbol", ""), market)
         if product is None:

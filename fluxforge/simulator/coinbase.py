@@ -12,7 +12,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fluxforge.simulator.instrument import SIZE_DECIMALS, Instrument, decimal_text, is_known
+from fluxforge.simulator.instrument import (
+    SIZE_DECIMALS,
+    Instrument,
+    all_products,
+    decimal_text,
+    is_known,
+)
 from fluxforge.simulator.venue import SECOND, Session, Venue, dumps, utc_text
 
 if TYPE_CHECKING:
@@ -75,7 +81,7 @@ class CoinbaseSession(Session):
         if products is None:
             return "failure to subscribe"
         if kind == "subscribe":
-            known = [product for product in products if is_known(product)]
+            known = [name for name in products if channel == "heartbeats" or is_known(name)]
             self._subscribe(channel, known)
             if known != products:
                 self._refuse("failure to subscribe")
@@ -170,11 +176,11 @@ class CoinbaseVenue(Venue):
         """Answer for the list of products, and the past of trades and candles."""
         product, _, call = path.removeprefix(_REST).strip("/").partition("/")
         if path == _REST:
-            names = self.market.products("USD", "EUR", "USDC")
-            return 200, dumps({"products": [_listed(Instrument.named(name)) for name in names]})
+            items = map(Instrument.named, all_products())
+            return 200, dumps({"products": [_listed(item) for item in items]})
         if not path.startswith(_REST) or call not in ("ticker", "candles"):
             return super().answer(path, query)
-        if not _PRODUCT.fullmatch(product) or not is_known(product):
+        if not is_known(product):
             return 404, '{"error":"NOT_FOUND","message":"valid product_id is required"}'
         source = self.market.product(product)
         begin, end = int(query.get("start", 0)), int(query.get("end", 1 << 40))
@@ -187,6 +193,7 @@ class CoinbaseVenue(Venue):
         event = json.loads(_trades(source.instrument, "", inside[-int(query["limit"]) :]))
         return 200, dumps({"trades": event["trades"]})
 
+    listing: ClassVar[str] = _REST
     subscribe_seconds: ClassVar[float] = 5.0
 
     def open_session(self, path: str = "") -> CoinbaseSession:

@@ -19,6 +19,12 @@ WELL_KNOWN = {
     "XRP": (2.1843, 4, 41_000_000.0),
     "DOGE": (0.17352, 5, 160_000_000.0),
 }
+_OTHERS = (
+    "AAVE", "ADA", "ALGO", "ATOM", "AVAX", "BCH", "DOT", "EURC", "LINK", "LRC", "LTC", "NEAR",
+    "NKN", "PEPE", "SHIB", "SUI", "TRX", "UNI", "USDC", "USDT",
+)  # fmt: skip
+QUOTES = ("USD", "USDT", "USDC", "EUR", "GBP", "BTC", "ETH")
+"""In what products are paid."""
 _DOLLARS = ("USD", "USDT", "USDC")
 _JOINED = re.compile(r"([A-Z0-9]+?)(USDT|USDC|USD|EUR|GBP|BTC|ETH)")
 
@@ -74,20 +80,26 @@ class Instrument:
 def product_of(joined: str) -> str | None:
     """Return the product of a name without separators; None if it is no pair.
 
-    All products exist, but those whose base begins with NOPE.
-
     Examples
     --------
     >>> product_of("BTCUSDT"), product_of("NOPEUSDT"), product_of("X")
     ('BTC-USDT', None, None)
     """
     found = _JOINED.fullmatch(joined)
-    return f"{found[1]}-{found[2]}" if found and is_known(joined) else None
+    product = f"{found[1]}-{found[2]}" if found else ""
+    return product if is_known(product) else None
 
 
 def is_known(product: str) -> bool:
-    """Tell whether the model has a product: all but those whose name begins with NOPE."""
-    return not product.startswith("NOPE")
+    """Tell whether the model has a product."""
+    base, _, quote = product.partition("-")
+    return base != quote and base in (*WELL_KNOWN, *_OTHERS) and quote in QUOTES
+
+
+def all_products(*quotes: str) -> list[str]:
+    """Return the products that the model has, or those paid in some currencies, sorted."""
+    names = (f"{base}-{quote}" for base in (*WELL_KNOWN, *_OTHERS) for quote in quotes or QUOTES)
+    return sorted(name for name in names if is_known(name))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -17,6 +17,7 @@ from fluxforge.simulator.book import DepthView
 from fluxforge.simulator.instrument import (
     SIZE_DECIMALS,
     Instrument,
+    all_products,
     decimal_text,
     is_known,
     product_of,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _DEPTHS = (10, 25, 100, 500, 1000)
 _CHANNELS = ("book", "trade", "ticker", "ohlc", "instrument")
-_SYMBOL = re.compile(r"[A-Z0-9]+/[A-Z0-9]+")
 _HEAD = re.compile(rb'\{"channel":"([a-z]+)"')
 _SYMBOL_IN_FRAME = re.compile(rb'"symbol":"([^"]+)"')
 _INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
@@ -100,7 +100,7 @@ class KrakenSession(Session):
         self.open_topic("heartbeat", "", 1)
         topic = self.open_topic(channel, product)
         if channel == "instrument":
-            pairs = (_pair(Instrument.named(name)) for name in self.venue.market.products("USD"))
+            pairs = (_pair(Instrument.named(name)) for name in all_products())
             data = f'{{"assets":[],"pairs":[{",".join(pairs)}]}}'
             self.outbox.append(f'{{"channel":"instrument","type":"snapshot","data":{data}}}')
             return
@@ -193,12 +193,13 @@ class KrakenVenue(Venue):
     """One running local Kraken."""
 
     path: ClassVar[str] = "/v2"
+    listing: ClassVar[str] = "/0/public/AssetPairs"
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
         """Answer for the list of pairs, and the past of trades and candles."""
         call, pair = path.removeprefix("/0/public/"), query.get("pair", "")
         if call == "AssetPairs":
-            items = map(Instrument.named, self.market.products("USD", "EUR"))
+            items = map(Instrument.named, all_products())
             return 200, _result({_rest_name(item): _asset_pair(item) for item in items})
         product = product_of(pair.replace("XBT", "BTC").replace("XDG", "DOGE"))
         if call not in ("Trades", "OHLC"):
@@ -240,7 +241,7 @@ def _objection(method: str, params: dict[str, Any], symbol: str) -> str:
         return "Interval not supported"
     if channel == "instrument":
         return ""
-    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol) or not is_known(symbol):
+    if not isinstance(symbol, str) or not is_known(symbol.replace("/", "-")):
         return f"Currency pair not supported {symbol}"
     return ""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluxforge.simulator.book import BookSide
-from fluxforge.simulator.instrument import WELL_KNOWN, Instrument
+from fluxforge.simulator.instrument import Instrument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -346,16 +346,6 @@ class Market:
         self.clock = clock
         self._seed = seed
         self._products: dict[str, ProductMarket] = {}
-
-    def products(self, *quotes: str, suffix: str = "") -> list[str]:
-        """Return the well-known products paid in these, and those that were asked for."""
-        known = {
-            f"{base}-{quote}{suffix}" for base in WELL_KNOWN for quote in quotes if base != quote
-        }
-        alive = {
-            name for name in self._products if name.endswith(tuple(f"-{q}{suffix}" for q in quotes))
-        }
-        return sorted(known | alive)
 
     def product(self, name: str) -> ProductMarket:
         """Return the market of a product.

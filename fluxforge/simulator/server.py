@@ -149,7 +149,8 @@ class LocalExchange:
 
     def _answer(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer a REST call; None lets a WebSocket handshake go on."""
-        if self._faults.refuses(next(self._requests)):
+        listed = urlsplit(request.path).path == self._venue.listing
+        if not listed and self._faults.refuses(next(self._requests)):
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "service unavailable\n")
         if "Upgrade" in request.headers:
             return None

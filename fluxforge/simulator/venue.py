@@ -274,6 +274,8 @@ class Venue(ABC):
 
     path: ClassVar[str] = ""
     """Where clients connect to, after host and port."""
+    listing: ClassVar[str] = ""
+    """The path of the REST call for its instruments; no fault meets it."""
     subscribe_seconds: ClassVar[float] = 60.0
     """How long a client may wait with its first subscription."""
 

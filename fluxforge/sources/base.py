@@ -360,6 +360,12 @@ class Source(ABC):
             return f"http://{parts.netloc}"
         return (rest_url or self.rest_url).rstrip("/")
 
+    def is_own(self, url: str, rest_address: str) -> bool:
+        """Tell whether the REST address belongs to the WebSocket's: the venue's, or one's own."""
+        domain = ".".join((urlsplit(self.rest_url).hostname or "").split(".")[-2:])
+        host = urlsplit(url).hostname or ""
+        return rest_address != self.rest_url or host == domain or host.endswith(f".{domain}")
+
     def check_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
         """Return the channels, each once, if all of them are the venue's.
 

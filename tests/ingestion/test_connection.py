@@ -368,8 +368,10 @@ async def test_a_venue_that_was_reached_once_is_tried_for_as_long_as_wanted(
 ) -> None:
     attempts = 0
 
-    def turn_away(socket: ServerConnection, request: object) -> Any:
+    def turn_away(socket: ServerConnection, request: Any) -> Any:
         nonlocal attempts
+        if "Upgrade" not in request.headers:
+            return socket.respond(HTTPStatus.NOT_FOUND, "no such path")
         attempts += 1
         refusals = {3: HTTPStatus.NOT_FOUND, 4: HTTPStatus.FORBIDDEN}
         if 1 < attempts < 12:

@@ -27,6 +27,7 @@ from fluxforge.ingestion.orchestrators import IngestionPipeline, ingest
 from fluxforge.ingestion.report import IngestProgress, IngestReport
 from fluxforge.segments import files
 from fluxforge.simulator import local_exchange
+from fluxforge.simulator.instrument import all_products
 from fluxforge.sources import get_source
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ async def test_exactly_the_wanted_frames_are_stored_though_more_arrive(
 
 
 async def test_exactly_the_wanted_frames_over_several_sockets(lake: Any, exchange_url: str) -> None:
-    products = ",".join(f"P{number}-USD" for number in range(30))
+    products = ",".join(all_products("USD", "EUR")[:30])
     config = lake.config(
         exchange_url,
         f"ingestion.sources.coinbase.products=[{products}]",
@@ -520,6 +521,8 @@ async def test_products_come_and_go_without_a_frame_of_the_others_lost(lake: Any
                 pipeline.add("kraken", "BTC/USD")
             before = pipeline.progress[0].frames
             await received(pipeline, before + 200)
+            while "heartbeats" not in pipeline.progress[0].ages:  # one a second
+                await asyncio.sleep(0.02)
             [progress] = pipeline.progress
             assert (progress.running, progress.connected, progress.error) == (True, 1, "")
             assert progress.segment.startswith("segment_")
@@ -539,7 +542,7 @@ async def test_a_product_with_no_room_left_gets_a_socket_of_its_own(lake: Any) -
     with local_exchange("coinbase", rate=400) as exchange:
         config = lake.config(
             exchange.url,
-            f"ingestion.sources.coinbase.products=[{','.join(f'P{n}-USD' for n in range(10))}]",
+            f"ingestion.sources.coinbase.products=[{','.join(all_products('EUR')[:10])}]",
             "ingestion.sources.coinbase.channels=[level2]",
         )
         pipeline = IngestionPipeline(config, "coinbase")

@@ -141,9 +141,9 @@ def test_the_past_is_what_was_sent() -> None:
 
 def test_the_list_of_symbols_has_what_was_asked_for() -> None:
     exchange = venue()
-    exchange.open_session("/stream?streams=newusdt@trade")
+    exchange.open_session("/stream?streams=suiusdt@trade")
     listed = {row["symbol"]: row for row in rest(exchange, "exchangeInfo")["symbols"]}
-    assert {"BTCUSDT", "ETHBTC", "NEWUSDT"} <= set(listed)
+    assert {"BTCUSDT", "ETHBTC", "SUIUSDT"} <= set(listed)
     assert (listed["ETHBTC"]["baseAsset"], listed["ETHBTC"]["quoteAsset"]) == ("ETH", "BTC")
 
 

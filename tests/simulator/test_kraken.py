@@ -163,11 +163,11 @@ def test_unsubscribing_ends_a_book() -> None:
 
 def test_the_instrument_channel_has_the_decimals_of_each_pair() -> None:
     client = session()
-    client.receive(request("ticker", "NEW/USD"))
+    client.receive(request("ticker", "SUI/USD"))
     client.receive(request("instrument"))
     frames = take(client, 4)
     pairs = {pair["symbol"]: pair for pair in frames[-1]["data"]["pairs"]}
-    assert {"BTC/USD", "NEW/USD"} <= set(pairs)
+    assert {"BTC/USD", "SUI/USD"} <= set(pairs)
     assert (pairs["BTC/USD"]["price_precision"], pairs["BTC/USD"]["qty_precision"]) == (2, 8)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -10,13 +11,17 @@ import pytest
 from fluxforge import Lake
 from fluxforge.analytics.read import read_book, read_coverage
 from fluxforge.errors import UsageError
-from fluxforge.segments import open_segment
+from fluxforge.simulator import local_exchange
 from fluxforge.sources.checksum import ChecksumBook
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 GOLDEN = {
+    ("coinbase", "five-channels"): {
+        "lines": 1030, "orderbook": 74193, "trades": 279, "ticker": 160, "candles": 204,
+    },
+    ("coinbase", "reconnect"): {"lines": 1839, "orderbook": 99947},
     ("kraken", "btc-short"): {"lines": 377, "orderbook": 479},
     ("kraken", "eth"): {"lines": 1170, "orderbook": 2243},
     ("bybit", "btc-doge"): {
@@ -26,6 +31,41 @@ GOLDEN = {
         "lines": 254, "orderbook": 406 + 2785, "trades": 2, "candles": 2, "ticker": 83,
     },
 }  # fmt: skip
+
+DISTINCT = {
+    ("coinbase", "five-channels"): {"trades": 279, "candles": 200},
+    ("bybit", "btc-doge"): {"trades": 150, "candles": 6},
+    ("binance", "nkn-lrc"): {"trades": 2, "candles": 2},
+}
+CONNECTIONS = {("coinbase", "reconnect"): 2, ("bybit", "btc-doge"): 2}
+FRAMES = {
+    ("coinbase", "five-channels"): {
+        "l2_data": 775, "market_trades": 59, "ticker": 160, "candles": 6, "heartbeats": 25,
+        "subscriptions": 5,
+    },
+    ("coinbase", "reconnect"): {"l2_data": 1731, "heartbeats": 104, "subscriptions": 4},
+    ("kraken", "btc-short"): {
+        "book": 301, "heartbeat": 60, "status": 1, "subscribe": 8, "unsubscribe": 7,
+    },
+    ("kraken", "eth"): {"book": 1129, "heartbeat": 39, "status": 1, "subscribe": 1},
+    ("bybit", "btc-doge"): {
+        "orderbook": 1094, "tickers": 390, "publicTrade": 44, "kline": 49, "subscribe": 24,
+    },
+    ("binance", "nkn-lrc"): {
+        "depthUpdate": 165, "bookTicker": 83, "aggTrade": 2, "kline": 2, "depth": 2,
+    },
+}  # fmt: skip
+
+WANTED = {
+    "coinbase": ("[BTC-USD,ETH-USD]", "[level2,market_trades,ticker,candles]"),
+    "kraken": ("[BTC/USD,ETH/USD]", "[book]"),
+    "bybit": (
+        "[linear:BTCUSDT,linear:DOGEUSDT,spot:BTCUSDT]",
+        "[orderbook,publicTrade,tickers,kline]",
+    ),
+    "binance": ("[NKNUSDT,LRCBTC]", "[depth,aggTrade,bookTicker,kline]"),
+}
+RATES = {"binance": 20}  # a book's REST answer has to come before the last frame
 
 BOOKS = {
     ("kraken", "btc-short", "BTC/USD"): (63004.9, 0.01661321, 63005.0, 0.74804549, 10, 10),
@@ -44,15 +84,21 @@ _lakes: dict[tuple[str, str], Lake] = {}
 def lake(
     request: pytest.FixtureRequest, captures: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Lake:
-    """Return a lake with one recording in its tables."""
+    """Return a lake into which one recording was captured over real sockets, and processed."""
     source, name = request.param
     if (source, name) not in _lakes:
-        folder = tmp_path_factory.mktemp(name)
-        made = Lake(overrides=[f"storage.base_dir={folder}"])
-        ready = folder / made.layout.ready(source)
-        ready.mkdir(parents=True)
-        with open_segment(captures / source / f"{name}.ndjson.zst") as file:
-            (ready / "segment_20260809T21_00001.ndjson").write_bytes(file.read())
+        recording = captures / source / f"{name}.ndjson.zst"
+        products, channels = WANTED[source]
+        with local_exchange(source, replay=(recording,), rate=RATES.get(source, 0)) as exchange:
+            made = Lake(
+                overrides=[
+                    f"storage.base_dir={tmp_path_factory.mktemp(name)}",
+                    f"ingestion.sources.{source}.url={exchange.url}",
+                    f"ingestion.sources.{source}.products={products}",
+                    f"ingestion.sources.{source}.channels={channels}",
+                ]
+            )
+            made.ingest_sync(source, frames=GOLDEN[source, name]["lines"])
         made.etl(source)
         _lakes[source, name] = made
     return _lakes[source, name]
@@ -65,12 +111,17 @@ def test_every_line_is_accounted_for(lake: Lake, golden: tuple[str, str]) -> Non
     [account] = lake.scan(source, "segments").collect().to_dicts()
     assert account["lines_read"] == account["lines_taken"] == wanted.pop("lines")
     assert account["unknown_fields"] == "{}"
+    assert json.loads(account["frames"]) == FRAMES[golden]
     rows = {name: lake.scan(source, name, raw=True).collect() for name in wanted}
     assert {name: frame.height for name, frame in rows.items()} == wanted
     for frame in rows.values():
         assert frame.select("symbol", "instrument", "market", "ts_event").null_count().row(0)[
             :3
         ] == (0, 0, 0)
+    connections = rows["orderbook"]["conn"].n_unique()
+    assert connections == CONNECTIONS.get(golden, 1)
+    distinct = {name: lake.scan(source, name).collect().height for name in DISTINCT.get(golden, {})}
+    assert distinct == DISTINCT.get(golden, {})
     assert lake.gaps(source).is_empty()
     assert not read_coverage(lake.scan, source).is_empty()
 

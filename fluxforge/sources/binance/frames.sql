@@ -11,6 +11,7 @@
 SELECT
     * EXCLUDE (part, raw_book),
     coalesce(
+        CASE WHEN part[17] IS NOT NULL THEN 'error' END,
         CASE WHEN part[5] IS NOT NULL THEN 'depth' END,
         'history_' || part[6],
         part[2],
@@ -37,7 +38,8 @@ FROM (
     SELECT *, json_extract_string(data, [
         '$.stream', '$.data.e', '$.error.msg', '$.id', '$.depth', '$.history', '$.data.u',
         '$.data.a', '$.data.t', '$.data.U', '$.data.s', '$.data.E', '$.data.lastUpdateId',
-        '$.data[0].e', '$.data[0].E', '$.code'
+        '$.data[0].e', '$.data[0].E', '$.code',
+        '$.response.code'
     ]) AS part
     FROM (
         SELECT * REPLACE (

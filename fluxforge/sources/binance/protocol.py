@@ -129,7 +129,7 @@ class BinanceSession(Session):
             if "error" in content or "code" in content:
                 return self._refusals(content)
             if "depth" in content:
-                return self._snapshot(content["depth"], int(content["response"]["lastUpdateId"]))
+                return self._snapshot(content["depth"], content["response"])
             data = content.get("data", content)
             kind = data.get("e", "bookTicker")
             self.heard(_CHANNELS.get(kind, kind))
@@ -154,8 +154,10 @@ class BinanceSession(Session):
         symbols = dict.fromkeys(stream.partition("@")[0].upper() for stream in streams)
         return [event for symbol in symbols or (None,) for event in self.refused(message, symbol)]
 
-    def _snapshot(self, symbol: str, number: int) -> list[Event]:
-        first = self._awaited.pop(symbol, 0)
+    def _snapshot(self, symbol: str, response: dict[str, Any]) -> list[Event]:
+        if "code" in response:
+            return self.refused(str(response.get("msg")), symbol)
+        number, first = int(response["lastUpdateId"]), self._awaited.pop(symbol, 0)
         # An answer that is older than the first change that was seen is of no use.
         return self._ask(symbol, first) if number < first - 1 else []
 
