@@ -181,9 +181,11 @@ class ETLJob:
             finally:
                 for claim in claims:
                     claim.release()
+            done = len(run.reports) + len(run.failures)
             if self._on_progress is not None:
-                done = len(run.reports) + len(run.failures)
                 self._on_progress(done, max(done, waiting))
+            if back_off and done >= waiting:
+                break  # what came meanwhile is the next round's: other sources wait, too
         report = EtlReport.of(self.source, run.reports, time.monotonic() - started)
         if run.failures:
             raise SegmentsFailedError(run.failures, report) from next(iter(run.failures.values()))

@@ -107,7 +107,7 @@ class Part:
     def _retain(self) -> None:
         report = retain(self._lake)
         self._totals["rows_retired"] += sum(one.rows for one in report.tables.values())
-        if report.archive or any(one.days for one in report.tables.values()):
+        if report.raw or any(one.days for one in report.tables.values()):
             logger.info("retention: %s", report)
 
     def _vacuum(self) -> None:

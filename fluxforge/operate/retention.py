@@ -11,12 +11,17 @@ from fluxforge.config import Role
 from fluxforge.config.durations import parse_limit
 from fluxforge.errors import ConfigError
 from fluxforge.report import Report
-from fluxforge.tables.retention import Retired, retire
+from fluxforge.tables import Table
+from fluxforge.tables.retention import Retired, retire, retire_quarantine
+from fluxforge.transform.schema import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fluxforge.lake import Lake
+    from fluxforge.layout import State
+
+_STATES: dict[str, State] = {"archive": "archive", "quarantine": "quarantine"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,13 +32,13 @@ class RetentionReport(Report):
     ----------
     tables
         By ``source.table``: whole days of rows, in a commit; vacuum deletes their files later.
-    archive
-        By source: segments deleted from the archive.
+    raw
+        Files deleted from the archive and the quarantine of each source.
     """
 
     dry_run: bool
     tables: Mapping[str, Retired] = field(default_factory=dict)
-    archive: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    raw: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def summary(self) -> str:
         """Say what goes, a line for each table."""
@@ -44,55 +49,63 @@ class RetentionReport(Report):
             for name, one in self.tables.items()
             if one.days
         ]
-        lines += [
-            f"{name}: {len(keys)} archived segments {verb}" for name, keys in self.archive.items()
-        ]
+        lines += [f"{name}: {len(keys)} files {verb}" for name, keys in self.raw.items()]
         return "\n".join(lines) or "nothing is older or larger than it may be"
 
 
 def retain(lake: Lake, *, dry_run: bool = False) -> RetentionReport:
-    """Remove what ``retention`` says: days of tables, and archived segments.
+    """Remove what ``retention`` says: days of tables, archived segments, lines in quarantine.
 
     Raises
     ------
     ConfigError
-        If a key of ``retention`` is neither ``archive`` nor that of any table, as
-        ``coinbase.trades`` or ``*.trades``.
+        If a key of ``retention`` is neither ``archive`` nor ``quarantine`` nor like that of a
+        table, as ``coinbase.trades`` or ``*.trades``.
     """
     tables: dict[str, Retired] = {}
-    archive: dict[str, tuple[str, ...]] = {}
+    raw: dict[str, tuple[str, ...]] = {}
     for key, value in lake.config.retention.items():
-        age, size = parse_limit(value)
-        limit = None if age is None else timedelta(seconds=age)
-        if key == "archive":
+        seconds, size = parse_limit(value)
+        age = None if seconds is None else timedelta(seconds=seconds)
+        if key in _STATES:
             for source in lake.sources:
-                if keys := _archived(lake, source, limit, size, dry_run=dry_run):
-                    archive[source] = keys
+                if old := _old(lake, key, source, age, size):
+                    raw[f"{key} of {source}"] = old
+                    if not dry_run:
+                        _delete(lake, key, source, old)
             continue
+        if "." not in key:
+            there = ", ".join(_STATES)
+            raise ConfigError(f"retention.{key}: write a table as coinbase.trades, or {there}")
         for source in lake.catalog.sources():
             for name in lake.catalog.written(source):
                 version = lake.catalog.open(source, name)
                 if version.channel is not None and fnmatchcase(f"{source}.{name}", key):
                     tables[f"{source}.{name}"] = retire(
-                        version.table, age=limit, size=size, dry_run=dry_run
+                        version.table, age=age, size=size, dry_run=dry_run
                     )
-        if "." not in key:
-            raise ConfigError(f"retention.{key}: write a table as coinbase.trades, or archive")
-    return RetentionReport(dry_run, tables, archive)
+    return RetentionReport(dry_run, tables, raw)
 
 
-def _archived(
-    lake: Lake, source: str, age: timedelta | None, size: int | None, *, dry_run: bool
+def _old(
+    lake: Lake, state: str, source: str, age: timedelta | None, size: int | None
 ) -> tuple[str, ...]:
     storage, layout = lake.storage_for(Role.ETL_INPUT), lake.layout_for(Role.ETL_INPUT)
-    files = storage.list_entries(layout.archive(source))
+    files = storage.list_entries(layout.state(_STATES[state], source))
     old, total = [], 0
     for file in sorted(files, key=lambda file: file.modified, reverse=True):
         total += file.size
-        if (age is not None and datetime.now(UTC) - file.modified > age) or (
-            size is not None and total > size
-        ):
+        aged = age is not None and datetime.now(UTC) - file.modified > age
+        if aged or (size is not None and total > size):
             old.append(file.key)
-    for key in () if dry_run else old:
-        storage.delete(key)
     return tuple(sorted(old))
+
+
+def _delete(lake: Lake, state: str, source: str, keys: tuple[str, ...]) -> None:
+    if state == "quarantine":  # noted first, so that a crash leaves no lines that nothing tells of
+        output = lake.storage_for(Role.ETL_OUTPUT)
+        ledger = Table(output, lake.layout_for(Role.ETL_OUTPUT).table(source, LEDGER))
+        digests = [key.removesuffix(".ndjson").rpartition("-")[2] for key in keys]
+        retire_quarantine(ledger, digests)
+    for key in keys:
+        lake.storage_for(Role.ETL_INPUT).delete(key)

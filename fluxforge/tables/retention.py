@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fluxforge.tables.table import Table
 
 _RETIRED = "retired "
+_RETIRED_LINES = "retired quarantine "
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,29 @@ def retired_rows(transactions: Iterable[str]) -> int:
     >>> retired_rows(["retired 2026-08-09 17 1200", "segment_20251203T14_00001.ndjson"])
     1200
     """
-    return sum(int(one.rpartition(" ")[2]) for one in transactions if is_retirement(one))
+    return sum(
+        int(one.rpartition(" ")[2])
+        for one in transactions
+        if is_retirement(one) and not one.startswith(_RETIRED_LINES)
+    )
+
+
+def retire_quarantine(ledger: Table, digests: Iterable[str]) -> None:
+    """Note for ever, in a source's ledger, that the lines of some segments are kept no longer."""
+    snapshot = ledger.snapshot()
+    notes = {f"{_RETIRED_LINES}{digest}": None for digest in digests}
+    if snapshot is not None and (
+        new := {k: v for k, v in notes.items() if k not in snapshot.transactions}
+    ):
+        ledger.commit(snapshot, (), new, {"work": "retention"})
+        ledger.sync(since=snapshot)
+
+
+def retired_quarantine(ledger: Table) -> set[str]:
+    """Return the digests of segments whose lines in quarantine are kept no longer."""
+    snapshot = ledger.snapshot()
+    found = () if snapshot is None else snapshot.transactions
+    return {one.rpartition(" ")[2] for one in found if one.startswith(_RETIRED_LINES)}
 
 
 def is_retirement(transaction: str) -> bool:

@@ -24,6 +24,7 @@ from fluxforge.segments.mirror import HEAD
 from fluxforge.segments.tries import SUFFIX as TRIES
 from fluxforge.segments.tries import TriesJournal
 from fluxforge.storage.local import LocalStorage
+from fluxforge.tables.retention import retired_quarantine
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
 
 if TYPE_CHECKING:
@@ -232,10 +233,12 @@ def _quarantine(places: Places, folder: str, ledger: Ledger, *, deep: bool) -> V
     # Lines that are tried again are those of a segment of their own, in work or done.
     retried = {segment.name for store in stores for segment in store.waiting()}
     retried |= ledger.counts.keys()
+    retired = retired_quarantine(ledger.table)
     expected = {
         row["digest"][:12]: row
         for row in ledger.rows
         if row["lines_quarantined"]
+        and row["digest"][:12] not in retired
         and retry_name(quarantine_name(row["segment"], row["digest"])) not in retried
     }
     for row in [row for digest, row in expected.items() if digest not in files]:

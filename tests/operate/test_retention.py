@@ -83,6 +83,27 @@ def test_sizes_are_bounded_over_a_month(tmp_path: Path) -> None:
     assert lake.verify().ok
 
 
+def test_lines_in_quarantine_go_and_verify_knows(tmp_path: Path) -> None:
+    lake = make(tmp_path, quarantine="0.001 MB")
+    for hour in range(3):
+        line = f'{{"capture_ns":1786309548000000000,"conn":"A","data":{{"channel":"{hour}"}}}}\n'
+        name = f"segment_20260809T2{hour}_00001.ndjson"
+        lake.storage.write_bytes(f"raw/ready/coinbase/{name}", line.encode() * 3)
+        lake.etl("coinbase")
+    assert lake.quarantine().height == 9
+    would = retain(lake, dry_run=True).raw
+    assert lake.quarantine().height == 9
+    assert retain(lake).raw == would
+    (gone,) = would.values()
+    assert lake.quarantine().height == 9 - 3 * len(gone)
+    assert 0 < len(gone) < 3
+    report = lake.verify(deep=True)
+    assert report.ok, str(report)
+    left = lake.storage.list_files("raw/quarantine/coinbase")
+    lake.storage.delete(left[0])
+    assert not lake.verify().ok
+
+
 def test_keys_that_mean_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"retention\.tickre"):
         retain(make(tmp_path, tickre="3d"))
