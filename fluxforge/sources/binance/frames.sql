@@ -42,9 +42,14 @@ FROM (
         '$.response.code'
     ]) AS part
     FROM (
-        SELECT * REPLACE (
-            CASE WHEN regexp_matches(data, '^\s*(\{\s*"[eu]"|\[)') THEN '{"data":' || data || '}' ELSE data END AS data
-        ), regexp_matches(data, '^\s*\{\s*"u"') AS raw_book
-        FROM lines
+        SELECT * EXCLUDE (framed) REPLACE (framed AS data, framed AS json)
+        FROM (
+            SELECT
+                *,
+                CASE WHEN regexp_matches(data, '^\s*(\{\s*"[eu]"|\[)')
+                    THEN '{"data":' || data || '}' ELSE data END AS framed,
+                regexp_matches(data, '^\s*\{\s*"u"') AS raw_book
+            FROM lines
+        )
     )
 )
