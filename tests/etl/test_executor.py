@@ -13,7 +13,7 @@ import pytest
 from fluxforge.errors import ConfigError
 from fluxforge.etl import job as job_module
 from fluxforge.etl.report import SegmentsFailedError
-from fluxforge.storage.memory import MemoryStorage
+from fluxforge.storage.fsspec_storage import FsspecStorage
 
 if TYPE_CHECKING:
     from .conftest import Frames, LakeFolder
@@ -53,4 +53,4 @@ def test_a_dead_worker_keeps_its_segments_for_the_next_run(
 
 def test_a_storage_that_workers_cannot_share_is_refused(lake: LakeFolder) -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(ConfigError, match="use local or s3"):
-        lake.job(storage=MemoryStorage(), executor=pool)
+        lake.job(storage=FsspecStorage("memory", "x"), executor=pool)
