@@ -98,6 +98,16 @@ class SourceCommits:
         done = {name for name, digest in segments.items() if digest in known}
         return done, {name for name in segments if name in known} - done
 
+    @property
+    def written(self) -> list[Table]:
+        """The tables that something was committed to."""
+        return [self._open[name] for name in sorted(self._ensured)]
+
+    @property
+    def made(self) -> frozenset[str]:
+        """The tables that were there when they were last looked at."""
+        return frozenset(self._snapshots)
+
     def settle(self) -> None:
         """Return when all that is committed survives a loss of power."""
         for name, table in self._open.items():

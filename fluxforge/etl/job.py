@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fluxforge.config import Role
 from fluxforge.errors import ConfigError, FileExistsAlreadyError, FluxForgeError, SegmentError
 from fluxforge.etl.commit import Done, SourceCommits
+from fluxforge.etl.optimize import optimize_table
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.etl.work import GroupRows, SegmentGroup, transform_group, work_folder
 from fluxforge.segments import Quarantined, SegmentStore, retry_name
@@ -37,6 +38,7 @@ _MOST_SEGMENTS = 500
 _MEMORY_PER_BYTE = 4  # of segments whose rows share files: beyond their memory, rows spill
 _GROUP_BYTES = 64_000_000
 _GROUPS = 16
+_MANY_FILES = 64
 
 logger = logging.getLogger(__name__)
 
@@ -186,10 +188,27 @@ class ETLJob:
                 self._on_progress(done, max(done, waiting))
             if back_off and done >= waiting:
                 break  # what came meanwhile is the next round's: other sources wait, too
+        if run.reports:
+            self._optimize(commits)
         report = EtlReport.of(self.source, run.reports, time.monotonic() - started)
         if run.failures:
             raise SegmentsFailedError(run.failures, report) from next(iter(run.failures.values()))
         return report
+
+    def _optimize(self, commits: SourceCommits) -> None:
+        """Join files where a table has grown many small ones; a bounded part of them at a time."""
+        for table in commits.written:
+            try:
+                optimize_table(
+                    table,
+                    table.path,
+                    memory_limit_mb=self._memory_limit_mb,
+                    threads=self._threads,
+                    least_files=_MANY_FILES,
+                    most_batches=1,
+                )
+            except FluxForgeError as exc:
+                logger.warning("%s: %s", table.path, exc)
 
     def take_back(self) -> list[str]:
         """Let segments that were set aside, or wait after a failure, be tried again."""
@@ -356,7 +375,8 @@ class ETLJob:
             SegmentGroup(
                 self.source, self._tables, self._input, self._layout, self._output,
                 self._output_path, segments, self._memory_limit_mb,
-                self._threads or (0 if self._executor is None else 1), skip=skip,
+                self._threads or (0 if self._executor is None else 1),
+                skip=skip, made=commits.made,
             )
             for segments in groups
             if segments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,23 @@ class OptimizeReport:
 
 
 def optimize_table(
-    table: Table, name: str, *, memory_limit_mb: int = 1024, threads: int = 0
+    table: Table,
+    name: str,
+    *,
+    memory_limit_mb: int = 1024,
+    threads: int = 0,
+    least_files: int = 2,
+    most_batches: int | None = None,
 ) -> OptimizeReport:
     """Join the small files of each date, sorted by symbol and time; no row is added or lost.
 
     The old files stay until a vacuum, for those who still read an earlier version. Two workers
     may do this at once, and beside an ETL: of two that join the same file, one gives up.
+
+    Parameters
+    ----------
+    least_files, most_batches
+        Join only where so many files become one, and stop after so many of these.
 
     Raises
     ------
@@ -54,7 +65,7 @@ def optimize_table(
         return OptimizeReport(name, 0, 0, 0)
     files = snapshot.files()
     before, after, rows = len(files), len(files), 0
-    for batch in _batches(files, TARGET_MB * 1_000_000):
+    for batch in islice(_batches(files, TARGET_MB * 1_000_000, least_files), most_batches):
         with (
             deferred_interrupts(),
             tempfile.TemporaryDirectory(prefix="fluxforge-optimize-") as work,
@@ -72,19 +83,19 @@ def optimize_table(
     return OptimizeReport(name, before, after, rows)
 
 
-def _batches(files: list[TableFile], target: int) -> Iterator[list[TableFile]]:
-    """Group the small files of each date into batches of about `target` bytes."""
+def _batches(files: list[TableFile], target: int, least: int) -> Iterator[list[TableFile]]:
+    """Group the small files of each date, in the order of their times, by `target` bytes."""
     for _, group in groupby(files, key=lambda file: file.date):
         batch: list[TableFile] = []
-        for file in group:
+        for file in sorted(group, key=lambda file: str(file.least.get("ts_recv"))):
             if file.size > target // 2:
                 continue
             if batch and sum(one.size for one in batch) + file.size > target:
-                if len(batch) > 1:
+                if len(batch) >= least:
                     yield batch
                 batch = []
             batch.append(file)
-        if len(batch) > 1:
+        if len(batch) >= least:
             yield batch
 
 

@@ -6,17 +6,24 @@ import shutil
 import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluxforge.errors import FileMissingError, SegmentError, StorageError
+from fluxforge.errors import (
+    CommitConflictError,
+    FileMissingError,
+    SegmentError,
+    StorageError,
+    TableError,
+)
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
 from fluxforge.segments import SegmentStore
 from fluxforge.storage.disk import LockFile, translated
+from fluxforge.tables import Table
 from fluxforge.transform.database import identifier, literal
-from fluxforge.transform.schema import SEQUENCES
+from fluxforge.transform.schema import SEQUENCES, table_schema
 from fluxforge.transform.transform import FILE_BITS, transform_segments
 
 if TYPE_CHECKING:
@@ -46,6 +53,8 @@ class SegmentGroup:
         The tables to write; None: all of them, and quarantine.
     skip
         The segments whose rows a table has already.
+    made
+        The tables that are there; others are made before their first file.
     """
 
     source: str
@@ -59,6 +68,7 @@ class SegmentGroup:
     threads: int
     only: tuple[str, ...] | None = None
     skip: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    made: frozenset[str] = frozenset()
 
     def halves(self) -> Iterator[SegmentGroup]:
         """Divide the group in two."""
@@ -152,10 +162,15 @@ def _members(group: SegmentGroup, name: str) -> str:
 
 
 def _write(group: SegmentGroup, rows: SegmentRows, name: str, work: Path) -> list[TableFile]:
-    writer = ParquetWriter(group.output, group.output.join_path(group.folder, name), work)
-    return writer.write(
-        rows.database, f"rows_{name}", where=_members(group, name), without=("line_no",)
-    )
+    path, members = group.output.join_path(group.folder, name), _members(group, name)
+    table = f"rows_{name}"
+    some = f"SELECT 1 FROM {identifier(table)} WHERE {members} LIMIT 1"
+    if name not in group.made and rows.database.execute(some).fetchone():
+        # Data files without a log would look like a table that has lost it.
+        with suppress(TableError, CommitConflictError):  # the commit tells of these
+            Table(group.output, path).ensure(table_schema(name, group.tables.channels.get(name)))
+    writer = ParquetWriter(group.output, path, work)
+    return writer.write(rows.database, table, where=members, without=("line_no",))
 
 
 def _keys(group: SegmentGroup, rows: SegmentRows, channel: Channel, file: TableFile) -> pa.Table:

@@ -32,7 +32,7 @@ def filled(lake: LakeFolder, frames: Frames) -> LakeFolder:
             for k, product in enumerate(["ETH-USD", "BTC-USD", "SOL-USD"])
         ]
         lake.put(lines, number)
-    lake.etl()
+        lake.etl()
     return lake
 
 
@@ -162,3 +162,18 @@ def test_a_crash_between_writing_and_committing_changes_nothing(
     assert content(filled).equals(before)
     optimize_table(filled.table("ticker"), "ticker")
     assert content(filled).equals(before)
+
+
+def test_the_etl_joins_files_by_itself_where_a_table_has_many(
+    lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fluxforge.etl.job._MANY_FILES", 4)
+    for number in range(5):
+        lake.put(frames.ticker(str(number)), number)
+        lake.etl()
+    snapshot = lake.table("ticker").snapshot()
+    assert snapshot is not None
+    assert len(snapshot.files()) == 2
+    assert lake.rows("ticker").sort("ts_recv")["price"].to_list() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    lake.assert_files()
+    lake.assert_accounts()
