@@ -171,6 +171,8 @@ class SourceCommits:
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 
     def _commit_ledger(self, segments: Mapping[str, Account]) -> None:
+        if not segments:
+            return
         table = self._open[LEDGER]
         self._ensure(LEDGER)
         for _ in range(_TRIES):
