@@ -8,7 +8,6 @@ gone must be in that version, or all is read again.
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import tempfile
 import threading
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
 _TRIES = 5
 _BATCH_BYTES = 32 << 20
+_FEW_BYTES = 4 << 20
 
 
 class LiveCatalog(Catalog):
@@ -147,9 +147,7 @@ class LiveTable:
         only = () if channel is None else (name,)
         self._rows = SegmentRows(self._database, [self._path], tables, Path(folder), only=only)
         self._made = identifier("classified" if channel is None else f"rows_{name}")
-        # A frame has the word for its kind in it, unless it is spelt with escapes.
-        words = [re.escape(kind.encode()) for kind in channel.takes] if channel else [b"\\S"]
-        self._wanted = re.compile(b"|".join([*words, rb"\\"])).search
+        self._words = [kind.encode() for kind in channel.takes] if channel else None
         self._channel = channel
         self._seen: dict[str, _Seen] = {}
         self._keys: tuple[int, datetime | None, pl.DataFrame] | None = None
@@ -175,8 +173,7 @@ class LiveTable:
                 for piece in segment.pieces(seen.offset):
                     seen.offset += len(piece)
                     seen.digest.update(piece)
-                    lines = [line for line in piece.split(b"\n") if self._wanted(line)]
-                    batch.append((seen, lines))
+                    batch.append((seen, self._wanted(piece)))
                     size += len(piece)
                     if size > _BATCH_BYTES:
                         self._make(batch)
@@ -187,6 +184,14 @@ class LiveTable:
         self._make(batch)
         return gone
 
+    def _wanted(self, piece: bytes) -> list[bytes]:
+        """Return the lines that may have rows: the word for its kind stands in each frame."""
+        lines = piece.split(b"\n")
+        if self._words is None:
+            return [line for line in lines if line.strip()]
+        spelt = [*self._words, b"\\"] if b"\\" in piece else self._words  # with escapes, any may
+        return [line for line in lines if any(word in line for word in spelt)]
+
     def _make(self, batch: list[tuple[_Seen, list[bytes]]]) -> None:
         lines = [line for _, some in batch for line in some]
         if not lines:
@@ -194,7 +199,7 @@ class LiveTable:
         self._path.write_bytes(b"\n".join(lines) + b"\n")
         for table in (self._made, "classified"):
             self._database.execute(f"DELETE FROM {table}")
-        self._rows.read()
+        self._rows.read(together=sum(map(len, lines)) > _FEW_BYTES)
         rows = self._database.sql(f"SELECT * FROM {self._made}").pl()
         before = 0
         for seen, some in batch:

@@ -128,8 +128,13 @@ class SegmentRows:
             columns = {"line_no": "BIGINT", **channel_columns(channel)}
             database.execute(f"CREATE TEMP TABLE {_rows_table(channel)} ({column_list(columns)})")
 
-    def read(self) -> None:
+    def read(self, *, together: bool = True) -> None:
         """Make the rows of all lines, and add them to the tables.
+
+        Parameters
+        ----------
+        together
+            Try the way that is fast for much; a few lines are made into rows sooner without it.
 
         Raises
         ------
@@ -139,7 +144,7 @@ class SegmentRows:
         with ThreadPoolExecutor(1, thread_name_prefix="fluxforge-scan") as pool:
             self._scans = [pool.submit(Scan.of, path) for path in self._paths]
             for files in self._chunks():
-                for file in self._read_together(files):
+                for file in self._read_together(files) if together else files:
                     self._read_carefully(file)
 
     def _chunks(self) -> Iterator[list[int]]:
