@@ -142,7 +142,7 @@ class LiveTable:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._path = Path(folder) / "lines"
         self._stack = ExitStack()
-        self._database = self._stack.enter_context(open_database(Path(folder)))
+        self._database = self._stack.enter_context(open_database(Path(folder), threads=1))
         tables = get_source(source).tables
         only = () if channel is None else (name,)
         self._rows = SegmentRows(self._database, [self._path], tables, Path(folder), only=only)
@@ -190,6 +190,8 @@ class LiveTable:
         if self._words is None:
             return [line for line in lines if line.strip()]
         spelt = [*self._words, b"\\"] if b"\\" in piece else self._words  # with escapes, any may
+        if len(spelt) == 1:
+            return [line for line in lines if spelt[0] in line]
         return [line for line in lines if any(word in line for word in spelt)]
 
     def _make(self, batch: list[tuple[_Seen, list[bytes]]]) -> None:

@@ -145,7 +145,9 @@ def _read(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
         parts.append(committed.select(*columns))
     if version.live is not None:
         parts.append(version.live.lazy().select(*columns))
-    return pl.concat(parts) if len(parts) > 1 else [*parts, pl.LazyFrame(schema=columns)][0]
+    if not parts:
+        return pl.LazyFrame(schema=columns)
+    return pl.concat(parts) if len(parts) > 1 else parts[0]
 
 
 def _of_markets(version: TableVersion, frame: pl.LazyFrame, symbols: Sequence[str]) -> pl.LazyFrame:
@@ -204,13 +206,13 @@ def last_rows(
     """Return the last rows by ``ts_event``, from as short a time as holds enough of them."""
     if type(n) is not int or not 0 <= n < 2**31:
         raise QueryError(f"{n!r} is not a number of rows")
-    times = []
+    times, columns = [], set[str]()
     for version in [versions] if isinstance(versions, TableVersion) else versions:
+        columns.update(version.polars_schema)
         times += [file.greatest.get("ts_event") for file in version.files]
         if version.live is not None:
             times.append(version.live["ts_event"].max())
     latest = max((at for at in times if at is not None), default=None)
-    columns = scan_tables(versions, **options).collect_schema().names()
     order = [name for name in ("ts_event", "ts_recv", PARTITION) if name in columns]
     for span in _SPANS:
         start = latest - span if latest is not None and span is not None else None
