@@ -526,7 +526,8 @@ async def test_products_come_and_go_without_a_frame_of_the_others_lost(lake: Any
             [progress] = pipeline.progress
             assert (progress.running, progress.connected, progress.error) == (True, 1, "")
             assert progress.segment.startswith("segment_")
-            assert {"ticker", "heartbeats"} <= set(progress.ages)
+            while not {"ticker", "heartbeats"} <= set(pipeline.progress[0].ages):
+                await asyncio.sleep(0.02)
         with pytest.raises(UsageError, match="not being captured"):
             pipeline.add("coinbase", "ETH-USD")
     frames = lake.frames()
