@@ -9,7 +9,7 @@ import typer
 
 from fluxforge.cli.app import app, quarantine_app
 from fluxforge.cli.request import Request, command
-from fluxforge.errors import UsageError
+from fluxforge.errors import StorageUnavailableError, UsageError
 from fluxforge.logs import set_up_logs
 
 
@@ -28,11 +28,15 @@ def run(
     from fluxforge.operate.supervisor import describe
 
     config = request.config()
-    lines = list(describe(config))
     if check:
+        lines = list(describe(config))
         request.show({"parts": lines}, "\n".join(lines))
         return
     set_up_logs(logging.INFO, as_json=request.log_as_json, part="run")
+    try:
+        list(describe(config))
+    except StorageUnavailableError as exc:
+        logging.getLogger("fluxforge.run").warning("%s: the parts wait for it", exc)
     supervisor = Supervisor(config, log_as_json=request.log_as_json)
     supervisor.run()
     parts = supervisor.parts()

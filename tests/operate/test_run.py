@@ -67,7 +67,11 @@ def test_a_store_that_is_away_costs_nothing(
             "storage.lease_seconds=2",
             "run.maintenance_interval_seconds=3600",
         )
+        away_at_first = proxy.inject(Fault("refuse"))
         with run.going():
+            run.wait_for(lambda now: now.get("state_failures_total", 0) > 0)
+            assert away_at_first.struck > 0
+            proxy.heal()
             run.wait_for(lambda now: now.get('etl_lines_total{outcome="taken"}', 0) > 0)
             rule = proxy.inject(Fault("refuse"))
             before = run.wait_for(lambda now: rule.struck > 3)
