@@ -5,9 +5,10 @@ first needed. To read the package, begin at the bottom; each layer imports only 
 this list:
 
 ==========================  ======================================================================
-``errors``, ``html``        every error in one tree; how results look in a notebook
+``errors``                  every error in one tree
 ``layout``                  pure: paths, names of segments, states
-``retry signals report``    retries with backoff; Ctrl-C and SIGTERM; what all results can do
+``logs retry signals``      lines of the log; retries with backoff; Ctrl-C and SIGTERM
+``report``                  what all results can do, in a notebook, as text and as JSON
 ``config``                  the typed configuration, from files and overrides
 ``storage``                 one contract for local disks, S3 and fsspec; leases
 ``segments``                what a segment is, and its life from open to archived

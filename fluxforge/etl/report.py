@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import SegmentError
-from fluxforge.html import html_table
+from fluxforge.report import html_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
