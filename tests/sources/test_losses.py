@@ -1,0 +1,158 @@
+"""Frames that never arrive: found, named, asked for again, and repaired where a venue can."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from fluxforge import Lake
+from fluxforge.errors import ConfigError, NoBookError, UsageError
+from fluxforge.segments import open_segment
+from fluxforge.simulator import local_exchange
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WANTED = {
+    "coinbase": ("BTC-USD", "[market_trades,candles,level2]"),
+    "kraken": ("BTC/USD", "[trade,book]"),
+    "binance": ("BTCUSDT", "[aggTrade,depth]"),
+    "bybit": ("linear:BTCUSDT", "[publicTrade,orderbook]"),
+}
+
+
+def lake_at(folder: Path, source: str, url: str) -> Lake:
+    product, channels = WANTED[source]
+    return Lake(
+        overrides=[
+            f"storage.base_dir={folder}",
+            f"ingestion.spool_dir={folder / 'spool'}",
+            f"ingestion.sources.{source}.url={url}",
+            f"ingestion.sources.{source}.products=[{product}]",
+            f"ingestion.sources.{source}.channels={channels}",
+        ]
+    )
+
+
+def assert_no_book(lake: Lake, source: str, symbol: str, at: datetime) -> None:
+    try:
+        book = lake.book(source, symbol, at=at)
+    except NoBookError:
+        return
+    assert not book.complete
+
+
+def event_at(lake: Lake, source: str, symbol: str, received: datetime) -> datetime:
+    """Return the venue's time of the first change of a book that came at a time or later."""
+    rows = lake.scan(source, "orderbook", symbols=[symbol]).filter(pl.col("ts_recv") >= received)
+    moment = pl.coalesce("ts_event", "ts_recv").sort_by("ts_recv").first()
+    found: datetime = rows.select(moment).collect().item()
+    return found
+
+
+@pytest.mark.parametrize("source", WANTED)
+def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, source: str) -> None:
+    symbol = WANTED[source][0]
+    with local_exchange(source, seed=3, rate=0, faults="skip@400:150") as exchange:
+        lake = lake_at(tmp_path, source, exchange.url)
+        report = lake.ingest_sync(source, frames=1_200)
+        lake.etl(source)
+        gaps = lake.gaps(source)
+        assert report.gaps == gaps.height >= 1
+        of_books = gaps.filter(pl.col("channel").fill_null("orderbook") == "orderbook")
+        [gap] = of_books.to_dicts()
+        assert gap["known_by"] == ("checksum" if source == "kraken" else "number")
+        assert gap["symbol"] in (None, symbol.rpartition(":")[2])
+
+        # The exchange was asked for a new snapshot, and gave it on the same connection.
+        rows = lake.scan(source, "orderbook", symbols=[symbol])
+        snapshots = rows.filter("is_snapshot").select("conn", "ts_recv").unique().collect()
+        assert snapshots.height >= 2
+        assert snapshots["conn"].n_unique() == 1
+        assert_no_book(lake, source, symbol, event_at(lake, source, symbol, gap["received_after"]))
+        assert lake.book(source, symbol).complete
+
+        fetched = lake.backfill(source, "trades", gaps=True)
+        lake.etl(source)
+    if source == "bybit":  # it numbers its books alone
+        assert fetched.parts == 0
+        return
+    assert fetched.parts == 1
+    repaired = lake.gaps(source).filter(pl.col("channel").fill_null("trades") == "trades")
+    assert repaired["repaired"].list.contains("trades").to_list() == [True]
+    assert lake.gaps(source).filter(channel="orderbook")["repaired"].list.len().sum() == 0
+    ids = lake.scan(source, "trades").select("trade_id").collect()["trade_id"]
+    assert ids.max() - ids.min() + 1 == ids.len() == ids.n_unique()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "symbol", "kind", "number"),
+    [
+        ("coinbase", "five-channels", "BTC-USD", b'"l2_data"', 300),
+        ("coinbase", "reconnect", "BTC-USD", b'"l2_data"', 400),
+        ("kraken", "btc-short", "BTC/USD", b'"book","type":"update"', 60),
+        ("kraken", "eth", "ETH/USD", b'"book","type":"update"', 501),
+        ("bybit", "btc-doge", "linear:BTCUSDT", b"orderbook.200.BTCUSDT", 200),
+        ("binance", "nkn-lrc", "NKNUSDT", b'"depthUpdate"', 60),
+    ],
+)
+def test_a_frame_taken_out_of_a_recording_is_missed(
+    captures: Path, tmp_path: Path, source: str, name: str, symbol: str, kind: bytes, number: int
+) -> None:
+    with open_segment(captures / source / f"{name}.ndjson.zst") as file:
+        lines = file.read().splitlines(keepends=True)
+    del lines[[index for index, line in enumerate(lines) if kind in line][number]]
+    lake = Lake(path=tmp_path)
+    ready = tmp_path / lake.layout.ready(source)
+    ready.mkdir(parents=True)
+    (ready / "segment_20260809T21_00001.ndjson").write_bytes(b"".join(lines))
+    lake.etl(source)
+    [gap] = lake.gaps(source).to_dicts()
+    assert gap["missing"] >= 1
+    if gap["symbol"] is not None:
+        symbol = gap["symbol"] if ":" not in symbol else symbol
+    assert_no_book(lake, source, symbol, event_at(lake, source, symbol, gap["received_after"]))
+
+
+@pytest.mark.parametrize("source", WANTED)
+def test_instruments_are_kept_and_unknown_products_refused(tmp_path: Path, source: str) -> None:
+    product, _ = WANTED[source]
+    symbol = product.rpartition(":")[2]
+    with local_exchange(source, seed=3) as exchange:
+        lake = lake_at(tmp_path, source, exchange.url)
+        found = lake.instruments(source, "btc")
+        wrong = product.replace("BTC", "BTTC")
+        config = [f"ingestion.sources.{source}.{key}" for key in ("url", "products", "channels")]
+        values = [exchange.url, f"[{wrong}]", WANTED[source][1]]
+        other = Lake(
+            overrides=[f"storage.base_dir={tmp_path}"]
+            + [f"{key}={value}" for key, value in zip(config, values, strict=True)]
+        )
+        with pytest.raises(ConfigError, match=symbol):
+            other.ingest_sync(source, frames=1)
+    [row] = found.filter(symbol=symbol, market=product.rpartition(":")[0] or "spot").to_dicts()
+    assert (row["base"], row["price_decimals"], row["size_decimals"]) == ("BTC", 2, 8)
+    assert lake.instruments(source, "btc").equals(found)  # the exchange has gone
+
+
+def test_candles_of_the_past_are_there_once(tmp_path: Path) -> None:
+    for source in WANTED:
+        with local_exchange(source, seed=3) as exchange:
+            lake = lake_at(tmp_path / source, source, exchange.url)
+            start = "2026-01-01"
+            with pytest.raises(UsageError, match="books"):
+                lake.backfill(source, "orderbook", start=start)
+            with pytest.raises(UsageError, match="from when"):
+                lake.backfill(source, "candles")
+            since = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=3)
+            report = lake.backfill(source, "candles", start=since, interval="1h")
+            again = lake.backfill(source, "candles", start=since, interval="1h")
+        assert report.parts >= 1
+        assert again.parts + again.already == report.parts
+        lake.etl(source)
+        candles = lake.scan(source, "candles").collect()
+        assert candles["interval"].unique().to_list() == ["1h"]
+        assert 1 <= candles.height == candles["start"].n_unique() <= 4
