@@ -28,7 +28,7 @@ from fluxforge.transform.schema import LEDGER, SEQUENCES, table_schema
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fluxforge.sources.base import SourceTables
+    from fluxforge.sources.tables import SourceTables
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables import Snapshot, TableFile
     from fluxforge.transform.transform import Account

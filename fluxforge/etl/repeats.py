@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from fluxforge.sources.base import Channel
+    from fluxforge.sources.tables import Channel
     from fluxforge.tables import Snapshot, Table, TableFile
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fluxforge.layout import Layout
-    from fluxforge.sources.base import Channel, SourceTables
+    from fluxforge.sources.tables import Channel, SourceTables
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables import TableFile
     from fluxforge.transform.transform import Account, SegmentRows

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fluxforge.layout import Layout
     from fluxforge.query.cache import FileCache
-    from fluxforge.sources.base import Channel
+    from fluxforge.sources.tables import Channel
     from fluxforge.storage.base import StorageBackend, StoredFile
     from fluxforge.tables import TableFile
 

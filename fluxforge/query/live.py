@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fluxforge.layout import Layout
     from fluxforge.query.cache import FileCache
     from fluxforge.segments.reading import RawSegment, SegmentReader
-    from fluxforge.sources.base import Channel
+    from fluxforge.sources.tables import Channel
     from fluxforge.storage.base import StorageBackend
 
 _TRIES = 5

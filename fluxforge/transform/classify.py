@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fluxforge.transform.database import fill, identifier, literal, literals
 
 if TYPE_CHECKING:
-    from fluxforge.sources.base import Channel, SourceTables
+    from fluxforge.sources.tables import Channel, SourceTables
 
 _LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
 

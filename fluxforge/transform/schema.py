@@ -14,7 +14,7 @@ from fluxforge.transform.database import identifier, sql
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fluxforge.sources.base import Channel
+    from fluxforge.sources.tables import Channel
 
 LEDGER = "segments"
 """The table that says of each segment what became of it."""

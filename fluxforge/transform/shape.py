@@ -9,7 +9,7 @@ from fluxforge.transform.database import identifier, literal, literals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fluxforge.sources.base import SourceTables
+    from fluxforge.sources.tables import SourceTables
 
 
 def duckdb_type(shape: Any) -> str:

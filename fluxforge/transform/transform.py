@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from fluxforge.sources.base import Channel, SourceTables
+    from fluxforge.sources.tables import Channel, SourceTables
 
 _SLACK = 1024
 _READ_AT_ONCE = 4 << 20

@@ -26,7 +26,7 @@ from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.layout import Layout
 from fluxforge.segments import SegmentStore, open_segment
 from fluxforge.sources import get_source
-from fluxforge.sources.base import Channel
+from fluxforge.sources.tables import Channel
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
 from fluxforge.transform.schema import table_schemas

@@ -11,7 +11,7 @@ import pytest
 from fluxforge.errors import StorageFullError
 from fluxforge.etl import optimize
 from fluxforge.etl.optimize import optimize_table
-from fluxforge.sources.base import Channel
+from fluxforge.sources.tables import Channel
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
 

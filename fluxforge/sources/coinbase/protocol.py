@@ -45,19 +45,7 @@ _HEAD = re.compile(
 
 @dataclass(frozen=True)
 class FrameSummary:
-    """What the collector needs to know of a frame, read without parsing it.
-
-    Attributes
-    ----------
-    kind
-        The venue's word for the kind of frame, ``"error"`` for a refusal, None if unreadable.
-    sequence
-        The venue's number of this frame on its connection; None where it has none.
-    message
-        The venue's own words, for errors.
-    symbol
-        The product of a book; None where the head does not tell.
-    """
+    """A frame's kind and number, a refusal's words, and a book's product, read without parsing."""
 
     kind: str | None
     sequence: int | None
@@ -160,11 +148,7 @@ class CoinbaseSession(Session):
     def request(
         self, method: Method, channels: Sequence[str], products: Sequence[str]
     ) -> list[str]:
-        """Return one message a channel, heartbeats first; they stay until the end.
-
-        They are signed if ``COINBASE_API_KEY_NAME`` and ``COINBASE_API_PRIVATE_KEY`` are in the
-        environment, each with a token of its own.
-        """
+        """Return one message a channel, heartbeats first; they stay, and each has its own token."""
         signer = Signer.from_environment("COINBASE_API", issuer="cdp")
         messages = []
         for channel in sorted(channels, key=lambda channel: channel != _HEARTBEATS):

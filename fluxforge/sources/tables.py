@@ -1,0 +1,175 @@
+"""The tables of a source, as its ``.sql`` files declare them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib import resources
+from typing import Any, Literal
+
+from fluxforge.errors import TableError
+from fluxforge.sources.columns import LEADING, MARKET, TABLES, parse_columns
+
+_HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
+_FRAMES_SHAPE = re.compile(r"^-- shape:(.*)$", re.MULTILINE)
+_PATH = re.compile(r"'\$(?:[\w.\[\]*]*\.)?(\w+)(?:\[\*\])?'")
+_SHAPE = re.compile(r"'\s*([\[{]\s*[\"\[{][^']*)'")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One table of a source, as its ``.sql`` file declares it.
+
+    The head of the file holds lines of the form ``-- word: value``:
+
+    ``takes``
+        the kinds of frame it reads, separated by commas;
+    ``rows``
+        the JSON path of what its rows come from, or several with ``|`` between them: a frame
+        that has none of them goes to quarantine;
+    ``key``
+        optional: ``symbol, trade_id; first wins`` or ``…; last wins``;
+    ``unused``
+        optional: fields that the venue sends and no column needs;
+    ``columns``
+        optional for the tables of :mod:`fluxforge.sources.columns`: ``name TYPE, …`` of further
+        columns, or of those whose type is another here.
+
+    The SQL reads the view ``frames`` (``line_no, ts_recv, conn, kind, seq, ts_sent, data``) and
+    hands ``line_no`` on. Columns that it does not select are null. ``data`` is JSON, or of the
+    type that ``frames.sql`` gives it.
+    """
+
+    name: str
+    sql: str
+    takes: tuple[str, ...]
+    rows: str
+    columns: dict[str, str] = field(repr=False)
+    unused: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    keep: Literal["first", "last"] | None = None
+
+    @classmethod
+    def from_sql(cls, name: str, sql: str) -> Channel:
+        """Read a channel from its file's text.
+
+        Raises
+        ------
+        TableError
+            If the head lacks ``takes``, ``rows`` or the columns of a table that no other venue
+            has, or if the key names no winner.
+        """
+        head = dict(_HEAD.findall(sql))
+        missing = [word for word in ("takes", "rows") if not head.get(word)]
+        if missing:
+            raise TableError(f"{name}.sql lacks a line '-- {missing[0]}: …' at its head")
+        columns = TABLES.get(name, {}) | parse_columns(head.get("columns", ""))
+        if not columns:
+            raise TableError(f"{name}.sql lacks a line '-- columns: name TYPE, …' at its head")
+        key, _, winner = head.get("key", "").partition(";")
+        keep: Literal["first", "last"] | None = None
+        if key:
+            match winner.strip():
+                case "first wins":
+                    keep = "first"
+                case "last wins":
+                    keep = "last"
+                case other:
+                    raise TableError(f"{name}.sql: key needs 'first wins' or 'last wins': {other}")
+        return cls(
+            name=name,
+            sql=sql,
+            takes=_words(head["takes"]),
+            rows=head["rows"].strip(),
+            unused=_words(head.get("unused", "")),
+            columns={**LEADING, **MARKET, **columns},
+            key=_words(key),
+            keep=keep,
+        )
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The JSON paths of what the rows come from: a frame has one of them."""
+        return tuple(place.strip() for place in self.rows.split("|"))
+
+    @cached_property
+    def known_fields(self) -> frozenset[str]:
+        """Every field name that the SQL reads, by a shape or by a path, or declares unused."""
+        names = {*self.unused, *_PATH.findall(self.sql)}
+
+        def collect(shape: object) -> None:
+            if isinstance(shape, dict):
+                names.update(shape)
+                for value in shape.values():
+                    collect(value)
+            elif isinstance(shape, list):
+                for value in shape:
+                    collect(value)
+
+        for text in _SHAPE.findall(self.sql):
+            collect(json.loads(text))
+        return frozenset(names)
+
+
+@dataclass(frozen=True)
+class SourceTables:
+    """The SQL of a source: how to read a frame, and its channels.
+
+    The head of ``frames.sql`` holds ``-- control:``, the kinds of frame that make no rows,
+    ``-- fields:``, the fields that every frame may have, and ``-- instrument:`` and
+    ``-- market:``, what gives these columns of a row of any table. Where it holds
+    ``-- shape:`` too, on any number of lines, that is the shape of all frames as ``from_json``
+    takes it: ``data`` has this type then, and is read several times as fast. Fields whose names
+    differ by case alone, and those whose type is not always the same, need JSON.
+    """
+
+    frames_sql: str
+    control: tuple[str, ...]
+    fields: tuple[str, ...]
+    channels: dict[str, Channel] = field(default_factory=dict)
+    frame: dict[str, Any] | None = None
+
+    @classmethod
+    def from_package(cls, package: str) -> SourceTables:
+        """Read ``frames.sql`` and every ``<table>.sql`` that lies in a package."""
+        files = {
+            entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
+            for entry in resources.files(package).iterdir()
+            if entry.name.endswith(".sql")
+        }
+        frames = files.pop("frames", None)
+        if frames is None:
+            raise TableError(f"{package} has no frames.sql")
+        head = dict(_HEAD.findall(frames))
+        named = ", ".join(f"{head.get(name, 'NULL')} AS {name}" for name in MARKET)
+        return cls(
+            frames_sql=frames,
+            control=_words(head.get("control", "")),
+            fields=_words(head.get("fields", "")),
+            channels={
+                name: replace(channel, sql=f"SELECT *, {named} FROM (\n{sql}\n)")
+                for name, sql in sorted(files.items())
+                for channel in [Channel.from_sql(name, sql)]
+            },
+            frame=json.loads("".join(_FRAMES_SHAPE.findall(frames)) or "null"),
+        )
+
+    def known_fields(self, channel: Channel) -> frozenset[str]:
+        """Return the names of the fields that the frames of a channel are known to have."""
+        names = channel.known_fields | set(self.fields)
+        shape: Any = self.frame or {}
+        for step in ["", *channel.places[0].removeprefix("$.").split(".")]:
+            shape = shape.get(step.removesuffix("[*]"), {}) if step else shape
+            shape = shape[0] if isinstance(shape, list) else shape
+            names |= set(shape)
+        return names
+
+    def channel_of(self, kind: str) -> Channel | None:
+        """Return the channel that takes frames of this kind."""
+        return next((c for c in self.channels.values() if kind in c.takes), None)
