@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fluxforge.sources.tables import SourceTables
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables import Snapshot, TableFile
-    from fluxforge.transform.transform import Account
+    from fluxforge.transform.accounts import Account
 
 _TRIES = 50
 _MARGIN = timedelta(days=1)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from fluxforge.config import Role
 from fluxforge.errors import ConfigError, FileExistsAlreadyError, FluxForgeError, SegmentError
 from fluxforge.etl.commit import Done, SourceCommits
+from fluxforge.etl.executors import outcomes
 from fluxforge.etl.optimize import optimize_table
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
-from fluxforge.etl.work import GroupRows, SegmentGroup, transform_group, work_folder
+from fluxforge.etl.work import GroupRows, SegmentGroup, work_folder
 from fluxforge.segments import Quarantined, SegmentStore, retry_name
 from fluxforge.segments.tries import LONGEST_IN_WORK, Tries, TriesJournal
 from fluxforge.signals import deferred_interrupts
@@ -27,7 +28,7 @@ from fluxforge.transform.schema import LEDGER, SEQUENCES
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from fluxforge.segments import Claim
@@ -323,7 +324,7 @@ class ETLJob:
         groups = self._groups(commits, claims)
         while groups:
             failed = []
-            for group, outcome in self._outcomes(groups):
+            for group, outcome in outcomes(groups, self._executor):
                 if isinstance(outcome, GroupRows):
                     batch.append(Done(group, outcome))
                 elif isinstance(outcome, SegmentError) and len(group.segments) > 1:
@@ -335,32 +336,6 @@ class ETLJob:
                         run.poisonous |= dict.fromkeys(group.segments, outcome)
             groups = failed
         return batch
-
-    def _outcomes(
-        self, groups: list[SegmentGroup]
-    ) -> Iterator[tuple[SegmentGroup, GroupRows | Exception]]:
-        if self._executor is None:
-            for group in groups:
-                try:
-                    yield group, transform_group(group)
-                except SegmentError as exc:
-                    yield group, exc
-            return
-        futures: list[tuple[SegmentGroup, Future[GroupRows] | Exception]] = []
-        for group in groups:
-            try:
-                futures.append((group, self._executor.submit(transform_group, group)))
-            except Exception as exc:
-                futures.append((group, _worker_died(exc)))
-        for group, future in futures:
-            try:
-                yield group, future if isinstance(future, Exception) else future.result()
-            except SegmentError as exc:
-                yield group, exc
-            except FluxForgeError:
-                raise
-            except Exception as exc:
-                yield group, _worker_died(exc)
 
     def _groups(self, commits: SourceCommits, claims: Mapping[str, Claim]) -> list[SegmentGroup]:
         names = [*self._tables.channels, SEQUENCES]
@@ -395,8 +370,3 @@ class ETLJob:
             with self._fetched(claim) as path:
                 self._segments.archive(claim.name, path, digest)
         self._segments.finish(claim)
-
-
-def _worker_died(error: Exception) -> Exception:
-    reason = str(error) or type(error).__name__
-    return FluxForgeError(f"the executor lost it ({reason}): start workers anew, and run it again")

@@ -12,7 +12,7 @@ from fluxforge.report import html_table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fluxforge.transform.transform import Account
+    from fluxforge.transform.accounts import Account
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from fluxforge.sources.tables import Channel, SourceTables
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables import TableFile
-    from fluxforge.transform.transform import Account, SegmentRows
+    from fluxforge.transform.accounts import Account
+from fluxforge.transform.transform import SegmentRows
 
 _PREFIX = "fluxforge-etl-"
 _DOWNLOADS = 8

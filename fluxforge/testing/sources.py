@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fluxforge.sources import Source
     from fluxforge.sources.base import Subscription
-    from fluxforge.transform.transform import Account
+    from fluxforge.transform.accounts import Account
 
 JUNK = (b"", b"junk", b"[]", b"[" * 100_000, b"\xff\xfe", b"null", b"7", b"{}", b'{"data":[{}]}')
 START_NS = 1_786_309_548_000_000_000

@@ -12,12 +12,12 @@ import json
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import SegmentError
 from fluxforge.segments import Fingerprint, Quarantined
 from fluxforge.storage.disk import translated
+from fluxforge.transform.accounts import Account, count_lines, most_common
 from fluxforge.transform.classify import classify_sql
 from fluxforge.transform.database import fill, identifier, literal, literals, open_database, sql
 from fluxforge.transform.parts import sieve, split
@@ -31,8 +31,7 @@ from fluxforge.transform.schema import (
 from fluxforge.transform.shape import count_keys, duckdb_type
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
     import duckdb
@@ -48,46 +47,12 @@ _MEMORY_PER_BYTE = 40
 _MEMORY_PER_TYPED_BYTE = 8
 _ENVELOPE_KEYS = 3
 FILE_BITS = 40
-_MOST_UNKNOWN = 100
 _CLASSIFIED = {
     "file": "BIGINT", "line_no": "BIGINT", "ts_recv": "TIMESTAMPTZ", "conn": "VARCHAR",
     "kind": "VARCHAR", "seq": "BIGINT", "run_first": "BIGINT", "run_last": "BIGINT",
     "run_channel": "VARCHAR", "run_symbol": "VARCHAR", "restarts": "BOOLEAN",
     "ts_sent": "TIMESTAMPTZ", "reason": "VARCHAR",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Account:
-    """What became of a segment's lines: ``read = taken + quarantined``, always.
-
-    Attributes
-    ----------
-    digest, size
-        What the segment is.
-    read, taken, quarantined
-        Lines.
-    frames
-        Frames taken, by kind.
-    rows
-        Rows made, by channel.
-    unknown_fields
-        Fields that no table reads, as ``kind.field``, and the frames they were seen in.
-    first_sent, first_recv, last_recv
-        The bounds of its times.
-    """
-
-    digest: str
-    size: int
-    read: int
-    taken: int
-    quarantined: int
-    frames: Mapping[str, int] = field(default_factory=dict)
-    rows: Mapping[str, int] = field(default_factory=dict)
-    unknown_fields: Mapping[str, int] = field(default_factory=dict)
-    first_sent: datetime | None = None
-    first_recv: datetime | None = None
-    last_recv: datetime | None = None
 
 
 class SegmentRows:
@@ -303,7 +268,7 @@ class SegmentRows:
         self._load([path], file, max(longest + _SLACK, _READ_AT_ONCE))
         return int(self._fetch("SELECT count(*) FROM read_lines")[0][0])
 
-    def _count_unknown_fields(self, without: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+    def _count_unknown_fields(self, without: Container[int] = ()) -> None:
         for channel in self._channels:
             container, _, item = channel.places[0].rpartition(".")
             event = container.replace("[*]", "[0]") or "$"
@@ -326,44 +291,17 @@ class SegmentRows:
         SegmentError
             If the counts do not add up: nothing of that segment may then be committed.
         """
-        lines = {file: found for file, *found in self._fetch(
-            "SELECT file, count(*), count(*) FILTER (reason IS NULL), count(reason), "
-            "min(ts_sent), min(ts_recv), max(ts_recv) FROM classified GROUP BY file")}  # fmt: skip
-        frames: dict[int, dict[str, int]] = {}
-        for file, kind, count in self._fetch(
-            "SELECT file, kind, count(*) FROM classified WHERE reason IS NULL GROUP BY ALL "
-            "ORDER BY ALL"
-        ):
-            frames.setdefault(file, {})[kind] = count
-        rows: dict[int, dict[str, int]] = {}
-        for channel in self._channels:
-            for file, count in self._fetch(
-                f"SELECT line_no >> {FILE_BITS}, count(*) FROM {_rows_table(channel)} GROUP BY 1"
-            ):
-                rows.setdefault(file, {})[channel.name] = count
+        names = [channel.name for channel in self._channels]
+        counted = count_lines(self.database, names, FILE_BITS)
         accounts = []
         for file, path in enumerate(self._paths):
             scan = self._scans[file].result()
-            read, taken, quarantined, *times = lines.get(file, (0, 0, 0, None, None, None))
-            if read != self._lines[file] or read != taken + quarantined:
-                raise SegmentError(
-                    f"{path.name}: {self._lines[file]} lines in the file, but {taken} taken and "
-                    f"{quarantined} refused"
-                )
-            accounts.append(
-                Account(
-                    scan.digest, scan.size, read, taken, quarantined,
-                    frames.get(file, {}), rows.get(file, {}), self._unknown(file), *times,
-                )
-            )  # fmt: skip
+            found = counted.get(file, {"read": 0, "taken": 0, "quarantined": 0})
+            unknown = most_common(self._unknown_fields.get(file, Counter()))
+            account = Account(scan.digest, scan.size, unknown_fields=unknown, **found)
+            account.check(path.name, self._lines[file])
+            accounts.append(account)
         return accounts
-
-    def _unknown(self, file: int) -> dict[str, int]:
-        counts = self._unknown_fields.get(file, Counter())
-        found = dict(sorted(counts.most_common(_MOST_UNKNOWN)))
-        return found | (
-            {"…": counts.total() - sum(found.values())} if len(counts) > len(found) else {}
-        )
 
     def _fetch(self, query: str) -> list[tuple[Any, ...]]:
         return self.database.execute(query).fetchall()
@@ -379,8 +317,7 @@ class SegmentRows:
             "ORDER BY line_no", [start, file],
         )  # fmt: skip
         wanted = refused.fetchone()
-        number = 0
-        path = self._paths[file]
+        number, path = 0, self._paths[file]
         with translated(str(path)), path.open("rb") as source:
             while wanted is not None and (line := source.readline()):
                 if not line.strip():

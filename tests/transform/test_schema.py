@@ -11,9 +11,10 @@ from fluxforge.errors import TableError
 from fluxforge.etl.commit import ledger_rows
 from fluxforge.sources import get_source, source_names
 from fluxforge.sources.tables import Channel
+from fluxforge.transform.accounts import Account
 from fluxforge.transform.database import open_database, sql
 from fluxforge.transform.schema import BOOKKEEPING, bookkeeping_columns, table_schemas
-from fluxforge.transform.transform import Account, SegmentRows
+from fluxforge.transform.transform import SegmentRows
 
 if TYPE_CHECKING:
     from pathlib import Path
