@@ -145,6 +145,12 @@ def read_bars(
     return make_bars(pl.concat(trades), pl.concat(spans), every, kind, empty=empty)
 
 
+def since_capture(trades: pl.LazyFrame) -> pl.LazyFrame:
+    """Leave out what a first snapshot brought from before the capture: others are missing there."""
+    begun = pl.col("ts_recv").min().over("symbol")
+    return trades.filter(~pl.col("is_snapshot") | (pl.col("ts_event") >= begun))
+
+
 def read_coverage(scan: Scan, source: str, tables: Sequence[str] | None = None) -> pl.DataFrame:
     """Return the spans in which nothing is missing; see :meth:`fluxforge.Lake.coverage`."""
     frames = {}

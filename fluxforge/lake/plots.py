@@ -34,11 +34,15 @@ class Plots:
     ) -> Chart:
         """Draw prices over time, gaps shaded; several symbols as their change in percent."""
         from fluxforge import plot
+        from fluxforge.analytics.read import since_capture
 
         wanted = [symbols] if isinstance(symbols, str) else symbols
         frame = self._lake.scan(source, table, symbols=wanted, **scan)
         return plot.price(
-            frame, many=many, gaps=self._gaps(source, table), title=_title(source, wanted)
+            since_capture(frame) if table == "trades" else frame,
+            many=many,
+            gaps=self._gaps(source, table),
+            title=_title(source, wanted),
         )
 
     def candles(

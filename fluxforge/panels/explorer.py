@@ -152,6 +152,9 @@ def explorer(lake: Analysis) -> Any:
     return w.HBox([inputs, w.VBox([shown], layout=w.Layout(flex="1 1 420px"))], layout=box)
 
 
+_HIDDEN = ("seq", "conn", "ts_recv", "instrument", "market", "position", "checksum", "date")
+"""Left out of the preview, so that what the table is about fits the page."""
+
 _BOOKKEEPING = ("segments", "sequences", "losses", "keyframes")
 
 
@@ -164,6 +167,11 @@ def as_html(found: Exploration) -> str:
         parts.append("<p>no rows</p>")
     else:
         if found.chart is not None:
-            parts.append(found.chart.svg)
-        parts += [found.counts._repr_html_(), found.preview._repr_html_()]
+            parts.append(found.chart.as_html())
+        tables = (
+            found.counts._repr_html_() + found.preview.drop(_HIDDEN, strict=False)._repr_html_()
+        )
+        # JupyterLab's own class, so that tables look as they do in outputs.
+        style = "overflow-x:auto;white-space:nowrap"
+        parts.append(f"<div class='jp-RenderedHTMLCommon' style='{style}'>{tables}</div>")
     return "".join(parts)

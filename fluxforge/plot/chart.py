@@ -92,12 +92,16 @@ class Chart:
     def _whole(self) -> dict[str, Any]:
         return {"$schema": _SCHEMA, "config": _CONFIG} | self.spec
 
+    def as_html(self) -> str:
+        """Return the chart as an image that is never wider than what it stands in."""
+        return self.svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
+
     def __repr__(self) -> str:
         return f"<Chart {self.title}>"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         # A front end takes the richest form that it knows; a saved page takes the image.
-        return {_MIME: self._whole, "text/html": self.svg, "text/plain": repr(self)}
+        return {_MIME: self._whole, "text/html": self.as_html(), "text/plain": repr(self)}
 
 
 def _converter() -> Any:

@@ -58,7 +58,11 @@ def price(
         data, label, tip = data.with_columns(value="price"), "price", ["price"]
     line = {
         "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.2},
-        "encoding": {"x": _time(), "y": _number("value", label), **_color(several)},
+        "encoding": {
+            "x": _time(),
+            "y": _number("value", label),
+            **_color(several, rows=many == "rows"),
+        },
     }
     layers = [*_shades(gaps, data), line, *_hover("value", tip)]
     if several and many == "rows":
@@ -190,7 +194,11 @@ def spread(
     several = data["series"].n_unique() > 1
     line = {
         "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.2},
-        "encoding": {"x": _time(), "y": _number("spread", "spread", zero=True), **_color(several)},
+        "encoding": {
+            "x": _time(),
+            "y": _number("spread", "spread", zero=True),
+            **_color(several, rows=True),
+        },
     }
     rows = "series" if several else None
     return _chart(
@@ -293,7 +301,11 @@ def _time() -> dict[str, Any]:
         "type": "temporal",
         "scale": {"type": "utc"},
         "title": "time (UTC)",
-        "axis": {"labelExpr": f"utcFormat(datum.value, {midnight} ? '%b %d' : '%H:%M:%S')"},
+        "axis": {
+            "labelExpr": f"utcFormat(datum.value, {midnight} ? '%b %d' : '%H:%M:%S')",
+            "labelSeparation": 14,
+            "tickCount": 8,
+        },
     }
 
 
@@ -301,8 +313,12 @@ def _number(field: str, title: str, *, zero: bool = False) -> dict[str, Any]:
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}}
 
 
-def _color(several: bool) -> dict[str, Any]:
-    return {"color": {"field": "series", "type": "nominal", "title": None}} if several else {}
+def _color(several: bool, *, rows: bool) -> dict[str, Any]:
+    """Return a colour for each series, and where each has a row of its own, no legend."""
+    color = {"field": "series", "type": "nominal", "title": None} | (
+        {"legend": None} if rows else {}
+    )
+    return {"color": color} if several else {}
 
 
 def _tips(fields: Sequence[str]) -> list[dict[str, Any]]:

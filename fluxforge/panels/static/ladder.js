@@ -28,6 +28,7 @@ export default {
     panel.watch("state", (state) => {
       title.textContent = state.title || "";
       const depth = state.depth || 0;
+      if (!depth) return;  // nothing is read yet
       for (let i = depth; i >= 1; i--) draw(`ask${i}`, "ask", (state.asks || [])[i - 1]);
       draw("mid", "mid", state.mid ? [state.mid, state.spread, 0] : null);
       for (let i = 1; i <= depth; i++) draw(`bid${i}`, "bid", (state.bids || [])[i - 1]);

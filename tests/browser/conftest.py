@@ -1,0 +1,175 @@
+"""A real JupyterLab and a headless Chromium that reaches nothing but this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+_OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+_CONNECTED = """async () => {
+  const context = window.jupyterapp.shell.currentWidget.sessionContext;
+  await context.ready;
+  while (context.session?.kernel?.connectionStatus !== "connected")
+    await new Promise((resolve) => setTimeout(resolve, 50));
+}"""
+WAIT = 120_000
+"""Milliseconds after which something counts as never coming."""
+
+
+class Lab:
+    """A page of JupyterLab with one notebook."""
+
+    def __init__(self, page: Any, url: str, folder: Path, screenshots: Path) -> None:
+        self.page = page
+        self._url = url
+        self._folder = folder
+        self._screenshots = screenshots
+
+    def run(self, name: str, *cells: str) -> None:
+        """Open a notebook of these cells, and run them all."""
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        )
+        nbformat.write(notebook, self._folder / f"{name}.ipynb")
+        self.page.goto(f"{self._url}/lab/tree/{name}.ipynb?reset", wait_until="commit")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=WAIT)
+        self._command("application:toggle-left-area")
+        self.page.evaluate(_CONNECTED)
+        for _ in cells:
+            self._command("notebook:run-cell-and-select-next")
+
+    def _command(self, name: str, options: dict[str, str] | None = None) -> None:
+        call = f"window.jupyterapp.commands.execute({name!r}, {json.dumps(options or {})})"
+        self.page.evaluate(f"async () => {{ await {call}; return null }}")
+
+    def see(self, selector: str) -> Any:
+        """Return what a selector finds, once it is visible; say which cell failed instead."""
+        error = "[data-mime-type='application/vnd.jupyter.stderr'] .ansi-red-fg"
+        self.page.wait_for_selector(f"{selector}, {error}", timeout=WAIT)
+        failed = self.page.query_selector(error)
+        if failed is not None:
+            pytest.fail(failed.evaluate("e => e.closest('.jp-OutputArea').innerText"))
+        return self.page.locator(selector)
+
+    def until(self, script: str) -> None:
+        """Wait for a JavaScript expression to be true."""
+        self.page.wait_for_function(script, timeout=WAIT)
+
+    def screenshot(self, name: str) -> Path:
+        """Keep a picture of the notebook."""
+        path = self._screenshots / f"{name}.png"
+        self.page.locator(".jp-NotebookPanel").screenshot(path=path)
+        return path
+
+
+@pytest.fixture(scope="module")
+def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Run JupyterLab over an empty folder; return its address and the folder."""
+    jupyterlab = pytest.importorskip(
+        "jupyterlab", reason="no JupyterLab: pip install 'fluxforge[browser]'"
+    )
+    home = tmp_path_factory.mktemp("lab")
+    folder = home / "notebooks"
+    folder.mkdir()
+    for name, settings in _SETTINGS.items():
+        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
+        f"--port={port}", "--ServerApp.token=", "--expose-app-in-browser",
+        "--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={folder}",
+        "--LabApp.extension_manager=readonly",
+    ]  # fmt: skip
+    own = {
+        "JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTERLAB_WORKSPACES_DIR": home / "work",
+        "JUPYTER_CONFIG_DIR": home / "config", "JUPYTER_RUNTIME_DIR": home / "runtime",
+        "PYTHONPATH": Path(__file__).parents[2],
+        # Where packages come from another environment, their extensions lie in it, too.
+        "JUPYTER_PATH": Path(jupyterlab.__file__).parents[4] / "share" / "jupyter",
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(path) for name, path in own.items()}}
+    log = home / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/api").read()
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        yield url, folder
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Run a headless Chromium that knows no other host than this one."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright: pip install 'fluxforge[browser]'"
+    )
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", _OFFLINE]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def lab(
+    lab_server: tuple[str, Path],
+    browser: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Lab]:
+    """Return an empty page of JupyterLab, whose pictures are kept beside the test run."""
+    kept = Path(
+        os.environ.get("FLUXFORGE_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots"
+    )
+    kept.mkdir(parents=True, exist_ok=True)
+    context = browser.new_context(
+        viewport={"width": 1100, "height": 5200}, timezone_id="America/New_York"
+    )
+    context.set_default_timeout(WAIT)
+    page = Lab(context.new_page(), *lab_server, kept)
+    yield page
+    context.close()
+    kernels = f"{lab_server[0]}/api/kernels"
+    for kernel in json.loads(urllib.request.urlopen(kernels).read()):
+        end = urllib.request.Request(f"{kernels}/{kernel['id']}", method="DELETE")
+        urllib.request.urlopen(end).read()

@@ -1,0 +1,63 @@
+"""What a person sees in JupyterLab, with the network cut: panels, and what they answer to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import Lab
+
+LIVE = """
+import fluxforge
+box = fluxforge.sandbox(seed=7, rate=300, sources=["coinbase"])
+lake = box.lake
+"""
+PANELS = (
+    "capture = lake.capture('coinbase')\nlake.panel.monitor(capture)",
+    "lake.panel.ladder('coinbase', 'BTC-USD', depth=8)",
+    "lake.panel.candles('coinbase', 'BTC-USD')",
+)
+FILLED = """
+import fluxforge
+box = fluxforge.sandbox(seed=7, sources=["coinbase"], faults="skip@2500:3")
+lake = box.lake
+await lake.ingest("coinbase", frames=5000)
+lake.etl()
+"""
+
+
+def test_a_capture_is_watched_and_stopped(lab: Lab) -> None:
+    lab.run("live", LIVE, *PANELS)
+    frames = "document.querySelector('.fluxforge .monitor tr:last-child td:nth-child(2)')"
+    lab.see(".fluxforge .dot.on")
+    lab.until(f"() => {frames} !== null")
+    first = lab.page.evaluate(f"() => {frames}.textContent")
+    lab.until(f"() => {frames}.textContent !== {first!r}")
+
+    price = "document.querySelector('.fluxforge .ladder tr[data-level=bid1] td').textContent"
+    lab.see(".fluxforge .ladder tr[data-level=bid1]")
+    lab.until(f"() => Number({price}) > 0")
+    best = lab.page.evaluate(f"() => {price}")
+    lab.until(f"() => {price} !== {best!r}")
+    lab.see(".fluxforge .chart canvas")
+    lab.until("() => Number(document.querySelector('.fluxforge .chart').dataset.bars) >= 3")
+    assert lab.see(".fluxforge .credit").first.get_attribute("href").endswith("tradingview.com/")
+    assert not lab.page.locator(".fluxforge-saved").first.is_visible()
+    lab.screenshot("live")
+
+    lab.page.locator(".fluxforge .stop").first.click()
+    lab.until("() => document.querySelector('.fluxforge .title').textContent.includes('stopped')")
+    lab.screenshot("live-stopped")
+
+
+def test_the_explorer_gives_a_chart_and_the_line_that_gives_its_frame(lab: Lab) -> None:
+    lab.run("explorer", FILLED, "lake.panel.explorer()")
+    lab.see(".widget-html svg path")
+    code = "document.querySelector('.widget-html pre').textContent"
+    lab.page.locator(".widget-select-multiple select").select_option("ETH-USD")
+    lab.until(f"() => {code}.includes(\"symbols=['ETH-USD']\")")
+    lab.screenshot("explorer")
+    lab.page.locator(".widget-dropdown select").nth(1).select_option("orderbook")
+    lab.until(f"() => {code}.includes('orderbook')")
+    lab.see(".widget-html svg path")
+    lab.screenshot("explorer-book")
