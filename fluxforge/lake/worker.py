@@ -12,7 +12,7 @@ import pickle
 import sys
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from fluxforge.errors import FluxForgeError, reason_of
 from fluxforge.ingestion.orchestrators import IngestionPipeline
@@ -35,7 +35,7 @@ class Worker:
         self._out_lock = threading.Lock()
         self._left_alone = False
         self._ended = threading.Event()
-        self._pipeline: Any = None
+        self._pipeline: IngestionPipeline
 
     def run(self) -> None:
         """Do the job, and say what came of it."""

@@ -108,6 +108,8 @@ def holds_name(version: TableVersion, column: str, name: str) -> bool:
     """Tell whether a table has a symbol: mostly the bounds of a file say so."""
     import polars as pl
 
+    if column not in version.polars_schema:
+        return False
     files = [file for file in version.files if file.may_hold(column, name, name)]
     if any(name in (file.least.get(column), file.greatest.get(column)) for file in files):
         return True
@@ -117,6 +119,8 @@ def holds_name(version: TableVersion, column: str, name: str) -> bool:
 
 def names_in(version: TableVersion, column: str) -> list[str]:
     """Return all symbols, or instruments, of a table."""
+    if column not in version.polars_schema:
+        return []
     rows = _read(version, list(version.files)).select(column).unique()
     return rows.drop_nulls().collect()[column].to_list()
 

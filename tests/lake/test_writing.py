@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from fluxforge import Lake
-from fluxforge.errors import TableError, UnknownSourceError, UsageError
+from fluxforge.errors import TableError, UnknownSourceError, UnknownSymbolError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,9 @@ def test_a_table_of_ones_own_is_read_as_others_are(lake: Lake) -> None:
     assert lake.scan("mine", "signals").collect().height == 3
     with pytest.raises(UnknownSourceError):
         lake.scan("yours", "signals")
+    lake.write("mine", "nameless", FRAME.drop("symbol"))
+    with pytest.raises(UnknownSymbolError, match="has no symbol 'A'"):
+        lake.scan("mine", "nameless", symbols=["A"])
 
 
 @pytest.mark.parametrize("form", ["lazy", "arrow", "pandas"])
