@@ -94,22 +94,12 @@ class CaptureStatus(Report):
     @classmethod
     def of(cls, progress: IngestProgress, *, running: bool, error: str) -> Self:
         """Return what a source's progress says."""
+        same = "source frames bytes rate lag ages gaps missing connected reconnects segment seconds"
         return cls(
-            source=progress.source,
             running=running,
-            frames=progress.frames,
-            bytes=progress.bytes,
-            rate=progress.rate,
-            lag=progress.lag,
-            ages=progress.ages,
-            gaps=progress.gaps,
-            missing=progress.missing,
-            connected=progress.connected,
-            reconnects=progress.reconnects,
-            segment=progress.segment,
             spool=progress.spooled_bytes,
-            seconds=progress.seconds,
             error=error or progress.error,
+            **{name: getattr(progress, name) for name in same.split()},
         )
 
     @classmethod
@@ -150,9 +140,15 @@ class Capture:
 
     It ends with :meth:`stop`, at its bound, or with the process that started it; in each case what
     was received is stored, and the segments are closed. As a context manager it stops at the end.
+
+    Attributes
+    ----------
+    added
+        Products that were added to those of the configuration.
     """
 
     def __init__(self, lake: Lake, sources: Sequence[str], job: Job) -> None:
+        self.added: list[str] = []
         self._lake = lake
         self._sources = list(sources)
         self._changed = threading.Condition()
@@ -233,6 +229,7 @@ class Capture:
             If the venue does not have it, or the capture has ended.
         """
         self._ask("add", source, product)
+        self.added.append(product)
 
     def remove(self, product: str, source: str | None = None) -> None:
         """Capture a product no longer; see :meth:`add`."""

@@ -63,10 +63,12 @@ def _refuse(
 ) -> None:
     from fluxforge.query.scan import names_in
 
+    captured = [product for one in getattr(lake, "captures", ()) for product in one.added]
     for version in versions:
         settings = lake.config.ingestion.sources.get(version.source)
-        if settings and name in {one.rpartition(":")[2] for one in settings.products}:
-            return  # it is captured, and has not been seen yet
+        captured += settings.products if settings else []
+    if name in {product.rpartition(":")[2] for product in captured}:
+        return  # it has not been seen yet
     known = sorted({each for version in versions for each in names_in(version, column)})
     near = difflib.get_close_matches(name.upper(), known, 3, cutoff=0.65)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "there are: "
