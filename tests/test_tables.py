@@ -329,7 +329,7 @@ class TestConcurrency:
                         schema = database.table("stored").to_arrow_table().schema
                         snapshot = table.ensure(schema)
                         files = ParquetWriter(table.storage, path, work).write(
-                            database, "stored", me)
+                            database, "stored")
                         table.commit(snapshot, files, [identity], {})
         """)
         root = str(Path(__file__).resolve().parent.parent)

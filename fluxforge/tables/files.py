@@ -58,18 +58,14 @@ class TableFile:
 
     @classmethod
     def from_snapshot(cls, row: Mapping[str, Any]) -> TableFile:
-        """Read a row of deltalake's flat table of files."""
-
-        def known(prefix: str) -> dict[str, Any]:
-            return {
-                name.removeprefix(prefix): value
-                for name, value in row.items()
-                if name.startswith(prefix) and value is not None
-            }
-
-        bounds = known("min."), known("max."), known("null_count.")
-        day = row[f"partition.{PARTITION}"]
-        return cls(row["path"], row["size_bytes"], row["num_records"], day, *bounds)
+        """Read a row of deltalake's table of files."""
+        least, greatest, nulls = (
+            {name: value for name, value in (row.get(kind) or {}).items() if value is not None}
+            for kind in ("min", "max", "null_count")
+        )
+        day = row["partition"][PARTITION]
+        rows, size = row["num_records"], row["size_bytes"]
+        return cls(row["path"], size, rows, day, least, greatest, nulls)
 
     @classmethod
     def from_commit(cls, action: Mapping[str, Any]) -> TableFile:

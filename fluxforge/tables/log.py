@@ -104,6 +104,7 @@ class Log:
     def __init__(self, storage: StorageBackend, path: str) -> None:
         self._storage = storage
         self.folder = join_key(path, LOG)
+        self.table_path = storage.get_full_path(path)
         self._known: tuple[str, int, dict[str, int | None]] = ("", -1, {})
 
     def key(self, version: int) -> str:

@@ -66,18 +66,21 @@ class Snapshot:
         import pyarrow as pa
         import pyarrow.dataset as ds
         from deltalake.fs import DeltaStorageHandler
-        from pyarrow.fs import PyFileSystem
+        from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
 
         # deltalake's own dataset has an expression of every column's bounds in every file.
         known = self.schema()
         sizes = {file.path: file.size for file in self.files()}
         options = self.delta._storage_options  # noqa: SLF001 -- nothing else tells
-        handler = DeltaStorageHandler(self.delta.table_uri, options, sizes)
+        if options:
+            filesystem = PyFileSystem(DeltaStorageHandler(self.delta.table_uri, options, sizes))
+        else:
+            filesystem = SubTreeFileSystem(self._log.table_path, LocalFileSystem())
         dataset = ds.FileSystemDataset.from_paths(
             list(sizes),
             schema=pa.schema([known.field(name) for name in columns]),
             format=ds.ParquetFileFormat(),
-            filesystem=PyFileSystem(handler),
+            filesystem=filesystem,
         )
         return self._retried(lambda: dataset.to_table(columns=columns))
 
@@ -89,7 +92,7 @@ class Snapshot:
     def _files(self) -> list[TableFile]:
         import polars as pl  # Arrow's own way would import pandas, where it is installed
 
-        added = self._retried(lambda: self.delta.get_add_actions(flatten=True))
+        added = self._retried(lambda: self.delta.get_add_actions())
         files = [TableFile.from_snapshot(row) for row in pl.DataFrame(added).to_dicts()]
         return sorted(files, key=lambda file: (file.date, file.path))
 
