@@ -34,7 +34,6 @@ def on_files(files: Files, config: Any) -> Files:
         "reference/cli.md": command_line,
         "reference/json.md": json_results,
         "reference/metrics.md": metrics,
-        "decisions.md": decisions,
     }
     for name, page in pages.items():
         files.append(File.generated(config, name, content=page()))
@@ -149,7 +148,7 @@ def tables() -> str:
     return "\n".join(text)
 
 
-# Command line, JSON, metrics, decisions
+# Command line, JSON, metrics
 
 
 def command_line() -> str:
@@ -201,9 +200,3 @@ def metrics() -> str:
         "# Metrics\n\n`fluxforge run` serves them on `127.0.0.1`, port `run.metrics_port`; "
         "`pip install prometheus-client`.\n\n" + table(("name", "type", "labels", "meaning"), rows)
     )
-
-
-def decisions() -> str:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    found = re.search(r"### Decisions\n(.*?)\n## ", readme, re.DOTALL)
-    return "# Decisions\n" + (found[1] if found else "")

@@ -37,8 +37,9 @@ def process_sources(jobs: Sequence[ETLJob]) -> EtlReport:
             reports.append(exc.report)
             failures |= exc.failures
         except FluxForgeError as exc:
+            if errors:  # the first is raised
+                logger.error("%s: %s", job.source, exc)
             errors.append(exc)
-            logger.error("%s: %s", job.source, exc)
     total = EtlReport.total(reports)
     if errors:
         raise errors[0]

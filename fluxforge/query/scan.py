@@ -23,6 +23,7 @@ Names = str | Sequence[str] | None
 
 _FIRST, _LAST = datetime(1700, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
+_SEEN: set[tuple[str, str, str]] = set()  # tables, columns and the names that were found there
 
 
 def scan_table(
@@ -105,16 +106,23 @@ def may_answer(
 
 
 def holds_name(version: TableVersion, column: str, name: str) -> bool:
-    """Tell whether a table has a symbol: mostly the bounds of a file say so."""
+    """Tell whether a table has, or had, a symbol: mostly the bounds of a file say so."""
     import polars as pl
 
     if column not in version.polars_schema:
         return False
-    files = [file for file in version.files if file.may_hold(column, name, name)]
-    if any(name in (file.least.get(column), file.greatest.get(column)) for file in files):
+    known = version.table.uri, column, name
+    if known in _SEEN:
         return True
-    rows = _read(version, files).filter(pl.col(column) == name)
-    return not rows.select(column).head(1).collect().is_empty()
+    files = [file for file in version.files if file.may_hold(column, name, name)]
+    found = any(name in (file.least.get(column), file.greatest.get(column)) for file in files)
+    for part in () if found else (*([file] for file in reversed(files)), []):
+        rows = _read(version, part).filter(pl.col(column) == name)
+        if found := not rows.select(column).head(1).collect().is_empty():
+            break
+    if found:
+        _SEEN.add(known)
+    return found
 
 
 def names_in(version: TableVersion, column: str) -> list[str]:

@@ -90,8 +90,9 @@ def test_ingestion_tables_and_readers_finish_exactly(
 
 
 def test_commits_whose_answers_are_lost_neither_double_nor_lose(
-    place: Place, proxy: FaultProxy, trading: Recorded
+    place: Place, proxy: FaultProxy, trading: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("fluxforge.etl.job._MOST_SEGMENTS", 1)  # so that there is much to commit
     place.put_segments(trading, SEGMENTS)
     lake = place.through(proxy).lake()
     rows = {**trading.rows, "segments": SEGMENTS}
