@@ -114,13 +114,15 @@ class SourceCommits:
             if name in self._snapshots:
                 table.sync()
 
-    def commit(self, batch: list[Done]) -> dict[str, Exception]:
+    def commit(self, batch: list[Done]) -> tuple[set[str], dict[str, Exception]]:
         """Commit a batch to every table that has rows of it, and then to the ledger.
 
         Returns
         -------
-        dict
-            What keeps segments from being done, by name: a table that cannot be written.
+        tuple
+            The names of the segments that this commit brought into the ledger, as others may
+            have been faster; and what keeps segments from being done, by name: a table that
+            cannot be written.
 
         Raises
         ------
@@ -142,11 +144,12 @@ class SourceCommits:
             except (TableError, CommitConflictError) as exc:
                 failed |= dict.fromkeys(concerned, exc)
         done = {name: one for name, one in accounts.items() if name not in failed}
+        added: set[str] = set()
         try:
-            self._commit_ledger(done)
+            added = self._commit_ledger(done)
         except (TableError, CommitConflictError) as exc:
             failed |= dict.fromkeys(done, exc)
-        return failed
+        return added, failed
 
     def _commit(self, name: str, batch: list[Done], segments: Mapping[str, Account]) -> None:
         table, channel = self._open[name], self._tables.channels.get(name)
@@ -170,22 +173,22 @@ class SourceCommits:
             time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 10)))  # noqa: S311
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 
-    def _commit_ledger(self, segments: Mapping[str, Account]) -> None:
+    def _commit_ledger(self, segments: Mapping[str, Account]) -> set[str]:
         if not segments:
-            return
+            return set()
         table = self._open[LEDGER]
         self._ensure(LEDGER)
         for _ in range(_TRIES):
             lacking = self._lacking(LEDGER, segments)
             if not lacking:
                 table.sync()
-                return
+                return set()
             with work_folder() as work, open_database(work) as database:
                 database.register("accounts", ledger_rows(lacking))
                 database.execute(f"CREATE TEMP TABLE ledger AS {sql(LEDGER)}")
                 files = ParquetWriter(self._storage, table.path, work).write(database, "ledger")
             if self._add(LEDGER, self._snapshots[LEDGER], files, lacking):
-                return
+                return set(lacking)
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 
     def _lacking(self, name: str, segments: Mapping[str, Account]) -> dict[str, Account]:

@@ -282,13 +282,16 @@ class ETLJob:
         }
         if dropped or copies:
             batch = self._transform(commits, waiting, run)
-        failed = commits.commit(batch)
+        added, failed = commits.commit(batch)
         run.failures |= failed
         for done in batch:
             for name, account in done.rows.accounts.items():
                 if name not in failed:
                     self._finish(waiting[name], account.digest, account.quarantined)
-                    run.reports.append(SegmentReport.of(name, account))
+                    mine = SegmentReport.of(name, account)
+                    run.reports.append(
+                        mine if name in added else SegmentReport(name, committed=False)
+                    )
         if copies:
             self._settle(commits, {name: digests[name] for name in copies}, copies, run)
         for name, error in run.poisonous.items():
