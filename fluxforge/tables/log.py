@@ -161,7 +161,7 @@ class Log:
         known, base, found = self._known
         if known != table_id or base > version:
             base, found = -1, {}
-        if version - base > _READERS:
+        if version - base > _READERS or not self._storage.exists(self.key(base + 1)):
             checkpoint = max((n for n in self.versions(_CHECKPOINT) if n <= version), default=-1)
             if checkpoint > base:
                 base, found = checkpoint, self._in_checkpoint(checkpoint)
