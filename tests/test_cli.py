@@ -296,6 +296,7 @@ def test_help_tells_every_fault_with_examples(tmp_path: Path) -> None:
 
 
 def test_arguments_may_come_in_any_order(program: Program) -> None:
+    (program.lake / "raw").mkdir(parents=True)
     words = ("etl.threads=1", "coinbase", "-v", "--json", "etl.memory_limit_mb=512")
     done = run_command("etl", *words, *program.settings, cwd=program.folder)
     assert (done.returncode, json.loads(done.stdout)["segments"]) == (0, 0)

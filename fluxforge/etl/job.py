@@ -46,12 +46,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Run:
-    """What a run has done so far; `broken` where its executor can do no more."""
+    """What a run has done of what `waiting`; `broken` where its executor can do no more."""
 
+    waiting: int
+    on_progress: Callable[[int, int], None] | None
     reports: list[SegmentReport] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     poisonous: dict[str, SegmentError] = field(default_factory=dict)
     broken: bool = False
+
+    @property
+    def done(self) -> int:
+        return len(self.reports) + len(self.failures)
+
+    def add(self, report: SegmentReport) -> None:
+        self.reports.append(report)
+        self.tell()
+
+    def fail(self, errors: Mapping[str, Exception]) -> None:
+        self.failures |= errors
+        if errors:
+            self.tell()
+
+    def tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.done, max(self.done, self.waiting))
 
 
 class ETLJob:
@@ -162,7 +181,6 @@ class ETLJob:
             At once, if a storage fails: no segment could be processed.
         """
         started = time.monotonic()
-        run = _Run()
         known = self._tries.read()
         now = datetime.now(UTC)
         seen = {
@@ -171,6 +189,7 @@ class ETLJob:
             if one.not_before is None or (back_off and one.not_before > now)
         }
         waiting = sum(one.name not in seen for one in self._segments.waiting())
+        run = _Run(waiting, self._on_progress)
         commits = SourceCommits(self._output, self._output_path, self._tables)
         batch_bytes = self._group_bytes * (1 if self._executor is None else _GROUPS)
         while not run.broken and not (stop is not None and stop.is_set()):
@@ -184,10 +203,7 @@ class ETLJob:
             finally:
                 for claim in claims:
                     claim.release()
-            done = len(run.reports) + len(run.failures)
-            if self._on_progress is not None:
-                self._on_progress(done, max(done, waiting))
-            if back_off and done >= waiting:
+            if back_off and run.done >= waiting:
                 break  # what came meanwhile is the next round's: other sources wait, too
         if run.reports:
             self._optimize(commits)
@@ -283,15 +299,13 @@ class ETLJob:
         if dropped or copies:
             batch = self._transform(commits, waiting, run)
         added, failed = commits.commit(batch)
-        run.failures |= failed
+        run.fail(failed)
         for done in batch:
             for name, account in done.rows.accounts.items():
                 if name not in failed:
                     self._finish(waiting[name], account.digest, account.quarantined)
                     mine = SegmentReport.of(name, account)
-                    run.reports.append(
-                        mine if name in added else SegmentReport(name, committed=False)
-                    )
+                    run.add(mine if name in added else SegmentReport(name, committed=False))
         if copies:
             self._settle(commits, {name: digests[name] for name in copies}, copies, run)
         for name, error in run.poisonous.items():
@@ -313,7 +327,7 @@ class ETLJob:
             commits.settle()  # whoever committed them may have died before this
         for name in sorted(done):
             self._finish(waiting.pop(name), digests[name])
-            run.reports.append(SegmentReport(name, committed=False))
+            run.add(SegmentReport(name, committed=False))
         for name in sorted(taken):
             del waiting[name]
             self._tries.set_aside(name, "the tables have another segment of this name")
@@ -333,7 +347,7 @@ class ETLJob:
                 elif isinstance(outcome, SegmentError) and len(group.segments) > 1:
                     failed += list(group.halves())
                 else:
-                    run.failures |= dict.fromkeys(group.segments, outcome)
+                    run.fail(dict.fromkeys(group.segments, outcome))
                     run.broken |= not isinstance(outcome, SegmentError)
                     if isinstance(outcome, SegmentError):
                         run.poisonous |= dict.fromkeys(group.segments, outcome)

@@ -88,13 +88,16 @@ class TestOnce:
         assert lake.etl().segments == 1
         assert lake.files("processing") == []
 
-    def test_segments_are_taken_oldest_first(self, lake: LakeFolder, frames: Frames) -> None:
+    def test_segments_are_taken_oldest_first(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fluxforge.etl.job._MOST_SEGMENTS", 1)  # a batch each
         order = []
         for number in (99_999, 1, 100_001, 2):
             lake.put(frames.ticker(), number)
         lake.etl(on_progress=lambda done, of: order.append((done, of)))
-        assert order == [(4, 4)]
-        names = lake.rows("segments")["segment"].to_list()
+        assert order == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        names = lake.rows("segments").sort("processed_at")["segment"].to_list()
         assert [int(name[20:-7]) for name in names] == [1, 2, 99_999, 100_001]
 
     def test_other_files_are_left_alone(self, lake: LakeFolder, frames: Frames) -> None:
