@@ -59,6 +59,7 @@ class Part:
         """Do the task until standard input ends."""
         threading.Thread(target=self._await_end, daemon=True).start()
         name = self._task.name
+        logger.info("%s is at work as process %d", name, os.getpid())
         self._say({})
         if name == ETL:
             self._lake.watch(stop=self._stop, on_report=self._committed)
