@@ -172,6 +172,8 @@ class Catalog:
         """
         if as_of is not None:
             version = self._version_at(source, name, as_of)
+        if version == NEVER_WRITTEN:
+            raise UnknownTableError(f"{source}.{name} has no version {version}: the first is 0")
         if version is not None:
             return self._opened(source, name, version)
         held = self._newest.get((source, name))
