@@ -170,10 +170,10 @@ class Catalog:
         UnknownTableError
             If the source has no such table, or the table no such version.
         """
-        if as_of is not None:
-            version = self._version_at(source, name, as_of)
         if version == NEVER_WRITTEN:
             raise UnknownTableError(f"{source}.{name} has no version {version}: the first is 0")
+        if as_of is not None:
+            version = self._version_at(source, name, as_of)
         if version is not None:
             return self._opened(source, name, version)
         held = self._newest.get((source, name))
