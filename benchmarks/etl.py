@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from benchmarks.data import segments
 from benchmarks.measure import compare, repeat
 from fluxforge import Lake
@@ -66,9 +68,7 @@ def run_floor(paths: list[Path]) -> None:
 
 
 def run_rows(paths: list[Path]) -> None:
-    """Do as many do: a loop of json.loads, lists of dictionaries, a pandas frame, Parquet."""
-    import pandas as pd
-
+    """Do as many do: a loop of json.loads, lists of dictionaries, a frame, Parquet."""
     rows: dict[str, list[dict[str, object]]] = {items: [] for items in _LISTS.values()}
     for path in paths:
         for line in path.open("rb"):
@@ -78,7 +78,7 @@ def run_rows(paths: list[Path]) -> None:
                     found += [{"ts": record["capture_ns"], **row} for row in event.get(items, [])]
     with tempfile.TemporaryDirectory() as name:
         for items, found in rows.items():
-            pd.DataFrame(found).to_parquet(Path(name) / f"{items}.parquet")
+            pl.DataFrame(found).write_parquet(Path(name) / f"{items}.parquet")
 
 
 def lines(megabytes: float, runs: int) -> Iterator[Line]:
@@ -104,9 +104,7 @@ def lines(megabytes: float, runs: int) -> Iterator[Line]:
             )
             if count == 1:
                 loop = lambda paths=paths: run_rows(paths)
-                yield from compare(
-                    title, "1 x json.loads and pandas", work, loop, 1, runs=1, rounds=1
-                )
+                yield from compare(title, "1 x json.loads by row", work, loop, 1, runs=1, rounds=1)
 
 
 def small(count: int, runs: int) -> Iterator[Line]:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fluxforge.errors import SpoolFullError, StorageError
+from fluxforge.errors import StorageError, StorageFullError
 from fluxforge.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ LAST_WRITE_TIMEOUT_SECONDS = 10.0
 """The same for what is left when a capture stops."""
 
 REMINDER_SECONDS = 60.0
-"""How often to say that a full spool keeps the venue waiting."""
+"""How often to say that a full disk or spool keeps the venue waiting."""
 
 RETRY = RetryPolicy(first=0.2, cap=5.0)
-_SHORTEST_DELAY, _FULL_SPOOL_DELAY = 0.05, 0.5  # to look for room costs nothing
+_SHORTEST_DELAY, _FULL_DELAY = 0.05, 0.5  # to look for room costs nothing
 
 
 class FrameBuffer:
@@ -96,19 +96,19 @@ class FrameBuffer:
     async def keep_flushing(self, timeout: float) -> None:
         """Flush until cancelled.
 
-        A full spool is no reason to end: the object store will answer one day, and until then the
-        venue waits.
+        A full disk or spool is no reason to end: someone frees the disk, or the object store
+        answers one day, and until then the venue waits.
 
         Raises
         ------
         StorageError
-            Once the storage has refused for `timeout` seconds on end.
+            Once the storage has refused for `timeout` seconds on end, for another reason than that.
         """
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._flush_wanted.wait(), self._interval)
             self._flush_wanted.clear()
-            await self._flush(timeout, wait_for_spool=True)
+            await self._flush(timeout, wait_for_room=True)
 
     async def finish(self) -> None:
         """Write what is left and close the segment.
@@ -121,7 +121,7 @@ class FrameBuffer:
         writer = self._writer
         try:
             with suppress(StorageError):  # the writer's close has the last word
-                await self._flush(LAST_WRITE_TIMEOUT_SECONDS, wait_for_spool=False)
+                await self._flush(LAST_WRITE_TIMEOUT_SECONDS, wait_for_room=False)
             await asyncio.to_thread(writer.close)
         except StorageError as exc:
             lost = writer.buffered_frames
@@ -135,7 +135,7 @@ class FrameBuffer:
         finally:
             self._make_room()
 
-    async def _flush(self, timeout: float, *, wait_for_spool: bool) -> None:
+    async def _flush(self, timeout: float, *, wait_for_room: bool) -> None:
         source, delays = self._writer.source_name, RETRY.delays()
         failing_since = told_at = 0.0
         give_up_at: float | None = None
@@ -149,8 +149,8 @@ class FrameBuffer:
                     logger.warning("%s: cannot write, holding the frames: %s", source, exc)
                 failing_since = failing_since or now
                 delay = max(_SHORTEST_DELAY, next(delays))
-                if wait_for_spool and isinstance(exc, SpoolFullError):
-                    delay, give_up_at = min(delay, _FULL_SPOOL_DELAY), None
+                if wait_for_room and isinstance(exc, StorageFullError):
+                    delay, give_up_at = min(delay, _FULL_DELAY), None
                 elif give_up_at is None:
                     give_up_at = now + timeout
                 if give_up_at is not None and now + delay > give_up_at:

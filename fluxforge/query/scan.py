@@ -23,6 +23,7 @@ Names = str | Sequence[str] | None
 
 _FIRST, _LAST = datetime(1700, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
+_NEWEST = 8  # files to look for symbols in
 _SEEN: set[tuple[str, str, str]] = set()  # tables, columns and the names that were found there
 
 
@@ -349,10 +350,12 @@ def table_history(version: TableVersion) -> pl.DataFrame:
 
 
 def known_symbols(version: TableVersion) -> list[str]:
-    """Return the symbols in the newest file of a table, sorted."""
+    """Return the symbols in the newest files of a table, sorted."""
     import polars as pl
 
     if not version.files or "symbol" not in version.schema.names:
         return []
-    rows = _read(version, list(version.files[-1:])).select(pl.col("symbol").drop_nulls().unique())
+    rows = _read(version, list(version.files[-_NEWEST:])).select(
+        pl.col("symbol").drop_nulls().unique()
+    )
     return sorted(rows.collect()["symbol"])

@@ -122,11 +122,12 @@ def test_a_panel_that_nobody_has_ends_by_itself() -> None:
 
     panel = LadderPanel(read, seconds=0.01)
     until(lambda: reads)
+    worker = panel._worker
     panel.close()
     del panel
 
     def gone() -> bool:
         gc.collect()
-        return not any("_keep_reading" in thread.name for thread in threading.enumerate())
+        return not worker.is_alive()
 
     until(gone)

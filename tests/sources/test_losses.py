@@ -56,9 +56,11 @@ def event_at(lake: Lake, source: str, symbol: str, received: datetime) -> dateti
 @pytest.mark.parametrize("source", WANTED)
 def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, source: str) -> None:
     symbol = WANTED[source][0]
-    with local_exchange(source, seed=3, rate=0, faults="skip@400:150") as exchange:
+    with local_exchange(
+        source, seed=3, rate=300, faults="skip@200:100"
+    ) as exchange:  # the snapshot comes in time
         lake = lake_at(tmp_path, source, exchange.url)
-        report = lake.ingest_sync(source, frames=1_200)
+        report = lake.ingest_sync(source, frames=700)
         lake.etl(source)
         gaps = lake.gaps(source)
         assert report.gaps == gaps.height >= 1
