@@ -25,6 +25,7 @@ def run(
     Each source, the ETL and the maintenance are a process each; one that dies is started again.
     """
     from fluxforge.operate import Supervisor
+    from fluxforge.operate.metrics import serve
     from fluxforge.operate.supervisor import describe
 
     config = request.config()
@@ -38,7 +39,8 @@ def run(
     except StorageUnavailableError as exc:
         logging.getLogger("fluxforge.run").warning("%s: the parts wait for it", exc)
     supervisor = Supervisor(config, log_as_json=request.log_as_json)
-    supervisor.run()
+    with serve(supervisor, config.run.metrics_port):
+        supervisor.run()
     parts = supervisor.parts()
     restarts = sum(part["restarts"] for part in parts.values())
     request.show({"parts": parts}, f"stopped {len(parts)} parts after {restarts} restarts")

@@ -195,7 +195,7 @@ class SourceCapture:
             gaps=endpoint.gaps,
             missing=endpoint.missing,
             seconds=self._seconds(),
-            spooled_bytes=writer.spooled_bytes,
+            spool=writer.spooled_bytes,
             running=self.running,
             reconnects=endpoint.reconnects,
             resubscribed=endpoint.resubscribed,

@@ -218,7 +218,6 @@ class Connection:
         messages = session.opening()
         await endpoint.admit(len(messages))
         async with open_socket(source.address(endpoint.url, self.subscription)) as socket:
-            assert isinstance(socket, FrameSocket)
             self._socket, self._session, self._failure = socket, session, None
             self._opened_at = time.monotonic()
             self._note_opening()
@@ -357,7 +356,7 @@ class Connection:
                 logger.warning("%s: %s: %s", self._name, redacted_url(url), reason(error))
                 await asyncio.sleep(delay)
         if self._session is session:
-            self._receive([(time.time_ns(), session.fetched(request, answer))])
+            self._receive([(time.time_ns(), request.frame(answer))])
 
     def _fail(self, error: Exception) -> None:
         """End this socket with an error: nobody may be there to shake hands with."""

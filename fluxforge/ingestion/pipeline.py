@@ -195,6 +195,10 @@ class IngestionPipeline:
         finally:
             await self.stop()
 
+    def request_stop(self) -> None:
+        """Let :meth:`wait_for_shutdown` return; to call on the event loop."""
+        self._stop_wanted.set()
+
     async def stop(self) -> tuple[IngestReport, ...]:
         """Close the sockets, write everything that was received, and close the segments.
 

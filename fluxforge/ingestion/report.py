@@ -11,62 +11,98 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-@dataclass(frozen=True)
-class IngestProgress:
-    """A running capture of one source at one moment.
+@dataclass(frozen=True, repr=False)
+class IngestProgress(Report):
+    """A running capture at one moment.
 
     Attributes
     ----------
     source
-        The exchange.
+        The exchange, or several of them.
+    running
+        Whether it is being captured now.
     frames, bytes
         Received so far; what is not yet durable is in ``buffered_bytes``.
     buffered_bytes
         Received, but not yet on this disk.
-    connections, connected
-        Sockets opened so far, and those open now.
-    gaps, missing
-        Holes in what the venue sent, and frames that would fill them.
-    seconds
-        Since the start.
-    spooled_bytes
-        On this disk, and not yet on the object store.
-    running
-        Whether it is being captured now.
-    reconnects
-        Sockets that took another's place.
-    resubscribed
-        How often a new snapshot was asked for, after a gap or because a channel was silent.
     rate
         Frames a second, over the last second or more.
     lag
         Seconds for which the oldest frame that is not yet durable has been waiting.
     ages
         Seconds since the last frame of each channel.
+    gaps, missing
+        Holes in what the venue sent, and frames that would fill them.
+    connections, connected, reconnects
+        Sockets opened so far, those open now, and those that took another's place.
+    resubscribed
+        How often a new snapshot was asked for, after a gap or because a channel was silent.
     segment
         The segment that is being written; empty between two.
+    spool
+        Bytes on this disk that are not yet on the object store.
+    seconds
+        Since the start.
     error
-        What keeps it from being captured; empty where nothing does.
+        What ended it, or what keeps it from capturing; empty where nothing does.
+    sources
+        Each source's own, where there are several.
     """
 
     source: str
-    frames: int
-    bytes: int
-    buffered_bytes: int
-    connections: int
-    connected: int
-    gaps: int
-    missing: int
-    seconds: float
-    spooled_bytes: int = 0
-    running: bool = True
-    reconnects: int = 0
-    resubscribed: int = 0
+    running: bool = False
+    frames: int = 0
+    bytes: int = 0
+    buffered_bytes: int = 0
     rate: float = 0.0
     lag: float = 0.0
     ages: Mapping[str, float] = field(default_factory=dict)
+    gaps: int = 0
+    missing: int = 0
+    connections: int = 0
+    connected: int = 0
+    reconnects: int = 0
+    resubscribed: int = 0
     segment: str = ""
+    spool: int = 0
+    seconds: float = 0.0
     error: str = ""
+    sources: tuple[IngestProgress, ...] = ()
+
+    @classmethod
+    def total(cls, each: Sequence[Self]) -> Self:
+        """Return that of several sources together; of one, its own."""
+        if len(each) == 1:
+            return each[0]
+        counts = (
+            "frames bytes buffered_bytes rate gaps missing connections connected reconnects "
+            "resubscribed spool"
+        )
+        return cls(
+            source=", ".join(one.source for one in each),
+            running=any(one.running for one in each),
+            lag=max((one.lag for one in each), default=0.0),
+            ages={f"{one.source} {name}": age for one in each for name, age in one.ages.items()},
+            seconds=max((one.seconds for one in each), default=0.0),
+            error="; ".join(dict.fromkeys(one.error for one in each if one.error)),
+            sources=tuple(each),
+            **{name: sum(getattr(one, name) for one in each) for name in counts.split()},
+        )
+
+    def summary(self) -> str:
+        """Say in one line how it goes."""
+        words = [
+            "running" if self.running else "ended",
+            f"{self.frames:,} frames ({self.bytes / 1e6:,.1f} MB)",
+            f"{self.rate:,.0f} a second",
+            f"{self.gaps} gaps",
+            f"lag {self.lag:.1f} s",
+        ]
+        if self.spool:
+            words.append(f"{self.spool / 1e6:,.1f} MB in the spool")
+        if self.error:
+            words.append(self.error)
+        return f"{self.source}: {', '.join(words)}"
 
 
 @dataclass(frozen=True, repr=False)

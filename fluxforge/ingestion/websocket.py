@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,7 +23,7 @@ from websockets.frames import Opcode
 from fluxforge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 MAX_FRAME_BYTES = 64 << 20
 """The largest frame that is accepted; a full book of one product takes 5 MB."""
@@ -107,9 +108,10 @@ class FrameSocket(ClientConnection):
                 self.transport.pause_reading()
 
 
-def open_socket(url: str) -> connect:
-    """Connect, directly or by the proxy of the environment; to use with ``async with``."""
-    return connect(
+@asynccontextmanager
+async def open_socket(url: str) -> AsyncIterator[FrameSocket]:
+    """Connect, directly or by the proxy of the environment, for the length of the block."""
+    async with connect(
         url,
         create_connection=FrameSocket,
         max_size=MAX_FRAME_BYTES,
@@ -118,7 +120,8 @@ def open_socket(url: str) -> connect:
         ping_interval=PING_SECONDS,
         ping_timeout=None,  # a pong waits behind frames when the disk is slow
         proxy=None if is_loopback(url) else True,
-    )
+    ) as socket:
+        yield cast("FrameSocket", socket)
 
 
 def classify(error: Exception, *, reached: bool) -> Verdict:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
 import threading
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from fluxforge import errors
 from fluxforge.errors import FluxForgeError, UsageError
-from fluxforge.report import Report
+from fluxforge.ingestion.report import IngestProgress
+from fluxforge.lake.child import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import polars as pl
 
-    from fluxforge.ingestion.report import IngestProgress, IngestReport
-    from fluxforge.lake.lake import Lake
+    from fluxforge.ingestion.report import IngestReport
+    from fluxforge.lake.reading import Reader
 
 BEGIN_SECONDS = 20.0
 """How long :meth:`Lake.capture` waits for the first frames before it returns without them."""
@@ -40,101 +35,6 @@ class Job:
     etl_seconds: float | None
 
 
-@dataclass(frozen=True, repr=False)
-class CaptureStatus(Report):
-    """A background capture at one moment.
-
-    Attributes
-    ----------
-    source
-        The exchange, or several of them.
-    running
-        Whether it goes on.
-    frames, bytes
-        Received so far.
-    rate
-        Frames a second, over the last seconds.
-    lag
-        Seconds for which the oldest frame that is not on the disk yet has been waiting.
-    ages
-        Seconds since the last frame of each channel.
-    gaps, missing
-        Holes in what the venue sent, and frames that would fill them.
-    connected, reconnects
-        Sockets that are open, and how often one was opened anew.
-    segment
-        The segment that is being written.
-    spool
-        Bytes that wait on this disk for the object store.
-    seconds
-        Since it began.
-    error
-        What ended it, or what keeps it from capturing; empty where nothing does.
-    sources
-        Each source's own status, where there are several.
-    """
-
-    source: str
-    running: bool = False
-    frames: int = 0
-    bytes: int = 0
-    rate: float = 0.0
-    lag: float = 0.0
-    ages: Mapping[str, float] = field(default_factory=dict)
-    gaps: int = 0
-    missing: int = 0
-    connected: int = 0
-    reconnects: int = 0
-    segment: str = ""
-    spool: int = 0
-    seconds: float = 0.0
-    error: str = ""
-    sources: tuple[CaptureStatus, ...] = ()
-
-    @classmethod
-    def of(cls, progress: IngestProgress, *, running: bool, error: str) -> Self:
-        """Return what a source's progress says."""
-        same = "source frames bytes rate lag ages gaps missing connected reconnects segment seconds"
-        return cls(
-            running=running,
-            spool=progress.spooled_bytes,
-            error=error or progress.error,
-            **{name: getattr(progress, name) for name in same.split()},
-        )
-
-    @classmethod
-    def total(cls, each: Sequence[Self], *, running: bool, error: str) -> Self:
-        """Return the status of several sources together; of one, its own."""
-        if len(each) == 1:
-            return each[0]
-        counts = "frames bytes rate gaps missing connected reconnects spool"
-        return cls(
-            source=", ".join(one.source for one in each),
-            running=running,
-            lag=max((one.lag for one in each), default=0.0),
-            ages={f"{one.source} {name}": age for one in each for name, age in one.ages.items()},
-            seconds=max((one.seconds for one in each), default=0.0),
-            error=error or "; ".join(one.error for one in each if one.error),
-            sources=tuple(each),
-            **{name: sum(getattr(one, name) for one in each) for name in counts.split()},
-        )
-
-    def summary(self) -> str:
-        """Say in one line how it goes."""
-        words = [
-            "running" if self.running else "ended",
-            f"{self.frames:,} frames ({self.bytes / 1e6:,.1f} MB)",
-            f"{self.rate:,.0f} a second",
-            f"{self.gaps} gaps",
-            f"lag {self.lag:.1f} s",
-        ]
-        if self.spool:
-            words.append(f"{self.spool / 1e6:,.1f} MB in the spool")
-        if self.error:
-            words.append(self.error)
-        return f"{self.source}: {', '.join(words)}"
-
-
 class Capture:
     """A capture in the background; :meth:`fluxforge.Lake.capture` starts it.
 
@@ -147,36 +47,25 @@ class Capture:
         Products that were added to those of the configuration.
     """
 
-    def __init__(self, lake: Lake, sources: Sequence[str], job: Job) -> None:
+    def __init__(self, lake: Reader, sources: Sequence[str], job: Job) -> None:
         self.added: list[str] = []
         self._lake = lake
         self._sources = list(sources)
         self._changed = threading.Condition()
-        self._progress: dict[str, IngestProgress] = {}
+        self._progress = {name: IngestProgress(name) for name in sources}
         self._report: IngestReport | None = None
         self._error: FluxForgeError | None = None
         self._etl_error = ""
         self._answers: list[str] = []
-        self._ended = False
-        package = str(Path(errors.__file__).parent.parent)
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        # An interrupt of this process, in a terminal or a notebook, is not meant for that one.
-        apart: Any = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
-            if sys.platform == "win32"
-            else {"start_new_session": True}
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fluxforge.lake.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            **apart,
-        )
-        self._input: Any = self._process.stdin
-        self._say(job)
+        self._stopped = self._ended = False
+        self._process = Child("fluxforge.lake.worker", job, "capture")
         self._reader = threading.Thread(target=self._read, name="fluxforge capture", daemon=True)
         self._reader.start()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether :meth:`stop` was called, or it could not begin."""
+        return self._stopped
 
     def wait_until_begun(self, seconds: float = BEGIN_SECONDS) -> None:
         """Return when each source has sent a frame, or after some seconds.
@@ -188,27 +77,23 @@ class Capture:
         """
 
         def begun() -> bool:
-            each = [self._progress.get(name) for name in self._sources]
-            return self._ended or all(one is not None and one.frames for one in each)
+            return self._ended or all(one.frames for one in self._progress.values())
 
         with self._changed:
             self._changed.wait_for(begun, seconds)
         if self._error is not None:
-            self._lake.captures.remove(self)
+            self._stopped = True
             raise self._error
 
-    def status(self) -> CaptureStatus:
+    def status(self) -> IngestProgress:
         """Return how it goes: frames, rate, lag, age of each channel, gaps, spool."""
         with self._changed:
             error = str(self._error or self._etl_error or "")
-            running = not self._ended
             each = [
-                CaptureStatus.of(self._progress[name], running=running, error=error)
-                if name in self._progress
-                else CaptureStatus(name, running, error=error)
-                for name in self._sources
+                replace(one, running=not self._ended, error=error or one.error)
+                for one in self._progress.values()
             ]
-        return CaptureStatus.total(each, running=running, error=error)
+        return IngestProgress.total(each)
 
     def tail(self, table: str, n: int = 20, symbols: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the last rows of a table of what is captured; see :meth:`fluxforge.Lake.tail`."""
@@ -245,11 +130,10 @@ class Capture:
         FluxForgeError
             What ended the capture before; what had been flushed is safe.
         """
-        self._say("stop")
+        self._process.say("stop")
         self._reader.join()
         self._process.wait()
-        if self in self._lake.captures:
-            self._lake.captures.remove(self)
+        self._stopped = True
         if self._error is not None:
             raise self._error
         if self._report is None:
@@ -276,7 +160,7 @@ class Capture:
             raise UsageError(f"say whose {product!r} is: source={self._sources[0]!r}")
         with self._changed:
             self._answers.clear()
-            self._say((word, source or self._sources[0], product))
+            self._process.say((word, source or self._sources[0], product))
             if not self._changed.wait_for(lambda: self._answers or self._ended, _ANSWER_SECONDS):
                 raise FluxForgeError("the process of the capture does not answer")
             if not self._answers:
@@ -284,21 +168,12 @@ class Capture:
             if self._answers[0]:
                 raise UsageError(self._answers[0])
 
-    def _say(self, message: object) -> None:
-        with suppress(OSError):  # it has ended, and its last words say why
-            pickle.dump(message, self._input)
-            self._input.flush()
-
     def _read(self) -> None:
         """Take what the process says, until it ends."""
-        try:
-            while True:
-                kind, content = pickle.load(self._process.stdout)  # type: ignore[arg-type]  # noqa: S301
-                with self._changed:
-                    self._take(kind, content)
-                    self._changed.notify_all()
-        except (EOFError, OSError, pickle.UnpicklingError):
-            pass
+        for kind, content in self._process.hear():
+            with self._changed:
+                self._take(kind, content)
+                self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()

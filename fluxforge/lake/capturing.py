@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
 from fluxforge.lake.awaiting import awaited
-from fluxforge.lake.places import Places
+from fluxforge.lake.reading import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
     from fluxforge.ingestion.report import IngestProgress, IngestReport
     from fluxforge.lake.background import Capture
-    from fluxforge.lake.lake import Lake
     from fluxforge.segments import RecoveryReport
 
 
-class Capturing(Places):
+class Capturing(Reader):
     """The part of :class:`~fluxforge.Lake` that captures."""
 
     @awaited("lake.ingest(…)")
@@ -83,9 +82,13 @@ class Capturing(Places):
             )
         raise UsageError("an event loop is running here: write 'await lake.ingest(…)' instead")
 
-    @cached_property
+    @property
     def captures(self) -> list[Capture]:
         """The captures that this object runs in the background."""
+        return [capture for capture in self._captures if not capture.stopped]
+
+    @cached_property
+    def _captures(self) -> list[Capture]:
         return []
 
     def capture(
@@ -146,8 +149,8 @@ class Capturing(Places):
             frames=frames,
             etl_seconds=None if etl is None else parse_duration(etl),
         )
-        capture = Capture(cast("Lake", self), names, job)
-        self.captures.append(capture)
+        capture = Capture(self, names, job)
+        self._captures[:] = [*self.captures, capture]
         capture.wait_until_begun()
         return capture
 

@@ -8,9 +8,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import EmptyAnswerWarning, UnknownSymbolError, UsageError
+from fluxforge.lake.waiting import what_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from fluxforge.lake.places import Places
     from fluxforge.query.catalog import TableVersion
@@ -74,7 +75,7 @@ def _refuse(
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "there are: "
     if not near:
         hint += ", ".join(known[:_MOST_NAMES]) + (", …" if len(known) > _MOST_NAMES else "")
-    waits = "" if live else what_waits(lake, {version.source for version in versions})
+    waits = "" if live else what_waits(lake.readers, {version.source for version in versions})
     raise UnknownSymbolError(
         f"{_where(versions)} has no {column} {name!r}: {hint}" + (f" ({waits})" if waits else "")
     )
@@ -84,7 +85,7 @@ def _reason(
     lake: Places, versions: list[TableVersion], filled: list[TableVersion], *, live: bool
 ) -> str:
     sources = {version.source for version in versions}
-    waits = what_waits(lake, sources, live=live)
+    waits = what_waits(lake.readers, sources, live=live)
     more = f"; {waits}" if waits else ""
     if filled:
         bounds = [
@@ -100,7 +101,7 @@ def _reason(
         return f"{_where(versions)} has rows from {first} to {last} (UTC), and none of these{more}"
     if waits:
         return f"{_where(versions)} has no rows yet: {waits}"
-    if any(lake.catalog.written(one) for one in sources) or what_waits(lake, sources):
+    if any(lake.catalog.written(one) for one in sources) or what_waits(lake.readers, sources):
         return f"{_where(versions)} has no rows: nothing that was captured is of this table"
     names = ", ".join(sorted(sources)) or "any source"
     return f"nothing of {names} has been captured: lake.capture({min(sources, default='…')!r})"
@@ -109,43 +110,6 @@ def _reason(
 def _where(versions: list[TableVersion]) -> str:
     names = [f"{version.source}.{version.name}" for version in versions]
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") or "no table"
-
-
-def what_waits(
-    lake: Places, sources: Iterable[str], *, live: bool = False, here_only: bool = False
-) -> str:
-    """Say which segments are in no table yet, and what takes them up; empty if none are.
-
-    Parameters
-    ----------
-    live
-        Whether the answer has their rows anyway.
-    here_only
-        Ask no object store.
-    """
-    from fluxforge.segments.reading import Backlog
-
-    total = Backlog()
-    for source in sources:
-        for reader in lake.readers(source):
-            total += reader.backlog(here_only=here_only)
-    parts = []
-    if total.ended[0]:
-        many = f"{_segments(*total.ended)} of a capture that ended"
-        parts.append(f"{many} wait{'s' * (total.ended[0] == 1)}: lake.recover()")
-    if total.ready[0]:
-        parts.append(
-            f"{_segments(*total.ready)} wait{'s' * (total.ready[0] == 1)}: lake.etl()"
-            + ("" if live else ", or live=True")
-        )
-    if total.growing[0] and not live:
-        verb = "is" if total.growing[0] == 1 else "are"
-        parts.append(f"{_segments(*total.growing)} {verb} being written: live=True shows them")
-    return "; ".join(parts)
-
-
-def _segments(count: int, size: int) -> str:
-    return f"{count} segment{'s' * (count != 1)} ({size / 1e6:,.1f} MB)"
 
 
 def warn(message: str) -> None:

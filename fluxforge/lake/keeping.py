@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fluxforge.config import Role
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
-from fluxforge.lake.explaining import what_waits
 from fluxforge.lake.places import Places
+from fluxforge.lake.waiting import what_waits
 
 if TYPE_CHECKING:
     import threading
@@ -74,7 +74,7 @@ class Keeping(Places):
         for job in jobs if retry else ():
             job.take_back()
         report, names = process_sources(jobs), self.sources if source is None else [source]
-        return replace(report, waiting=what_waits(self, names, live=True, here_only=True))
+        return replace(report, waiting=what_waits(self.readers, names, live=True, here_only=True))
 
     def watch(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.config import FluxForgeConfig, Role, load_config
 from fluxforge.errors import FluxForgeError, UsageError
-from fluxforge.lake.explaining import what_waits
+from fluxforge.lake.waiting import what_waits
 from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Places:
         files = "".join(f", {file}" for file in self.config.files).replace(",", ", from", 1)
         shown = f"{' → '.join(place.get_full_path() for place in places)}{files}"
         try:
-            waits = what_waits(self, self.sources, live=True, here_only=True)
+            waits = what_waits(self.readers, self.sources, live=True, here_only=True)
         except FluxForgeError:
             waits = ""
         return f"<Lake {shown}{waits and '; '}{waits}>"

@@ -1,28 +1,25 @@
 """One process of a run: a capture, the ETL or the maintenance.
 
-It reads what to do from its standard input, which its supervisor holds open: where that ends, the
-supervisor asks it to stop, or has died. It says how far it is on its standard output, one JSON
-object a line with totals since its start; its log goes to standard error.
+It says how far it is with totals since its start; its log goes to standard error.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import FluxForgeError
 from fluxforge.lake import Lake
+from fluxforge.lake.child import Parent
 from fluxforge.logs import set_up_logs
 from fluxforge.operate.retention import retain
-from fluxforge.report import to_json
 from fluxforge.retry import RETRIES
 from fluxforge.signals import interrupting
 
@@ -48,16 +45,19 @@ class Task:
 class Part:
     """The work of this process."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._lake = Lake(config=task.config)
-        self._logs = set_up_logs(task.level, as_json=task.log_as_json, part=task.name)
+    def __init__(self, parent: Parent) -> None:
+        self._task: Task = parent.job
+        self._lake = Lake(config=self._task.config)
+        self._parent = parent
+        self._logs = set_up_logs(
+            self._task.level, as_json=self._task.log_as_json, part=self._task.name
+        )
         self._stop = threading.Event()
         self._totals: Counter[str] = Counter()
 
     def run(self) -> None:
         """Do the task until standard input ends."""
-        threading.Thread(target=self._await_end, daemon=True).start()
+        self._parent.listen(lambda _: None, self._leave)
         name = self._task.name
         logger.info("%s is at work as process %d", name, os.getpid())
         self._say({})
@@ -67,17 +67,17 @@ class Part:
             self._maintain()
         else:
             source = name.removeprefix(CAPTURE)
-            self._lake.ingest_sync(source, on_progress=lambda progress: self._say(asdict(progress)))
+            self._lake.ingest_sync(source, on_progress=lambda progress: self._say(vars(progress)))
 
-    def _await_end(self) -> None:
-        sys.stdin.buffer.read()
+    def _leave(self) -> None:
+        if self._stop.is_set():
+            return
         self._stop.set()
         if self._task.name != ETL:  # which ends after the segment in work
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _say(self, now: dict[str, Any]) -> None:
-        said = {**now, **self._logs.counts, "retries": RETRIES["made"]}
-        print(to_json(said), flush=True)
+        self._parent.say({**now, **self._logs.counts, "retries": RETRIES["made"]})
 
     def _committed(self, report: EtlReport) -> None:
         counts = {
@@ -125,8 +125,7 @@ class Part:
 
 def main() -> None:
     """Do the task that standard input brings."""
-    task: Task = pickle.load(sys.stdin.buffer)  # noqa: S301  (our own supervisor wrote it)
-    part = Part(task)
+    part = Part(Parent())
     try:
         with interrupting():
             part.run()

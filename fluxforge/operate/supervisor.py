@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import pickle
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter, deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import Role
 from fluxforge.errors import FluxForgeError, redacted_url
 from fluxforge.lake import Lake
+from fluxforge.lake.child import Child
 from fluxforge.operate.health import check_health
 from fluxforge.operate.part import CAPTURE, ETL, MAINTENANCE, Task
 from fluxforge.operate.state import lake_state, publish, segment_store
@@ -34,7 +30,6 @@ logger = logging.getLogger("fluxforge.run")
 STOP_SECONDS = 3.0
 """How long processes may take to stop; what they had flushed survives their being killed."""
 
-_CODE = "from fluxforge.operate.part import main; main()"
 _BACKOFF = RetryPolicy(first=1.0, cap=60.0)
 _STABLE_SECONDS = 60.0
 _DISK_SAMPLES = 360
@@ -48,7 +43,7 @@ class Process:
         self.restarts = 0
         self.stopping = threading.Event()
         self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._said: dict[str, Any] = {}
         self._before: Counter[str] = Counter()
 
@@ -74,19 +69,9 @@ class Process:
         with self._lock:
             if self.stopping.is_set():
                 return 0
-            child = self._child = subprocess.Popen(  # noqa: S603  (this Python, our own module)
-                [sys.executable, "-c", _CODE, self.task.name],  # the name for `ps` to show
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C at the terminal is ours to handle
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        with suppress(OSError):  # it died before it read
-            child.stdin.write(pickle.dumps(self.task))  # type: ignore[union-attr]
-            child.stdin.flush()  # type: ignore[union-attr]
-        for line in child.stdout or ():
-            with suppress(ValueError):
-                self._said = json.loads(line)
+            child = self._child = Child("fluxforge.operate.part", self.task, self.task.name)
+        for self._said in child.hear():
+            pass
         code = child.wait()
         self._before.update({k: v for k, v in self._said.items() if isinstance(v, int | float)})
         self._said = {}
@@ -96,9 +81,8 @@ class Process:
         """Close its standard input, by which it knows."""
         with self._lock:
             self.stopping.set()
-        if self._child and self._child.stdin:
-            with suppress(OSError):
-                self._child.stdin.close()
+        if self._child:
+            self._child.leave()
 
     def kill(self) -> bool:
         """End it at once; return whether it was still there."""
@@ -118,7 +102,7 @@ class Process:
         return {**totals, **now, "up": up, "restarts": self.restarts, "pid": pid}
 
 
-_GAUGES = ("connected", "buffered_bytes", "spooled_bytes", "problems")
+_GAUGES = ("connected", "buffered_bytes", "spool", "problems")
 """What a process says of this moment, and not of all time."""
 
 
@@ -147,16 +131,9 @@ class Supervisor:
     def run(self) -> None:
         """Run everything until a signal to stop, then stop everything within five seconds.
 
-        Raises
-        ------
-        MissingExtraError
-            If metrics are wanted and ``prometheus-client`` is not installed.
-        ExchangeError
-            If the port for metrics is taken.
+        :func:`fluxforge.operate.metrics.serve` shows its numbers meanwhile.
         """
-        from fluxforge.operate.metrics import serve
-
-        with on_stop_signal(self._stop.set), serve(self, self._lake.config.run.metrics_port):
+        with on_stop_signal(self._stop.set):
             keepers = [threading.Thread(target=one.keep, daemon=True) for one in self.processes]
             for keeper in keepers:
                 keeper.start()

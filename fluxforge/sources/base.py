@@ -12,118 +12,25 @@ from __future__ import annotations
 import difflib
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fluxforge.errors import ConfigError, UsageError
 from fluxforge.sources.tables import SourceTables
+from fluxforge.sources.venue import BookRules, Subscription, Venue, VenueLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    import polars as pl
+    from collections.abc import Sequence
 
     from fluxforge.sources.rest import Calls, Instrument, Past
     from fluxforge.sources.session import Session
 
-
-@dataclass(frozen=True)
-class Subscription:
-    """What one socket subscribes to; products are in the venue's spelling, without the market."""
-
-    products: tuple[str, ...]
-    channels: tuple[str, ...]
-    market: str = "spot"
+__all__ = ["BookRules", "Source", "Subscription", "VenueLimits", "in_parts"]
 
 
-@dataclass(frozen=True)
-class VenueLimits:
-    """What the venue allows and what to expect of it.
-
-    Attributes
-    ----------
-    connections_per_second, messages_per_second
-        Rates that the collector keeps below.
-    silence_seconds
-        How long a healthy connection may be without a single frame.
-    products_per_socket
-        How many products share a connection.
-    first_sequence
-        The number of the first frame of a connection; None where frames are not numbered.
-    ping_seconds
-        How often to send the venue's own ping; None: it has none.
-    rest_per_second
-        How many REST calls to make at most.
-    channel_silence
-        How many seconds a channel of one product may be silent before a new snapshot is asked
-        for; channels that are not named may be silent for ever.
-    """
-
-    connections_per_second: float
-    messages_per_second: float
-    silence_seconds: float
-    products_per_socket: int
-    first_sequence: int | None = None
-    ping_seconds: float | None = None
-    rest_per_second: float = 5.0
-    channel_silence: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BookRules:
-    """How the rows of a venue's table ``orderbook`` make a book.
-
-    Attributes
-    ----------
-    depths
-        Where a level that falls below the subscribed depth is gone without a removal: the depths
-        that can be subscribed to.
-    by_number
-        Whether a snapshot takes its place among the changes by its number: it comes by another
-        way than they do, and may be older than changes that were received before it.
-    runs
-        Where books have checksums: what finds, from rows, the times in which they are right.
-    """
-
-    depths: tuple[int, ...] = ()
-    by_number: bool = False
-    runs: Callable[[pl.DataFrame], pl.DataFrame] | None = None
-
-    def depth_of(self, levels: int) -> int | None:
-        """Return the depth to which a book is cut whose snapshot has so many levels a side."""
-        return next((d for d in self.depths if d >= levels), levels) if self.depths else None
-
-
-class Source(ABC):
-    """One exchange. Stateless: what belongs to a connection lives with the connection.
-
-    Attributes
-    ----------
-    name, limits, book
-        What it is called, what it allows, and how its books are made.
-    channels, other_names
-        Its channels, and what some of them are called elsewhere.
-    product, example
-        The form of its symbols, and one of them.
-    markets
-        Its markets; where there are several, a product is written ``linear:BTCUSDT``.
-    rest_url, candle_interval
-        Where its public REST calls are answered, and how long its channel's candles are.
-    """
-
-    name: ClassVar[str]
-    limits: ClassVar[VenueLimits]
-    book: ClassVar[BookRules] = BookRules()
-    channels: ClassVar[tuple[str, ...]]
-    other_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    product: ClassVar[re.Pattern[str]]
-    example: ClassVar[str]
-    markets: ClassVar[tuple[str, ...]] = ("spot",)
-    rest_url: ClassVar[str]
-    candle_interval: ClassVar[str] = "1m"
+class Source(Venue, ABC):
+    """One exchange. Stateless: what belongs to a connection lives with the connection."""
 
     @cached_property
     def tables(self) -> SourceTables:

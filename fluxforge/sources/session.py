@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fluxforge.sources.base import Source, Subscription
+    from fluxforge.sources.venue import Subscription, Venue
 
 Evidence = Literal["number", "checksum", "age"]
 """How a loss is known: by the venue's numbers, by its checksum, or by a silence."""
@@ -107,14 +107,20 @@ class Fetch:
 
     Attributes
     ----------
+    kind, symbol
+        What it is about.
     path
         What to GET, below :meth:`Source.rest_address`.
-    symbol
-        What it is about.
     """
 
-    path: str
+    kind: str
     symbol: str
+    path: str
+
+    def frame(self, answer: bytes) -> bytes:
+        """Return the frame that stands for an answer, verbatim inside it; a session reads it."""
+        head = f'{{"{self.kind}":"{self.symbol}","response":'
+        return b"%s%s}" % (head.encode(), answer.strip())
 
 
 Event = Lost | Refused | Silent | Send | Fetch
@@ -129,8 +135,8 @@ class Session(ABC):
         What the connection is subscribed to; :meth:`subscribe` and :meth:`unsubscribe` change it.
     """
 
-    def __init__(self, source: Source, subscription: Subscription) -> None:
-        self.source = source
+    def __init__(self, venue: Venue, subscription: Subscription) -> None:
+        self.venue = venue
         self.subscription = subscription
         self._heard: set[tuple[str, str]] = set()  # channel and symbol, since the last look
         self._since: dict[tuple[str, str], float] = {}
@@ -184,7 +190,7 @@ class Session(ABC):
         own, self._now = self.subscription, now
         self._since.update(dict.fromkeys(self._heard, now))
         self._heard.clear()
-        for channel, seconds in self.source.limits.channel_silence.items():
+        for channel, seconds in self.venue.limits.channel_silence.items():
             for symbol in own.products if channel in own.channels else ():
                 key = channel, symbol
                 since = self._since.setdefault(key, now)
@@ -211,13 +217,6 @@ class Session(ABC):
         if symbol is not None:
             self._refused.add(symbol)
         return [Refused(message, symbol)]
-
-    def fetched(self, request: Fetch, answer: bytes) -> bytes:
-        """Return the frame that stands for a REST answer in the segment.
-
-        It is then given to :meth:`read` like any other.
-        """
-        raise NotImplementedError(request.path)
 
     def ping(self) -> str | None:
         """Return the venue's own kind of ping, to be sent every ``limits.ping_seconds``."""

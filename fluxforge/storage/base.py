@@ -11,9 +11,8 @@ import fnmatch
 import hashlib
 import shutil
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -27,36 +26,23 @@ from fluxforge.errors import (
 from fluxforge.layout import Layout, check_key, join_key
 from fluxforge.storage.disk import translated
 from fluxforge.storage.lease import LEASE_SECONDS, Lease, LeaseKeeper
+from fluxforge.storage.objects import ObjectStore, StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
     from fluxforge.config import FluxForgeConfig
+
+__all__ = ["StorageBackend", "StoredFile", "own_key"]
 
 _CHUNK = 8 << 20
 
 
-@dataclass(frozen=True, order=True)
-class StoredFile:
-    """One file in a listing: its key, its size in bytes, and when it was last written (UTC)."""
-
-    key: str
-    size: int
-    modified: datetime
-
-    @property
-    def name(self) -> str:
-        """The last part of the key."""
-        return self.key.rsplit("/", 1)[-1]
-
-
-class StorageBackend(ABC):
+class StorageBackend(ObjectStore):
     """A root, local or remote, that holds files under relative keys.
 
-    A new storage implements the five abstract methods, which take valid keys, reserved names
-    included, and passes :class:`fluxforge.testing.StorageConformance`. Everything else has a
-    default that is made of these five; a storage that can do better overrides it.
+    A new storage implements the four methods of :class:`~fluxforge.storage.objects.ObjectStore`
+    and :meth:`get_filesystem`, and passes
+    :class:`fluxforge.testing.StorageConformance`. Everything else has a default that is made of
+    these five; a storage that can do better overrides it.
 
     Parameters
     ----------
@@ -89,30 +75,6 @@ class StorageBackend(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process without credentials: it takes those of its own environment."""
         raise ConfigError(f"other processes cannot share {self!r}: use local or s3")
-
-    # What a storage implements
-
-    @abstractmethod
-    def get_object(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return the bytes of one version of `key`, as :meth:`read_bytes` does."""
-
-    @abstractmethod
-    def put_object(self, key: str, content: bytes | Path, *, exclusive: bool = False) -> None:
-        """Store some bytes or a local file, as :meth:`write_bytes` does."""
-
-    @abstractmethod
-    def delete_object(self, key: str) -> None:
-        """Delete a file; deleting what is not there is no error."""
-
-    @abstractmethod
-    def scan(
-        self, path: str, *, recursive: bool = True, name_prefix: str = ""
-    ) -> Iterator[StoredFile]:
-        """Yield what is below `path` and goes on with `name_prefix`, in any order.
-
-        Reserved names are included. Where it is not recursive, each folder directly below `path`
-        is an entry too, whose key ends with ``/``.
-        """
 
     @abstractmethod
     def get_filesystem(self) -> Any:
@@ -323,7 +285,7 @@ class StorageBackend(ABC):
 
     # For other libraries
 
-    def sync(self, path: str, after: str = "") -> None:  # noqa: B027 -- most have nothing to do
+    def sync(self, path: str, after: str = "") -> None:
         """Return when what other libraries wrote is durable: files directly in the folder `path`.
 
         Names that sort before `after` are left out. An object store's writes are durable when

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageError
 
 if TYPE_CHECKING:
-    from fluxforge.storage.base import StorageBackend
+    from fluxforge.storage.objects import ObjectStore
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class ObjectLease(Lease):
 class LeaseKeeper:
     """The leases that one storage holds, and the one thread that renews them."""
 
-    def __init__(self, objects: StorageBackend, seconds: float) -> None:
+    def __init__(self, objects: ObjectStore, seconds: float) -> None:
         self._objects = objects
         self._seconds = seconds
         self._held: dict[str, ObjectLease] = {}

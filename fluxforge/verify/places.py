@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -26,9 +25,10 @@ from fluxforge.segments.tries import TriesJournal
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables.retention import retired_quarantine
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
+from fluxforge.verify.strays import odd_files, unknown_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from fluxforge.layout import Layout, State
     from fluxforge.storage.base import StorageBackend, StoredFile
@@ -75,27 +75,6 @@ def _spool(folder: Path) -> VerifyReport:
     return report
 
 
-def odd_files(storage: StorageBackend, folder: str) -> VerifyReport:
-    """Name what is neither a file nor a folder, and is never followed: links, pipes, devices."""
-    report = VerifyReport()
-    root = Path(storage.get_full_path())
-    for entry in _odd(root / folder) if storage.is_local and (root / folder).is_dir() else ():
-        kind = "a symbolic link" if entry.is_symlink() else "no regular file"
-        where = Path(entry.path).relative_to(root).as_posix()
-        report += problem("odd_file", where, f"{kind}: nothing reads it; move it away")
-    return report
-
-
-def _odd(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _odd(entry.path)
-        elif not entry.is_file(follow_symlinks=False):
-            yield entry
-
-
 def _home(layout: Layout, state: State) -> str:
     """Return the folder that holds a state's folder of each source."""
     return layout.state(state, "x").rpartition("/")[0]
@@ -127,16 +106,6 @@ def _state(storage: StorageBackend, layout: Layout, state: State, known: set[str
         folder = layout.state(state, source)
         report += guarded(folder, partial(_segments, storage, layout, source, state))
     return report
-
-
-def unknown_sources(home: str, names: Iterable[str]) -> VerifyReport:
-    """Name the folders of sources that are not known."""
-    message = "no source of this name is installed or configured: install it, or move this away"
-    return VerifyReport(
-        problems=tuple(
-            Finding("unknown_source", join_key(home, name), message) for name in sorted(names)
-        )
-    )
 
 
 def _segments(storage: StorageBackend, layout: Layout, source: str, state: State) -> VerifyReport:

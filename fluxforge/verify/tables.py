@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from fluxforge.layout import join_key
 from fluxforge.tables import PARTITION, Table, checksum_in_name, table_names
 from fluxforge.transform.schema import table_schemas
-from fluxforge.verify.places import odd_files, unknown_sources
 from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
+from fluxforge.verify.strays import odd_files, unknown_sources
 
 if TYPE_CHECKING:
     import pyarrow as pa

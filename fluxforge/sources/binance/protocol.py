@@ -144,10 +144,6 @@ class BinanceSession(Session):
             pass  # it is stored, and the ETL says what is wrong with it
         return []
 
-    def fetched(self, request: Fetch, answer: bytes) -> bytes:
-        """Return the line that stands for a REST answer, verbatim inside it."""
-        return b'{"depth":"%s","response":%s}' % (request.symbol.encode(), answer.strip())
-
     def _refusals(self, content: dict[str, Any]) -> list[Event]:
         message = str(content.get("error", content).get("msg"))
         streams = self._asked.get(content.get("id") or 0, ())
@@ -172,7 +168,7 @@ class BinanceSession(Session):
 
     def _ask(self, symbol: str, first: int) -> list[Event]:
         self._awaited[symbol] = first
-        return [Fetch(f"/api/v3/depth?symbol={symbol}&limit={_DEPTH_LIMIT}", symbol)]
+        return [Fetch(_BOOK, symbol, f"/api/v3/depth?symbol={symbol}&limit={_DEPTH_LIMIT}")]
 
 
 SOURCE = Binance()
