@@ -50,6 +50,14 @@ CALLS: dict[str, Callable[[Lake], object]] = {
     "a source that is a number": lambda lake: lake.scan(5, "ticker"),  # type: ignore[arg-type]
     "a list with no source": lambda lake: lake.scan([SOURCE, 5], "ticker"),  # type: ignore[list-item]
     "a table that is a list": lambda lake: lake.scan(SOURCE, ["ticker"]),  # type: ignore[arg-type]
+    "SQL that is a number": lambda lake: lake.sql(5),  # type: ignore[arg-type]
+    "SQL that is a list": lambda lake: lake.sql(["SELECT 1"]),  # type: ignore[arg-type]
+    "bars backwards": lambda lake: lake.bars(SOURCE, "BTC-USD", every="-1s"),
+    "bars of no length": lambda lake: lake.bars(SOURCE, "BTC-USD", every="0s"),
+    "bars of nothing": lambda lake: lake.bars(SOURCE, "BTC-USD", every=None),  # type: ignore[arg-type]
+    "ticks of nothing": lambda lake: lake.bars(SOURCE, "BTC-USD", every=None, kind="tick"),  # type: ignore[arg-type]
+    "books backwards": lambda lake: lake.books(SOURCE, "BTC-USD", every="-1s"),
+    "books of every x": lambda lake: lake.books(SOURCE, "BTC-USD", every="x"),
     "gaps of nothing": lambda lake: lake.gaps(None),  # type: ignore[arg-type]
     "etl of a list": lambda lake: lake.etl([SOURCE]),  # type: ignore[arg-type]
     "keep for ever": lambda lake: lake.vacuum(keep="99999999999d"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BarKind = Literal["time", "tick", "volume", "dollar"]
 
+_EPOCH = pl.lit(0).cast(pl.Datetime("us"))
+_NO_LENGTH = "is not a length of time: write '1s', '5m', '1h' or '1d'"
 _GROUP = ("source", "symbol", "instrument")
 _AMOUNTS = {
     "tick": pl.lit(1.0),
@@ -88,20 +90,26 @@ def _check(every: str | float, kind: str) -> str | float:
     if kind not in get_args(BarKind):
         raise UsageError(f"unknown kind of bar {kind!r}: there are {', '.join(get_args(BarKind))}")
     if kind == "time":
-        if not isinstance(every, str):
-            raise UsageError(
-                f"every={every!r} is not a length of time: write '1s', '5m', '1h' or '1d'"
-            )
-        try:
-            pl.select(pl.lit(0).cast(pl.Datetime("us")).dt.offset_by(every))
-        except pl.exceptions.PolarsError as exc:
-            raise UsageError(
-                f"every={every!r} is not a length of time: write '1s', '5m', '1h' or '1d'"
-            ) from exc
-        return every
-    if isinstance(every, str) or not 0 < every < float("inf"):
+        return check_length(every)
+    if not isinstance(every, int | float) or not 0 < every < float("inf"):
         raise UsageError(f"every={every!r}: bars of kind {kind!r} need a number above 0")
     return float(every)
+
+
+def check_length(every: object) -> str:
+    """Return a length of time as Polars writes it.
+
+    Raises
+    ------
+    UsageError
+        If it is none, or none above 0.
+    """
+    try:
+        if isinstance(every, str) and pl.select(_EPOCH.dt.offset_by(every) > _EPOCH).item():
+            return every
+    except pl.exceptions.PolarsError as exc:
+        raise UsageError(f"every={every!r} {_NO_LENGTH}") from exc
+    raise UsageError(f"every={every!r} {_NO_LENGTH}")
 
 
 def _number(trades: pl.DataFrame, amount: pl.Expr, threshold: float) -> pl.DataFrame:

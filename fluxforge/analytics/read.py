@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
-from fluxforge.analytics.bars import BarKind, make_bars
+from fluxforge.analytics.bars import BarKind, check_length, make_bars
 from fluxforge.analytics.books import book_at, book_features, book_snapshots, epochs
 from fluxforge.analytics.coverage import find_coverage, unbroken_runs
 from fluxforge.errors import UnknownTableError, UsageError
@@ -86,6 +86,7 @@ def read_books(
     depth: int,
 ) -> pl.DataFrame:
     """Return the order book at regular times; see :meth:`fluxforge.Lake.books`."""
+    check_length(every)
     found = epochs_of(scan, source, symbol, start=start, end=end)
     return _between(book_snapshots(found, every, depth), "ts", start, end)
 

@@ -52,6 +52,8 @@ class TableVersion:
         Where copies of its files are kept; None: nowhere.
     live
         Rows of segments that are not in it yet, with its columns.
+    frames
+        Scans of sets of its files that readers have made, by the files' paths.
     """
 
     source: str
@@ -65,6 +67,9 @@ class TableVersion:
     table_id: str = field(repr=False)
     _entry: StoredFile | None = field(repr=False)
     live: pl.DataFrame | None = field(default=None, repr=False)
+    frames: dict[tuple[str, ...], pl.LazyFrame] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def locate(self, files: Iterable[TableFile]) -> list[str]:
         """Return the full paths or URLs of files."""

@@ -70,12 +70,13 @@ class Database:
         import duckdb
 
         config: dict[str, str | bool | int | float | list[str]] = {
-            "autoinstall_known_extensions": False
+            "autoinstall_known_extensions": False,
+            "parquet_metadata_cache": True,  # a data file never changes
         }
         if safe:
             config |= {"enable_external_access": False, "temp_directory": ""}
         self.connection = duckdb.connect(config=config)
-        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute("SET GLOBAL TimeZone = 'UTC'")
         self._safe = safe
         self._sets: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = {}
 
@@ -104,9 +105,8 @@ class Database:
             self._sets[key] = name, self.create(files, name)
         name, every = self._sets[key]
         cursor = self.connection.cursor()
-        cursor.execute(f"USE {name}; SET TimeZone = 'UTC'")
         # Variables of this module are not tables; a caller's own frames are, through `connect`.
-        cursor.execute("SET python_enable_replacements = false")
+        cursor.execute(f"USE {name}; SET python_enable_replacements = false")
         for registered, data in every.items():
             cursor.register(registered, data)
         return cursor
@@ -256,6 +256,8 @@ def _prepare(
 ) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation, list[TableVersion]]:
     import duckdb
 
+    if not isinstance(query, str):
+        raise QueryError(f"{query!r} is not SQL: write it as text")
     query = _LIST if _SHOW_TABLES.fullmatch(query) else query
     try:
         kinds, names = planner().parse(query)

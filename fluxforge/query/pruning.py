@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +47,14 @@ class Planner:
         import duckdb
 
         self._connection = duckdb.connect(config={"autoinstall_known_extensions": False})
-        self._connection.execute("SET TimeZone = 'UTC'")
-        self._connection.execute(f"SET disabled_optimizers = '{_DATA_DEPENDENT}'")
-        self._connection.execute("SET python_enable_replacements = false")
+        self._connection.execute(
+            f"SET TimeZone = 'UTC'; SET disabled_optimizers = '{_DATA_DEPENDENT}'; "
+            "SET python_enable_replacements = false"
+        )
         self._schemas: dict[tuple[str, str], pa.Schema] = {}
         self._lock = Lock()
 
+    @lru_cache(maxsize=256)  # noqa: B019 -- there is one planner
     def parse(self, query: str) -> tuple[list[str], set[tuple[str, str]]]:
         """Return the kinds of statements, and of a single query the tables: schema and name."""
         with self._lock:

@@ -22,7 +22,9 @@ Moment = datetime | date | str
 Names = str | Sequence[str] | None
 
 _FIRST, _LAST = datetime(1700, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPANS = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), None)
+_FRAMES = 32  # of one version, each of other files
 _NEWEST = 8  # files to look for symbols in
 _SEEN: set[tuple[str, str, str]] = set()  # tables, columns and the names that were found there
 
@@ -50,11 +52,18 @@ def scan_table(
         # Equality is looked up in the statistics of row groups; being among several is not.
         one = pl.col(column) == names[0] if len(names) == 1 else pl.col(column).is_in(names)
         frame = frame.filter(one)
-    if low is not None:
-        frame = frame.filter(pl.col("ts_event") >= low)
-    if high is not None:
-        frame = frame.filter(pl.col("ts_event") < high)
-    return _one_row_a_key(version, frame, raw=raw)
+    return _one_row_a_key(version, _between(frame, low, high), raw=raw)
+
+
+def _between(frame: pl.LazyFrame, low: datetime | None, high: datetime | None) -> pl.LazyFrame:
+    import polars as pl
+
+    def literal(at: datetime) -> pl.Expr:  # Polars takes milliseconds for a literal with a zone
+        return pl.lit((at - _EPOCH) // timedelta(microseconds=1)).cast(pl.Datetime("us", "UTC"))
+
+    event = pl.col("ts_event")
+    bounds = [event >= literal(low)] if low is not None else []
+    return frame.filter(*bounds, *([event < literal(high)] if high is not None else []))
 
 
 def asked(symbols: Names, instruments: Names) -> dict[str, list[str]]:
@@ -99,11 +108,7 @@ def may_answer(
     rows = version.live.lazy()
     for column, names in chosen.items():
         rows = rows.filter(pl.col(column).is_in(names))
-    if low is not None:
-        rows = rows.filter(pl.col("ts_event") >= low)
-    if high is not None:
-        rows = rows.filter(pl.col("ts_event") < high)
-    return not rows.head(1).collect().is_empty()
+    return not _between(rows, low, high).head(1).collect().is_empty()
 
 
 def holds_name(version: TableVersion, column: str, name: str) -> bool:
@@ -137,14 +142,27 @@ def names_in(version: TableVersion, column: str) -> list[str]:
 def _read(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
     import polars as pl
 
-    columns = version.polars_schema
-    parts = []
-    if files and version.cache:
+    parts = [_committed(version, files)] if files else []
+    if version.live is not None:
+        parts.append(version.live.lazy().select(*version.polars_schema))
+    if not parts:
+        return pl.LazyFrame(schema=version.polars_schema)
+    return pl.concat(parts) if len(parts) > 1 else parts[0]
+
+
+def _committed(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
+    """Return the rows of files; a frame is kept, for it keeps what it read of their footers."""
+    import polars as pl
+
+    key, columns = tuple(file.path for file in files), version.polars_schema
+    if key in version.frames:
+        return version.frames[key]
+    if version.cache:
         from fluxforge.query.dataset import make_dataset
 
-        parts.append(pl.scan_pyarrow_dataset(make_dataset(version, files)))
-    elif files:
-        committed = pl.scan_parquet(
+        frame = pl.scan_pyarrow_dataset(make_dataset(version, files))
+    else:
+        frame = pl.scan_parquet(
             version.locate(files),
             schema={name: kind for name, kind in columns.items() if name != PARTITION},
             hive_partitioning=True,
@@ -154,13 +172,11 @@ def _read(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
             glob=False,  # a folder may be named [1]
             storage_options=version.table.storage.get_storage_options() or None,
             credential_provider=None,
-        )
-        parts.append(committed.select(*columns))
-    if version.live is not None:
-        parts.append(version.live.lazy().select(*columns))
-    if not parts:
-        return pl.LazyFrame(schema=columns)
-    return pl.concat(parts) if len(parts) > 1 else parts[0]
+        ).select(*columns)
+    if len(version.frames) == _FRAMES:
+        version.frames.clear()
+    version.frames[key] = frame
+    return frame
 
 
 def _of_markets(version: TableVersion, frame: pl.LazyFrame, symbols: Sequence[str]) -> pl.LazyFrame:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fluxforge.storage.base import StorageBackend
 
-_ROW_GROUP = 32_768  # a slice of one symbol in half the time of 65,536; sizes are the same
+_ROW_GROUP = 20_480  # a slice of one symbol in half the time of 65,536; sizes are the same
 _STATISTICS_TEXT_LIMIT = 64
 
 
