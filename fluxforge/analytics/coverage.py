@@ -89,6 +89,33 @@ def find_coverage(runs: pl.DataFrame, tables: Mapping[str, pl.LazyFrame]) -> pl.
     return pl.concat([numbered, unnumbered]).sort("start", "conn", "table", "symbol")
 
 
+def bridged(spans: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Join the spans on both sides of each gap that a backfill has filled in their table.
+
+    Parameters
+    ----------
+    spans
+        What :func:`find_coverage` returns.
+    gaps
+        What :meth:`fluxforge.Lake.gaps` returns.
+    """
+    filled = gaps.explode("repaired").select(
+        "conn", pl.col("repaired").alias("table"), pl.col("symbol").alias("of"),
+        pl.col("received_before").alias("end"),
+    ).drop_nulls("table")  # fmt: skip
+    ordered = spans.sort(*_SPAN, "start").with_row_index("span")
+    found = ordered.join(filled, on=["conn", "table", "end"])
+    found = found.filter(pl.col("of").is_null() | (pl.col("of") == pl.col("symbol")))
+    goes_on = pl.col("span").is_in(found["span"].implode()).shift(fill_value=False).over(_SPAN)
+    return (
+        ordered.with_columns(whole=(~goes_on).cum_sum())
+        .group_by(*_SPAN, "whole")
+        .agg(pl.col("start").min(), pl.col("end").max())
+        .drop("whole")
+        .sort("start", "conn", "table", "symbol")
+    )
+
+
 def _first_rows(name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
     """Return when each symbol was first seen on each connection; of a book, each snapshot."""
     book = name == "orderbook"

@@ -13,12 +13,12 @@ import polars as pl
 
 from fluxforge.analytics.bars import BarKind, check_length, make_bars
 from fluxforge.analytics.books import book_at, book_features, book_snapshots, epochs
-from fluxforge.analytics.coverage import find_coverage, unbroken_runs
+from fluxforge.analytics.coverage import bridged, find_coverage, unbroken_runs
 from fluxforge.errors import UnknownTableError, UsageError
 from fluxforge.sources import get_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from fluxforge.analytics.book import Book
@@ -116,6 +116,7 @@ def read_bars(
     *,
     empty: bool,
     snapshots: bool,
+    gaps: Callable[[str], pl.DataFrame],
     instruments: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """Return bars of trades; see :meth:`fluxforge.Lake.bars`."""
@@ -124,7 +125,7 @@ def read_bars(
         rows = scan(
             source, "trades", symbols=symbols, instruments=instruments, start=start, end=end
         ).collect()
-        covered = read_coverage(scan, source, ["trades"])
+        covered = read_coverage(scan, source, gaps, ["trades"])
         first = covered.group_by("symbol").agg(pl.col("start").min().alias("first"))
         # The first snapshot of a capture has trades from before it, with others missing between.
         rows = rows.join(first, on="symbol", how="left").filter(
@@ -152,7 +153,12 @@ def since_capture(trades: pl.LazyFrame) -> pl.LazyFrame:
     return trades.filter(~pl.col("is_snapshot") | (pl.col("ts_event") >= begun))
 
 
-def read_coverage(scan: Scan, source: str, tables: Sequence[str] | None = None) -> pl.DataFrame:
+def read_coverage(
+    scan: Scan,
+    source: str,
+    gaps: Callable[[str], pl.DataFrame],
+    tables: Sequence[str] | None = None,
+) -> pl.DataFrame:
     """Return the spans in which nothing is missing; see :meth:`fluxforge.Lake.coverage`."""
     frames = {}
     for name in tables or _KEYED:
@@ -163,7 +169,9 @@ def read_coverage(scan: Scan, source: str, tables: Sequence[str] | None = None) 
     runs, rules = unbroken_runs(scan(source, SEQUENCES).collect()), get_source(source).book
     if rules.runs is not None and BOOKS in frames:
         runs = pl.concat([runs, rules.runs(frames[BOOKS].collect())], how="diagonal")
-    return find_coverage(runs, frames)
+    spans = find_coverage(runs, frames)
+    broken = spans.select("table", "symbol", "conn").is_duplicated().any()
+    return bridged(spans, gaps(source)) if broken else spans
 
 
 def epochs_of(

@@ -77,7 +77,7 @@ class Analysis(Reader):
         return read_bars(
             partial(self._scan, live=live), self.names_of(source), wanted, every, kind,
             moment(start), moment(end), empty=empty, snapshots=snapshots,
-            instruments=instruments,
+            gaps=self.gaps, instruments=instruments,
         )  # fmt: skip
 
     def book(
@@ -188,8 +188,9 @@ class Analysis(Reader):
         -------
         polars.DataFrame
             ``table, symbol, conn, start, end``, one row per unbroken span; times are those of
-            capture, UTC. What lies outside of all spans was not captured, or frames are missing.
+            capture, UTC. What lies outside of all spans was not captured, or frames are missing;
+            a gap that a backfill has filled ends no span of trades or candles.
         """
         from fluxforge.analytics.read import read_coverage
 
-        return read_coverage(self._scan, source)
+        return read_coverage(self._scan, source, self.gaps)

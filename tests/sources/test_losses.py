@@ -53,6 +53,10 @@ def event_at(lake: Lake, source: str, symbol: str, received: datetime) -> dateti
     return found
 
 
+def spans_of(lake: Lake, source: str, conn: str) -> dict[str, int]:
+    return dict(lake.coverage(source).filter(conn=conn).group_by("table").len().rows())
+
+
 @pytest.mark.parametrize("source", WANTED)
 def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, source: str) -> None:
     symbol = WANTED[source][0]
@@ -77,6 +81,7 @@ def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, sourc
         assert_no_book(lake, source, symbol, event_at(lake, source, symbol, gap["received_after"]))
         assert lake.book(source, symbol).complete
 
+        before = spans_of(lake, source, gap["conn"])
         fetched = lake.backfill(source, "trades", gaps=True)
         lake.etl(source)
     if source == "bybit":  # it numbers its books alone
@@ -85,6 +90,9 @@ def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, sourc
     assert fetched.parts == 1
     repaired = lake.gaps(source).filter(pl.col("channel").fill_null("trades") == "trades")
     assert repaired["repaired"].list.contains("trades").to_list() == [True]
+    after = spans_of(lake, source, gap["conn"])
+    assert after["trades"] < before["trades"]  # the spans on both sides are one now
+    assert after["orderbook"] == before["orderbook"]
     assert lake.gaps(source).filter(channel="orderbook")["repaired"].list.len().sum() == 0
     ids = lake.scan(source, "trades").select("trade_id").collect()["trade_id"]
     assert ids.max() - ids.min() + 1 == ids.len() == ids.n_unique()
