@@ -11,6 +11,7 @@ from fluxforge.cli.app import app, quarantine_app
 from fluxforge.cli.request import Request, command
 from fluxforge.errors import StorageUnavailableError, UsageError
 from fluxforge.logs import set_up_logs
+from fluxforge.signals import leave
 
 
 @command(app)
@@ -44,6 +45,7 @@ def run(
     parts = supervisor.parts()
     restarts = sum(part["restarts"] for part in parts.values())
     request.show({"parts": parts}, f"stopped {len(parts)} parts after {restarts} restarts")
+    leave(0)
 
 
 @command(app)

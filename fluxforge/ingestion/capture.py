@@ -139,7 +139,7 @@ class SourceCapture:
             connection.leave()
         if self._sockets:
             # The writer goes on meanwhile: what the sockets still hand over may need its room.
-            await asyncio.wait(self._sockets, timeout=CLOSE_SECONDS + 1)
+            await asyncio.wait(self._sockets, timeout=CLOSE_SECONDS + 0.5)
         tasks = [*self._sockets, *self._helpers]
         for task in tasks:
             task.cancel()

@@ -29,7 +29,7 @@ MAX_FRAME_BYTES = 64 << 20
 """The largest frame that is accepted; a full book of one product takes 5 MB."""
 
 OPEN_SECONDS = 10.0
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 2.0  # and all that stops takes less than a service manager grants
 HTTP_SECONDS = 10.0
 PING_SECONDS = 20.0
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fluxforge.config import Role
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
 from fluxforge.lake.awaiting import awaited
@@ -169,11 +168,7 @@ class Capturing(Reader):
         StorageUnavailableError
             If the object store does not answer; running again carries on.
         """
-        from fluxforge.segments import RecoveryReport, SegmentStore
+        from fluxforge.segments import RecoveryReport
 
-        storage, layout = self.storage_for(Role.INGESTION), self.layout_for(Role.INGESTION)
-        report = RecoveryReport()
-        for name in self.sources if source is None else [source]:
-            store = SegmentStore(storage, layout, name, spool_dir=self.config.ingestion.spool_dir)
-            report += store.recover()
-        return report
+        names = self.sources if source is None else [source]
+        return sum((self.segment_store(name).recover() for name in names), RecoveryReport())

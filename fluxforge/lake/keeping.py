@@ -199,12 +199,11 @@ class Keeping(Places):
         """
         import polars as pl
 
-        from fluxforge.segments import Quarantined, SegmentStore
+        from fluxforge.segments import Quarantined
 
-        storage, layout = self.storage_for(Role.ETL_INPUT), self.layout_for(Role.ETL_INPUT)
-        rows = []
+        storage, rows = self.storage_for(Role.ETL_INPUT), []
         for name in [source] if source is not None else self.sources:
-            for file in SegmentStore(storage, layout, name).list("quarantine"):
+            for file in self.segment_store(name, Role.ETL_INPUT).list("quarantine"):
                 for record in storage.read_bytes(file.key).splitlines():
                     one = Quarantined.read(record)
                     content = one.content.decode(errors="backslashreplace")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fluxforge.query.cache import FileCache
     from fluxforge.query.catalog import Catalog
     from fluxforge.query.live import LiveCatalog
+    from fluxforge.segments import SegmentStore
     from fluxforge.segments.reading import SegmentReader
     from fluxforge.storage.base import StorageBackend
 
@@ -94,10 +95,15 @@ class Places:
         for role in (Role.INGESTION, Role.ETL_INPUT):
             storage, layout = self.storage_for(role), self.layout_for(role)
             place = storage.server, storage.get_full_path(layout.ready(source))
-            readers[place] = SegmentReader(
-                storage, layout, source, spool_dir=self.config.ingestion.spool_dir
-            )
+            readers[place] = SegmentReader(self.segment_store(source, role))
         return list(readers.values())
+
+    def segment_store(self, source: str, role: Role = Role.INGESTION) -> SegmentStore:
+        """Return where a source's segments are captured, or where the ETL takes them."""
+        from fluxforge.segments import SegmentStore
+
+        storage, layout = self.storage_for(role), self.layout_for(role)
+        return SegmentStore(storage, layout, source, spool_dir=self.config.ingestion.spool_dir)
 
     def __repr__(self) -> str:
         written, read = self.storage_for(Role.INGESTION), self.storage_for(Role.ETL_INPUT)

@@ -16,6 +16,7 @@ from fluxforge.ingestion.orchestrators import IngestionPipeline
 from fluxforge.ingestion.report import IngestReport
 from fluxforge.lake.child import Parent
 from fluxforge.lake.lake import Lake
+from fluxforge.signals import leave
 
 if TYPE_CHECKING:
     from fluxforge.lake.background import Job
@@ -114,3 +115,4 @@ def main() -> None:
         ingestion = replace(settings, segment_max_seconds=shorter)
         parent.job = replace(job, config=replace(job.config, ingestion=ingestion))
     Worker(parent).run()
+    leave(0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from fluxforge.lake.child import Parent
 from fluxforge.logs import set_up_logs
 from fluxforge.operate.retention import retain
 from fluxforge.retry import RETRIES
-from fluxforge.signals import interrupting
+from fluxforge.signals import interrupting, leave
 
 if TYPE_CHECKING:
     from fluxforge.config import FluxForgeConfig
@@ -131,6 +130,7 @@ def main() -> None:
             part.run()
     except FluxForgeError as exc:
         logger.error("%s", exc)
-        sys.exit(exc.exit_code)
+        leave(exc.exit_code)
     except KeyboardInterrupt:
         logger.info("stopped")
+    leave(0)

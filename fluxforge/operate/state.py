@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 from fluxforge.config import Role
 from fluxforge.errors import FluxForgeError
 from fluxforge.report import Report, to_json
-from fluxforge.segments import SegmentStore
 from fluxforge.segments.files import size_of
 from fluxforge.segments.spool import default_spool_dir, spool_name
 
@@ -123,7 +122,7 @@ def lake_state(lake: Lake) -> LakeState:
         If a storage does not answer.
     """
     now = datetime.now(UTC)
-    stores = {source: segment_store(lake, source) for source in lake.sources}
+    stores = {source: lake.segment_store(source) for source in lake.sources}
     folder = next((store.folder for store in stores.values()), Path())
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
     published = _published(lake)
@@ -147,12 +146,6 @@ def lake_state(lake: Lake) -> LakeState:
         disk_hours=_hours_left(published.get("disk", []), free),
         parts=published.get("parts", {}),
     )
-
-
-def segment_store(lake: Lake, source: str) -> SegmentStore:
-    """Return where a capture of this lake writes."""
-    storage, layout = lake.storage_for(Role.INGESTION), lake.layout_for(Role.INGESTION)
-    return SegmentStore(storage, layout, source, spool_dir=lake.config.ingestion.spool_dir)
 
 
 def _tables(lake: Lake) -> list[TableState]:

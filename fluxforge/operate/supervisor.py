@@ -14,7 +14,7 @@ from fluxforge.lake import Lake
 from fluxforge.lake.child import Child
 from fluxforge.operate.health import check_health
 from fluxforge.operate.part import CAPTURE, ETL, MAINTENANCE, Task
-from fluxforge.operate.state import lake_state, publish, segment_store
+from fluxforge.operate.state import lake_state, publish
 from fluxforge.retry import RetryPolicy
 from fluxforge.signals import on_stop_signal
 from fluxforge.sources import get_source
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fluxforge.run")
 
-STOP_SECONDS = 3.0
+STOP_SECONDS = 3.5
 """How long processes may take to stop; what they had flushed survives their being killed."""
 
 _BACKOFF = RetryPolicy(first=1.0, cap=60.0)
@@ -195,7 +195,7 @@ def describe(config: FluxForgeConfig) -> Iterator[str]:
     for name in lake.sources:
         wanted = config.ingestion.sources[name]
         sockets = len(get_source(name).plan(wanted.products, wanted.channels))
-        store = segment_store(lake, name)
+        store = lake.segment_store(name)
         store.prepare()
         yield (
             f"{CAPTURE}{name}: {', '.join(wanted.channels)} of {', '.join(wanted.products)} from "

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING
 
 from fluxforge.errors import FileMissingError
 from fluxforge.layout import SegmentName, join_key
-from fluxforge.segments.active import Home
 from fluxforge.segments.files import find_segments, is_held, is_segment_name
 from fluxforge.segments.mirror import Mirror, Objects
-from fluxforge.segments.store import SegmentStore
 from fluxforge.storage.disk import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from fluxforge.layout import Layout, State
-    from fluxforge.storage.base import StorageBackend
+    from fluxforge.layout import State
+    from fluxforge.segments.store import SegmentStore
 
     Place = Callable[[int, int], bytes]
 
@@ -117,16 +115,8 @@ class Backlog:
 class SegmentReader:
     """Finds the segments of one source on one storage; it changes nothing there."""
 
-    def __init__(
-        self,
-        storage: StorageBackend,
-        layout: Layout,
-        source: str,
-        *,
-        spool_dir: str | Path | None = None,
-    ) -> None:
-        self._home = Home(storage, layout, source)
-        self._store = SegmentStore(storage, layout, source, spool_dir=spool_dir)
+    def __init__(self, store: SegmentStore) -> None:
+        self._store, self._home = store, store.home
 
     def find(self) -> dict[str, RawSegment]:
         """Return every segment that may be in no table yet, by name, the oldest first."""

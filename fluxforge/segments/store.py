@@ -72,21 +72,21 @@ class SegmentStore:
         *,
         spool_dir: str | Path | None = None,
     ) -> None:
-        self._home = Home(storage, layout, source)
+        self.home = Home(storage, layout, source)
         self._storage = storage
         self._spool_dir = spool_dir
         self._last: SegmentName | None = None
 
     def __repr__(self) -> str:
-        return f"<SegmentStore {self._home.source} in {self._storage!r}>"
+        return f"<SegmentStore {self.home.source} in {self._storage!r}>"
 
     @property
     def folder(self) -> Path:
         """Where on this machine's disk segments grow."""
         if self._storage.is_local:
-            return Path(self._storage.get_full_path(self._home.folder("active")))
+            return Path(self._storage.get_full_path(self.home.folder("active")))
         parent = Path(self._spool_dir) if self._spool_dir else default_spool_dir()
-        ready = self._storage.get_full_path(self._home.folder("ready"))
+        ready = self._storage.get_full_path(self.home.folder("ready"))
         return parent / spool_name(ready, self._storage.server)
 
     # Ingestion
@@ -99,9 +99,9 @@ class SegmentStore:
         StorageError
             If this machine's disk or the storage refuses, or does not answer.
         """
-        active = self._home.folder("active")
+        active = self.home.folder("active")
         self._storage.mkdir(active)
-        self._storage.mkdir(self._home.folder("ready"))
+        self._storage.mkdir(self.home.folder("ready"))
         lease = self._storage.acquire_lease(join_key(active, "collector"))
         if lease is not None:
             lease.release()
@@ -116,7 +116,7 @@ class SegmentStore:
         self._last = name
         with self._spool_errors():
             file = SegmentFile.create(self.folder / str(name))
-        logger.debug("%s: opened %s", self._home.source, file.path)
+        logger.debug("%s: opened %s", self.home.source, file.path)
         return self._segment(file, adopted=False)
 
     def check_room(self, size: int, max_mb: float) -> None:
@@ -169,7 +169,7 @@ class SegmentStore:
         """Take over the segments on the object store whose owners' leases have lapsed."""
         if self._storage.is_local:
             return RecoveryReport()
-        return take_over_lapsed(self._home, lambda name: (self.folder / name).exists())
+        return take_over_lapsed(self.home, lambda name: (self.folder / name).exists())
 
     def _settle(self, segment: ActiveSegment) -> RecoveryReport:
         path = segment.file.path
@@ -191,8 +191,8 @@ class SegmentStore:
 
     def _segment(self, file: SegmentFile, *, adopted: bool) -> ActiveSegment:
         if self._storage.is_local:
-            return LocalSegment(self._home, file)
-        return MirroredSegment(self._home, file, adopted=adopted)
+            return LocalSegment(self.home, file)
+        return MirroredSegment(self.home, file, adopted=adopted)
 
     @contextmanager
     def _spool_errors(self) -> Iterator[None]:
@@ -216,12 +216,12 @@ class SegmentStore:
         In ``active``, a mirrored segment has the size of what is on the object store.
         """
         if state == "active" and not self._storage.is_local:
-            return sorted(list_mirrored(self._home), key=_age)
-        folder = self._home.folder(state)
+            return sorted(list_mirrored(self.home), key=_age)
+        folder = self.home.folder(state)
         found = [
             StoredSegment(file.name, file.key, file.size, file.modified, state)
             for file in self._storage.list_entries(folder, recursive=False)
-            if _belongs(state, file.name)
+            if belongs_in(state, file.name)
         ]
         return sorted(found, key=_age)
 
@@ -270,10 +270,10 @@ class SegmentStore:
 
     def lease(self, name: str) -> Lease | None:
         """Keep every worker from a segment; None while one that lives has it."""
-        return self._storage.acquire_lease(self._home.key("processing", name))
+        return self._storage.acquire_lease(self.home.key("processing", name))
 
     def _claim(self, segment: StoredSegment) -> Claim | None:
-        key = self._home.key("processing", segment.name)
+        key = self.home.key("processing", segment.name)
         lease = self.lease(segment.name)
         if lease is None:
             logger.debug("%s is held by another worker", segment.name)
@@ -332,14 +332,14 @@ class SegmentStore:
         """
         with tempfile.TemporaryDirectory(prefix="fluxforge-archive-") as work:
             packed = pack_segment(path, Path(work) / f"{name}.zst")
-            key = self._home.key("archive", packed.name)
+            key = self.home.key("archive", packed.name)
             try:
                 self._storage.write_file(packed, key, exclusive=True)
             except FileExistsAlreadyError:
                 stored = Path(work) / "stored"
                 stored.mkdir()
                 if not same_content(self._storage.fetch(key, stored), path):
-                    key = self._home.key("archive", quarantine_name(name, digest) + ".zst")
+                    key = self.home.key("archive", quarantine_name(name, digest) + ".zst")
                     self._storage.write_file(packed, key)
         return key
 
@@ -357,7 +357,7 @@ class SegmentStore:
                 return ""
             if copies := self._quarantined(path.name):
                 return copies[0]
-            key = self._home.key("quarantine", path.name)
+            key = self.home.key("quarantine", path.name)
             self._storage.write_file(path, key)
         logger.warning("%s: lines that no table takes are in %s", name, key)
         return key
@@ -373,7 +373,7 @@ class SegmentStore:
     def _quarantined(self, name: str) -> Sequence[str]:
         """Return the quarantine files of a segment's content, under all names of its hour."""
         hour, digest = name[: len("segment_YYYYMMDDTHH_")], name.rpartition("-")[2]
-        folder = self._home.folder("quarantine")
+        folder = self.home.folder("quarantine")
         found = self._storage.list_entries(folder, recursive=False, name_prefix=hour)
         return [file.key for file in found if file.name.endswith(f"-{digest}")]
 
@@ -383,10 +383,12 @@ def _age(segment: StoredSegment) -> tuple[SegmentName | None, str]:
     return SegmentName.parse(segment.name) or SegmentName.parse(plain), segment.name
 
 
-def _belongs(state: State, name: str) -> bool:
+def belongs_in(state: State, name: str) -> bool:
+    """Tell whether a file of this name is a segment in this state."""
     if state == "quarantine":
         return is_quarantine_name(name)
     if state != "archive":
         return is_segment_name(name)
     plain = name.removesuffix(".zst")
+    # A namesake with other content bears its digest, as quarantine files do.
     return plain != name and (is_segment_name(plain) or is_quarantine_name(plain))

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from fluxforge.errors import ConfigError, UsageError
 from fluxforge.sources.tables import SourceTables
-from fluxforge.sources.venue import BookRules, Subscription, Venue, VenueLimits
+from fluxforge.sources.venue import BookRules, Subscription, Venue, VenueLimits, in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fluxforge.sources.rest import Calls, Instrument, Past
     from fluxforge.sources.session import Session
 
-__all__ = ["BookRules", "Source", "Subscription", "VenueLimits", "in_parts"]
+__all__ = ["BookRules", "Source", "Subscription", "VenueLimits"]
 
 
 class Source(Venue, ABC):
@@ -149,8 +149,3 @@ class Source(Venue, ABC):
         if self.product.fullmatch(right) and market in (*self.markets, ""):
             hint = f"did you mean {f'{market}:{right}' if market else right!r}?"
         raise ConfigError(f"{self.name}: {product!r} is not a product of this venue: {hint}")
-
-
-def in_parts(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    """Divide items into parts of at most `size`."""
-    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]

@@ -7,12 +7,16 @@ what the events that come back ask for.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal
+
+from fluxforge.sources.venue import in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fluxforge.sources.venue import Subscription, Venue
 
@@ -142,6 +146,8 @@ class Session(ABC):
         self._since: dict[tuple[str, str], float] = {}
         self._now = 0.0
         self._refused: set[str] = set()
+        self._numbers_of_requests = count(1)
+        self.asked: dict[str, tuple[str, ...]] = {}  # by the numbers of requests
 
     @abstractmethod
     def request(
@@ -149,12 +155,26 @@ class Session(ABC):
     ) -> list[str]:
         """Return the messages of a request, within the venue's limits, freshly signed."""
 
-    @abstractmethod
     def read(self, frame: bytes) -> list[Event]:
         """Take note of a frame, and return what follows from it: nothing, nearly always.
 
-        A frame that cannot be read has no event: it is stored all the same.
+        A frame that cannot be read has no event: it is stored, and the ETL says what is wrong.
         """
+        try:
+            return self.note(json.loads(frame, parse_float=str))  # checksums are over digits
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return []
+
+    def note(self, content: Any) -> list[Event]:
+        """Take note of what a frame says; an error says that it cannot be read."""
+        return []
+
+    def numbered(self, items: Sequence[str], size: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Divide a request into parts of at most `size`, each with a number for its answer."""
+        for part in in_parts(items, size):
+            number = next(self._numbers_of_requests)
+            self.asked[str(number)] = part
+            yield number, part
 
     def opening(self) -> list[str]:
         """Return the messages to send on the open socket, in order."""
@@ -221,6 +241,11 @@ class Session(ABC):
     def ping(self) -> str | None:
         """Return the venue's own kind of ping, to be sent every ``limits.ping_seconds``."""
         return None
+
+
+def dumps(content: object) -> str:
+    """Write a message as JSON without spaces."""
+    return json.dumps(content, separators=(",", ":"))
 
 
 class NumberCheck:

@@ -22,6 +22,16 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def _expanded(shape: Any) -> Any:
+    """Return a shape with the fields that ``""`` lists, which are text."""
+    if isinstance(shape, list):
+        return [_expanded(one) for one in shape]
+    if not isinstance(shape, dict):
+        return shape
+    named = dict.fromkeys(shape.get("", "").split(), "VARCHAR")
+    return named | {name: _expanded(of) for name, of in shape.items() if name}
+
+
 @dataclass(frozen=True)
 class Channel:
     """One table of a source, as its ``.sql`` file declares it.
@@ -125,8 +135,9 @@ class SourceTables:
     ``-- fields:``, the fields that every frame may have, and ``-- instrument:`` and
     ``-- market:``, what gives these columns of a row of any table. Where it holds
     ``-- shape:`` too, on any number of lines, that is the shape of all frames as ``from_json``
-    takes it: ``data`` has this type then, and is read several times as fast. Fields whose names
-    differ by case alone, and those whose type is not always the same, need JSON.
+    takes it: ``data`` has this type then, and is read several times as fast. The fields that a key
+    ``""`` lists are text. Those whose names differ by case alone, and those whose type is not
+    always the same, need JSON.
     """
 
     frames_sql: str
@@ -157,7 +168,7 @@ class SourceTables:
                 for name, sql in sorted(files.items())
                 for channel in [Channel.from_sql(name, sql)]
             },
-            frame=json.loads("".join(_FRAMES_SHAPE.findall(frames)) or "null"),
+            frame=_expanded(json.loads("".join(_FRAMES_SHAPE.findall(frames)) or "null")),
         )
 
     def known_fields(self, channel: Channel) -> frozenset[str]:

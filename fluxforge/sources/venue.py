@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import polars as pl
 
@@ -107,3 +107,8 @@ class Venue:
     markets: ClassVar[tuple[str, ...]] = ("spot",)
     rest_url: ClassVar[str]
     candle_interval: ClassVar[str] = "1m"
+
+
+def in_parts(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Divide items into parts of at most `size`."""
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]

@@ -20,6 +20,7 @@ from fluxforge.segments import (
 )
 from fluxforge.segments.files import find_segments, is_segment_name
 from fluxforge.segments.mirror import HEAD
+from fluxforge.segments.store import belongs_in
 from fluxforge.segments.tries import SUFFIX as TRIES
 from fluxforge.segments.tries import TriesJournal
 from fluxforge.storage.local import LocalStorage
@@ -116,7 +117,7 @@ def _segments(storage: StorageBackend, layout: Layout, source: str, state: State
         return report + _active(storage, folder, files)
     for file in files:
         name = file.key[len(folder) + 1 :]
-        if not _belongs(state, name.removesuffix(TRIES) if state == "processing" else name):
+        if not belongs_in(state, name.removesuffix(TRIES) if state == "processing" else name):
             message = f"not a segment of {state}: nothing reads it"
             report += problem("misplaced_file", file.key, message)
     for name in storage.list_folders(folder):
@@ -144,16 +145,6 @@ def _processing(
             message = _UNFINISHED if tries is None else f"it is tried again later: {tries.error}"
             report += problem("unfinished_segment", key, message)
     return report
-
-
-def _belongs(state: State, name: str) -> bool:
-    if state == "quarantine":
-        return is_quarantine_name(name)
-    if state != "archive":
-        return is_segment_name(name)
-    plain = name.removesuffix(".zst")
-    # A namesake with other content bears its digest, as quarantine files do.
-    return plain != name and (is_segment_name(plain) or is_quarantine_name(plain))
 
 
 def _active(storage: StorageBackend, folder: str, files: Iterable[StoredFile]) -> VerifyReport:

@@ -1,5 +1,3 @@
 """Binance, spot."""
 
-from fluxforge.sources.binance.protocol import SOURCE, Binance
-
-__all__ = ["SOURCE", "Binance"]
+from fluxforge.sources.binance.protocol import SOURCE as SOURCE

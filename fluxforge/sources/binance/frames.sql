@@ -11,12 +11,8 @@
 SELECT
     * EXCLUDE (part, raw_book),
     coalesce(
-        CASE WHEN part[17] IS NOT NULL THEN 'error' END,
-        CASE WHEN part[5] IS NOT NULL THEN 'depth' END,
-        'history_' || part[6],
-        part[2],
-        part[14],
-        nullif(split_part(part[1], '@', 2), ''),
+        CASE WHEN part[17] IS NOT NULL THEN 'error' WHEN part[5] IS NOT NULL THEN 'depth' END,
+        'history_' || part[6], part[2], part[14], nullif(split_part(part[1], '@', 2), ''),
         CASE WHEN raw_book THEN 'bookTicker' WHEN coalesce(part[3], part[16]) IS NOT NULL THEN 'error'
             WHEN part[4] IS NOT NULL THEN 'answer' END
     )                                                   AS kind,
@@ -38,17 +34,14 @@ FROM (
     SELECT *, json_extract_string(data, [
         '$.stream', '$.data.e', '$.error.msg', '$.id', '$.depth', '$.history', '$.data.u',
         '$.data.a', '$.data.t', '$.data.U', '$.data.s', '$.data.E', '$.data.lastUpdateId',
-        '$.data[0].e', '$.data[0].E', '$.code',
-        '$.response.code'
+        '$.data[0].e', '$.data[0].E', '$.code', '$.response.code'
     ]) AS part
     FROM (
         SELECT * EXCLUDE (framed) REPLACE (framed AS data, framed AS json)
         FROM (
-            SELECT
-                *,
+            SELECT *, regexp_matches(data, '^\s*\{\s*"u"') AS raw_book,
                 CASE WHEN regexp_matches(data, '^\s*(\{\s*"[eu]"|\[)')
-                    THEN '{"data":' || data || '}' ELSE data END AS framed,
-                regexp_matches(data, '^\s*\{\s*"u"') AS raw_book
+                    THEN '{"data":' || data || '}' ELSE data END AS framed
             FROM lines
         )
     )

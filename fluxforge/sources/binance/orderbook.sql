@@ -8,8 +8,7 @@
 -- whichever of the two was received first. The answer has no time of its own; nor has a partial
 -- book (depth20), which is whole to its depth.
 SELECT
-    line_no, ts_recv, seq, conn,
-    symbol,
+    line_no, ts_recv, seq, conn, symbol,
     ts_sent                                 AS ts_event,
     level.side                              AS side,
     number(level.price)                     AS price,
@@ -19,24 +18,17 @@ SELECT
 FROM (
     SELECT *, unnest(levels) AS level, generate_subscripts(levels, 1) - 1 AS position
     FROM (
-        SELECT
-            * EXCLUDE (seq),
-            coalesce(seq, whole_number(frame.response.lastUpdateId)) AS seq,
+        SELECT * EXCLUDE (seq), coalesce(seq, whole_number(frame.response.lastUpdateId)) AS seq,
             coalesce(frame.depth, run_symbol) AS symbol,
-            list_concat(
-                list_transform(coalesce(frame.response.bids, frame.data.b, frame.data.bids),
-                    lambda l: {side: 'bid', price: l[1], qty: l[2]}),
-                list_transform(coalesce(frame.response.asks, frame.data.a, frame.data.asks),
-                    lambda l: {side: 'ask', price: l[1], qty: l[2]})
-            ) AS levels
+            book_levels(coalesce(frame.response.bids, frame.data.b, frame.data.bids),
+                coalesce(frame.response.asks, frame.data.a, frame.data.asks)) AS levels
         FROM (
             SELECT *, from_json(data, '{"depth": "VARCHAR",
                 "data": {"b": [["VARCHAR"]], "a": [["VARCHAR"]], "s": "VARCHAR",
                     "lastUpdateId": "VARCHAR", "bids": [["VARCHAR"]], "asks": [["VARCHAR"]]},
                 "response": {"lastUpdateId": "VARCHAR", "bids": [["VARCHAR"]], "asks": [["VARCHAR"]]}
                 }') AS frame
-            FROM frames
-            WHERE kind IN ('depthUpdate', 'depth', 'depth5', 'depth10', 'depth20')
+            FROM frames WHERE kind IN ('depthUpdate', 'depth', 'depth5', 'depth10', 'depth20')
         )
     )
 )

@@ -5,15 +5,13 @@ Facts are from binance/binance-spot-api-docs, ``web-socket-streams.md`` and ``re
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.errors import ConfigError
-from fluxforge.sources.base import BookRules, Source, Subscription, VenueLimits, in_parts
+from fluxforge.sources.base import BookRules, Source, Subscription, VenueLimits
 from fluxforge.sources.rest import Instrument, decimals_of
-from fluxforge.sources.session import Fetch, NumberCheck, Session
+from fluxforge.sources.session import Fetch, NumberCheck, Session, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 _BOOK, _DEPTH_LIMIT, _PAGE = "depth", 5000, 1000
 _STREAMS = {_BOOK: "depth@100ms", "kline": "kline_1m"}
 _CHANNELS = {"depthUpdate": _BOOK, "24hrTicker": "ticker"}
+_TRADE_IDS = {"aggTrade": "a", "trade": "t"}
 _STREAMS_PER_SOCKET = 200  # the venue allows 1,024; fewer make a lost connection cost less
 _STREAMS_PER_MESSAGE = 100
 
@@ -47,7 +46,6 @@ class Binance(Source):
     rest_url = "https://api.binance.com"
 
     def session(self, subscription: Subscription) -> BinanceSession:
-        """Return the conversation over a new connection."""
         return BinanceSession(self, subscription)
 
     def check_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
@@ -59,11 +57,9 @@ class Binance(Source):
         return super().check_channels(channels)
 
     def products_per_socket(self, channels: Sequence[str]) -> int:
-        """Return how many products share a connection: each channel of each is a stream."""
         return max(1, _STREAMS_PER_SOCKET // len(channels))
 
     def listing(self) -> Calls[list[Instrument]]:
-        """Return the call for all symbols."""
         answer = yield "/api/v3/exchangeInfo?permissions=SPOT"
         found = []
         for one in answer["symbols"]:
@@ -101,52 +97,37 @@ class BinanceSession(Session):
         super().__init__(source, subscription)
         self._numbers = NumberCheck()
         self._awaited: dict[str, int] = {}  # the first number seen while REST is awaited
-        self._asked: dict[int, tuple[str, ...]] = {}
-        self._ids = count(1)
 
     def request(
         self, method: Method, channels: Sequence[str], products: Sequence[str]
     ) -> list[str]:
-        """Return as few messages as hold all streams."""
         streams = [
             f"{product.lower()}@{_STREAMS.get(channel, channel)}"
             for product in products
             for channel in channels
         ]
-        messages = []
-        for part in in_parts(streams, _STREAMS_PER_MESSAGE):
-            number = next(self._ids)
-            self._asked[number] = part
-            messages.append(
-                json.dumps({"method": method.upper(), "params": list(part), "id": number})
-            )
-        return messages
+        return [
+            dumps({"method": method.upper(), "params": part, "id": number})
+            for number, part in self.numbered(streams, _STREAMS_PER_MESSAGE)
+        ]
 
-    def read(self, frame: bytes) -> list[Event]:
-        """Check acknowledgements, the numbers of books and of trades."""
-        try:
-            content = json.loads(frame)
-            if "error" in content or "code" in content:
-                return self._refusals(content)
-            if "depth" in content:
-                return self._snapshot(content["depth"], content["response"])
-            data = content.get("data", content)
-            kind = data.get("e", "bookTicker")
-            self.heard(_CHANNELS.get(kind, kind))
-            match kind:
-                case "depthUpdate":
-                    return self._update(data["s"], int(data["U"]), int(data["u"]))
-                case "aggTrade":
-                    return self._numbers.follow("trades", data["s"], int(data["a"]))
-                case "trade":
-                    return self._numbers.follow("trades", data["s"], int(data["t"]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass  # it is stored, and the ETL says what is wrong with it
+    def note(self, content: Any) -> list[Event]:
+        if "error" in content or "code" in content:
+            return self._refusals(content)
+        if "depth" in content:
+            return self._snapshot(content["depth"], content["response"])
+        data = content.get("data", content)
+        kind = data.get("e", "bookTicker")
+        self.heard(_CHANNELS.get(kind, kind))
+        if kind == "depthUpdate":
+            return self._update(data["s"], int(data["U"]), int(data["u"]))
+        if kind in _TRADE_IDS:
+            return self._numbers.follow("trades", data["s"], int(data[_TRADE_IDS[kind]]))
         return []
 
     def _refusals(self, content: dict[str, Any]) -> list[Event]:
         message = str(content.get("error", content).get("msg"))
-        streams = self._asked.get(content.get("id") or 0, ())
+        streams = self.asked.get(str(content.get("id")), ())
         symbols = dict.fromkeys(stream.partition("@")[0].upper() for stream in streams)
         return [event for symbol in symbols or (None,) for event in self.refused(message, symbol)]
 

@@ -22,15 +22,10 @@ FROM (
         SELECT *, json_extract_string(data, [
             '$.data.s', '$.data.T', '$.data.p', '$.data.q', '$.data.m', '$.data.a', '$.data.t'
         ]) AS trade
-        FROM frames
-        WHERE kind IN ('aggTrade', 'trade')
+        FROM frames WHERE kind IN ('aggTrade', 'trade')
         UNION ALL
         SELECT * REPLACE (list_prepend(data ->> '$.symbol', json_extract_string(
             trade, ['$.T', '$.p', '$.q', '$.m', '$.a'])) AS trade)
-        FROM (
-            SELECT *, unnest(data -> '$.response[*]') AS trade
-            FROM frames
-            WHERE kind = 'history_trades'
-        )
+        FROM (SELECT *, unnest(data -> '$.response[*]') AS trade FROM frames WHERE kind = 'history_trades')
     )
 )

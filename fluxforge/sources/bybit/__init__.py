@@ -1,5 +1,3 @@
 """Bybit v5, public: spot, linear and inverse."""
 
-from fluxforge.sources.bybit.protocol import SOURCE, Bybit
-
-__all__ = ["SOURCE", "Bybit"]
+from fluxforge.sources.bybit.protocol import SOURCE as SOURCE

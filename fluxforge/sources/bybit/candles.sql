@@ -12,11 +12,8 @@ SELECT
     epoch_ms_time(candle[1])                AS ts_event,
     interval_of(coalesce(nullif(split_part(topic, '.', 2), ''), data ->> '$.interval')) AS "interval",
     epoch_ms_time(candle[1])                AS "start",
-    number(candle[2])                       AS open,
-    number(candle[3])                       AS high,
-    number(candle[4])                       AS low,
-    number(candle[5])                       AS close,
-    number(candle[6])                       AS volume
+    number(candle[2]) AS open, number(candle[3]) AS high, number(candle[4]) AS low,
+    number(candle[5]) AS close, number(candle[6]) AS volume
 FROM (
     SELECT * EXCLUDE (candle), json_extract_string(
         candle, ['$.start', '$.open', '$.high', '$.low', '$.close', '$.volume']) AS candle

@@ -16,12 +16,7 @@ SELECT
 FROM (
     SELECT *, unnest(levels) AS level, generate_subscripts(levels, 1) - 1 AS position
     FROM (
-        SELECT
-            *,
-            list_concat(
-                list_transform(frame.data.b, lambda l: {side: 'bid', price: l[1], qty: l[2]}),
-                list_transform(frame.data.a, lambda l: {side: 'ask', price: l[1], qty: l[2]})
-            ) AS levels
+        SELECT *, book_levels(frame.data.b, frame.data.a) AS levels
         FROM (
             SELECT *, from_json(data, '{"ts": "VARCHAR", "cts": "VARCHAR",
                 "data": {"s": "VARCHAR", "b": [["VARCHAR"]], "a": [["VARCHAR"]], "u": "VARCHAR",

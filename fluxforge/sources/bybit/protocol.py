@@ -6,14 +6,12 @@ its own, so that a product is written with its market: ``linear:BTCUSDT``.
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fluxforge.sources.base import Source, Subscription, VenueLimits, in_parts
+from fluxforge.sources.base import Source, Subscription, VenueLimits
 from fluxforge.sources.rest import Instrument, decimals_of
-from fluxforge.sources.session import Lost, Send, Session
+from fluxforge.sources.session import Lost, Send, Session, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,15 +46,12 @@ class Bybit(Source):
     rest_url = "https://api.bybit.com"
 
     def session(self, subscription: Subscription) -> BybitSession:
-        """Return the conversation over a new connection."""
         return BybitSession(self, subscription)
 
     def address(self, url: str, subscription: Subscription) -> str:
-        """Return the address of the subscription's market."""
         return f"{url.rstrip('/')}/{subscription.market}"
 
     def listing(self) -> Calls[list[Instrument]]:
-        """Return the calls for all instruments of all markets."""
         found: list[Instrument] = []
         for market in self.markets:
             cursor: str | None = ""
@@ -102,13 +97,10 @@ class BybitSession(Session):
         super().__init__(source, subscription)
         self._books: dict[str, int] = {}  # the last number of each topic
         self._silent: dict[str, int] = {}  # the last number of a topic when it fell silent
-        self._asked: dict[str, tuple[str, ...]] = {}
-        self._ids = count(1)
 
     def request(
         self, method: Method, channels: Sequence[str], products: Sequence[str]
     ) -> list[str]:
-        """Return messages of as many topics as the venue takes at once."""
         topics = [
             f"{_TOPICS.get(channel, channel)}.{product}"
             for channel in channels
@@ -117,20 +109,18 @@ class BybitSession(Session):
         return self._messages(method, topics)
 
     def read(self, frame: bytes) -> list[Event]:
-        """Check acknowledgements and the numbers of books."""
         if topic := _TOPIC.match(frame):
             self.heard(topic[1].decode())
         if b'"topic":"orderbook' not in frame[:40] and b'"success":false' not in frame:
             return []
-        try:
-            content = json.loads(frame)
-            if content.get("success") is False:
-                return self._refusal(content)
-            topic, data = content["topic"], content["data"]
-            whole = content["type"] == "snapshot" or int(data["u"]) == 1
-            return self._book(topic, data["s"], int(data["u"]), whole=whole)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return []  # it is stored, and the ETL says what is wrong with it
+        return super().read(frame)
+
+    def note(self, content: Any) -> list[Event]:
+        if content.get("success") is False:
+            return self._refusal(content)
+        topic, data = content["topic"], content["data"]
+        whole = content["type"] == "snapshot" or int(data["u"]) == 1
+        return self._book(topic, data["s"], int(data["u"]), whole=whole)
 
     def resubscribe(self, channel: str, *symbols: str) -> list[Event]:
         """Return what asks for new snapshots; changes that come until then belong to no book."""
@@ -140,22 +130,20 @@ class BybitSession(Session):
         return super().resubscribe(channel, *symbols)
 
     def ping(self) -> str:
-        """Return the venue's own ping."""
         return '{"op":"ping"}'
 
-    def _messages(self, method: str, topics: Sequence[str], size: int | None = None) -> list[str]:
-        messages = []
-        for part in in_parts(topics, size or _ARGS_PER_MESSAGE):
-            number = str(next(self._ids))
-            self._asked[number] = part
-            content = {"req_id": number, "op": method, "args": list(part)}
-            messages.append(json.dumps(content, separators=(",", ":")))
-        return messages
+    def _messages(
+        self, method: str, topics: Sequence[str], size: int = _ARGS_PER_MESSAGE
+    ) -> list[str]:
+        return [
+            dumps({"req_id": str(number), "op": method, "args": part})
+            for number, part in self.numbered(topics, size)
+        ]
 
     def _refusal(self, content: dict[str, Any]) -> list[Event]:
         """Tell what is refused, and ask again for the others: a message is refused as a whole."""
         message = str(content.get("ret_msg"))
-        topics = self._asked.pop(str(content.get("req_id")), ())
+        topics = self.asked.pop(str(content.get("req_id")), ())
         wrong = [topic for topic in _REFUSED_TOPIC.findall(message) if topic in topics]
         wrong = wrong or list(topics[: len(topics) == 1])
         events: list[Event] = []
@@ -165,7 +153,8 @@ class BybitSession(Session):
         others = [topic for topic in topics if topic not in wrong]
         if content.get("op") == "subscribe" and others:
             # One at a time where the venue does not say which of them is wrong.
-            events.append(Send(tuple(self._messages("subscribe", others, None if wrong else 1))))
+            size = _ARGS_PER_MESSAGE if wrong else 1
+            events.append(Send(tuple(self._messages("subscribe", others, size))))
         return events
 
     def _book(self, topic: str, symbol: str, number: int, *, whole: bool) -> list[Event]:

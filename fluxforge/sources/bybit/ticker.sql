@@ -9,13 +9,10 @@ SELECT
     frame.data.symbol                       AS symbol,
     epoch_ms_time(frame.ts)                 AS ts_event,
     number(frame.data.lastPrice)            AS price,
-    number(frame.data.bid1Price)            AS best_bid,
-    number(frame.data.bid1Size)             AS best_bid_size,
-    number(frame.data.ask1Price)            AS best_ask,
-    number(frame.data.ask1Size)             AS best_ask_size,
+    number(frame.data.bid1Price) AS best_bid, number(frame.data.bid1Size) AS best_bid_size,
+    number(frame.data.ask1Price) AS best_ask, number(frame.data.ask1Size) AS best_ask_size,
     number(frame.data.volume24h)            AS volume_24h,
-    number(frame.data.lowPrice24h)          AS low_24h,
-    number(frame.data.highPrice24h)         AS high_24h,
+    number(frame.data.lowPrice24h) AS low_24h, number(frame.data.highPrice24h) AS high_24h,
     number(frame.data.price24hPcnt) * 100   AS change_24h_percent,
     frame."type" = 'snapshot'               AS is_snapshot
 FROM (

@@ -1,5 +1,4 @@
 """Coinbase Advanced Trade."""
 
-from fluxforge.sources.coinbase.protocol import SOURCE, Coinbase
-
-__all__ = ["SOURCE", "Coinbase"]
+from fluxforge.sources.coinbase.protocol import SOURCE as SOURCE
+from fluxforge.sources.coinbase.protocol import Coinbase as Coinbase

@@ -11,22 +11,14 @@ SELECT
     epoch_time(candle."start")              AS ts_event,
     coalesce(data."interval", '5m')   AS "interval",
     epoch_time(candle."start")              AS "start",
-    number(candle.open)                     AS open,
-    number(candle.high)                     AS high,
-    number(candle.low)                      AS low,
-    number(candle.close)                    AS close,
-    number(candle.volume)                   AS volume
+    number(candle.open) AS open, number(candle.high) AS high, number(candle.low) AS low,
+    number(candle.close) AS close, number(candle.volume) AS volume
 FROM (
     SELECT *, unnest(event.candles) AS candle
-    FROM (
-        SELECT *, unnest(data.events) AS event
-        FROM frames
-        WHERE kind = 'candles'
-    )
+    FROM (SELECT *, unnest(data.events) AS event FROM frames WHERE kind = 'candles')
     UNION ALL BY NAME
     SELECT *, unnest(from_json(data.response, '{"candles": [{
             "product_id": "VARCHAR", "start": "VARCHAR", "open": "VARCHAR", "high": "VARCHAR",
             "low": "VARCHAR", "close": "VARCHAR", "volume": "VARCHAR"}]}').candles) AS candle
-    FROM frames
-    WHERE kind = 'history_candles'
+    FROM frames WHERE kind = 'history_candles'
 )

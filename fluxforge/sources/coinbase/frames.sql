@@ -7,36 +7,20 @@
 -- All frames of a connection are numbered together, from 0.
 -- A frame is {"channel", "timestamp", "sequence_num", "events"}; a refusal is {"type": "error"};
 -- a REST answer is {"history": TABLE, "symbol", "interval", "response"}.
--- shape: {"channel": "VARCHAR", "client_id": "VARCHAR", "timestamp": "VARCHAR",
--- shape:  "sequence_num": "VARCHAR", "type": "VARCHAR", "message": "VARCHAR",
--- shape:  "history": "VARCHAR", "symbol": "VARCHAR", "interval": "VARCHAR", "response": "JSON",
--- shape:  "events": [{
--- shape:    "type": "VARCHAR", "product_id": "VARCHAR", "current_time": "VARCHAR",
--- shape:    "heartbeat_counter": "VARCHAR", "subscriptions": "JSON",
--- shape:    "updates": [{"side": "VARCHAR", "event_time": "VARCHAR",
--- shape:      "price_level": "VARCHAR", "new_quantity": "VARCHAR"}],
--- shape:    "trades": [{"product_id": "VARCHAR", "trade_id": "VARCHAR", "price": "VARCHAR",
--- shape:      "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}],
--- shape:    "tickers": [{"type": "VARCHAR", "product_id": "VARCHAR", "price": "VARCHAR",
--- shape:      "volume_24_h": "VARCHAR", "low_24_h": "VARCHAR", "high_24_h": "VARCHAR",
--- shape:      "low_52_w": "VARCHAR", "high_52_w": "VARCHAR", "price_percent_chg_24_h": "VARCHAR",
--- shape:      "best_bid": "VARCHAR", "best_ask": "VARCHAR",
--- shape:      "best_bid_quantity": "VARCHAR", "best_ask_quantity": "VARCHAR"}],
--- shape:    "candles": [{"product_id": "VARCHAR", "start": "VARCHAR", "open": "VARCHAR",
--- shape:      "high": "VARCHAR", "low": "VARCHAR", "close": "VARCHAR", "volume": "VARCHAR"}],
--- shape:    "products": [{"product_type": "VARCHAR", "id": "VARCHAR",
--- shape:      "base_currency": "VARCHAR", "quote_currency": "VARCHAR",
--- shape:      "base_increment": "VARCHAR", "quote_increment": "VARCHAR",
--- shape:      "display_name": "VARCHAR", "status": "VARCHAR", "status_message": "VARCHAR",
--- shape:      "min_market_funds": "VARCHAR"}]}]}
+-- shape: {"": "channel client_id timestamp sequence_num type message history symbol interval",
+-- shape:  "response": "JSON", "events": [{
+-- shape:    "": "type product_id current_time heartbeat_counter", "subscriptions": "JSON",
+-- shape:    "updates": [{"": "side event_time price_level new_quantity"}],
+-- shape:    "trades": [{"": "product_id trade_id price size time side"}],
+-- shape:    "tickers": [{"": "type product_id price volume_24_h low_24_h high_24_h low_52_w high_52_w
+-- shape:      price_percent_chg_24_h best_bid best_ask best_bid_quantity best_ask_quantity"}],
+-- shape:    "candles": [{"": "product_id start open high low close volume"}],
+-- shape:    "products": [{"": "product_type id base_currency quote_currency base_increment
+-- shape:      quote_increment display_name status status_message min_market_funds"}]}]}
 SELECT
     *,
     coalesce(data.channel, CASE WHEN data."type" = 'error' THEN 'error' END, 'history_' || data.history) AS kind,
-    whole_number(data.sequence_num)                                 AS seq,
-    seq                                                             AS run_first,
-    seq                                                             AS run_last,
-    NULL::VARCHAR                                                   AS run_channel,
-    NULL::VARCHAR                                                   AS run_symbol,
-    false                                                           AS restarts,
+    whole_number(data.sequence_num) AS seq, seq AS run_first, seq AS run_last,
+    NULL::VARCHAR AS run_channel, NULL::VARCHAR AS run_symbol, false AS restarts,
     instant(data."timestamp")                                       AS ts_sent
 FROM lines

@@ -16,9 +16,5 @@ SELECT
     position::INTEGER                       AS position
 FROM (
     SELECT *, unnest(event.updates) AS level, generate_subscripts(event.updates, 1) - 1 AS position
-    FROM (
-        SELECT *, unnest(data.events) AS event
-        FROM frames
-        WHERE kind = 'l2_data'
-    )
+    FROM (SELECT *, unnest(data.events) AS event FROM frames WHERE kind = 'l2_data')
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.errors import ConfigError
 from fluxforge.sources.base import Source, Subscription, VenueLimits
 from fluxforge.sources.rest import Instrument, decimals_of
-from fluxforge.sources.session import Lost, Refused, Session
+from fluxforge.sources.session import Lost, Refused, Session, dumps
 from fluxforge.sources.tokens import Signer
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ _PRIVATE = ("user", "futures_balance_summary")
 # with a snapshot of up to 5 MB: ten of them keep the burst after a connect near 50 MB, which is
 # read in seconds, and a lost connection costs ten books and not all of them.
 _PRODUCTS_PER_SOCKET, _BOOKS_PER_SOCKET = 30, 10
-_KINDS = {"l2_data": _BOOK, "ticker": "ticker", "ticker_batch": "ticker_batch"}
-_KINDS |= {"market_trades": "market_trades", "candles": "candles", _HEARTBEATS: _HEARTBEATS}
-_DATA = {kind.encode(): channel for kind, channel in _KINDS.items()}
+_CHANNELS = (_HEARTBEATS, "ticker", "ticker_batch", _BOOK, "market_trades", "candles", "status")
+_DATA = {name.encode(): name for name in _CHANNELS} | {b"l2_data": _BOOK}
 
 _HEAD = re.compile(
     rb'\{"channel":"([A-Za-z0-9_]+)",(?:"client_id":"[^"\\]*",)?'
@@ -45,12 +44,11 @@ _HEAD = re.compile(
 
 @dataclass(frozen=True)
 class FrameSummary:
-    """A frame's kind and number, a refusal's words, and a book's product, read without parsing."""
+    """A frame's kind and number, and a refusal's words, mostly read without parsing."""
 
     kind: str | None
     sequence: int | None
     message: str | None = None
-    symbol: str | None = field(default=None, compare=False)
 
 
 class Coinbase(Source):
@@ -65,7 +63,7 @@ class Coinbase(Source):
         first_sequence=0,
         channel_silence={_BOOK: 120.0},
     )
-    channels = (_HEARTBEATS, "ticker", "ticker_batch", _BOOK, "market_trades", "candles", "status")
+    channels = _CHANNELS
     other_names = {"l2_data": _BOOK, "orderbook": _BOOK, "trades": "market_trades"}  # noqa: RUF012
     product = re.compile(r"[A-Z0-9]+(?:-[A-Z0-9]+)+")
     example = "BTC-USD"
@@ -73,7 +71,6 @@ class Coinbase(Source):
     candle_interval = "5m"
 
     def session(self, subscription: Subscription) -> CoinbaseSession:
-        """Return the conversation over a new connection."""
         return CoinbaseSession(self, subscription)
 
     def check_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
@@ -84,11 +81,9 @@ class Coinbase(Source):
         return tuple(dict.fromkeys((_HEARTBEATS, *super().check_channels(channels))))
 
     def products_per_socket(self, channels: Sequence[str]) -> int:
-        """Return how many products share a connection: fewer where their books are sent."""
         return _BOOKS_PER_SOCKET if _BOOK in channels else _PRODUCTS_PER_SOCKET
 
     def listing(self) -> Calls[list[Instrument]]:
-        """Return the call for all products."""
         answer = yield f"{_REST}?product_type=SPOT"
         return [
             Instrument(
@@ -116,12 +111,12 @@ class Coinbase(Source):
             # The second that a page ends in may have more trades than the page had room for.
             end = min(end - 1, int(min(times).timestamp()) + 1)
 
-    def summarize(self, frame: bytes) -> FrameSummary:
+    @staticmethod
+    def summarize(frame: bytes) -> FrameSummary:
         """Read a frame's kind and number, by its first bytes where it begins as usual."""
         head = _HEAD.match(frame)
         if head is not None:
-            symbol = head[3].decode(errors="replace") if head[3] else None
-            return FrameSummary(head[1].decode(), int(head[2]), symbol=symbol)
+            return FrameSummary(head[1].decode(), int(head[2]))
         try:
             content = json.loads(frame.decode())
         except (ValueError, RecursionError):
@@ -141,7 +136,6 @@ class CoinbaseSession(Session):
 
     def __init__(self, source: Coinbase, subscription: Subscription) -> None:
         super().__init__(source, subscription)
-        self._summarize = source.summarize
         self._expected = 0
         self._unanswered = 0
 
@@ -152,30 +146,24 @@ class CoinbaseSession(Session):
         signer = Signer.from_environment("COINBASE_API", issuer="cdp")
         messages = []
         for channel in sorted(channels, key=lambda channel: channel != _HEARTBEATS):
-            message: dict[str, Any] = {"type": method}
-            if channel != _HEARTBEATS:
-                message["product_ids"] = list(products)
-            elif method == "unsubscribe":
+            if channel == _HEARTBEATS and method == "unsubscribe":
                 continue
-            message["channel"] = channel
-            if signer is not None:
-                message["jwt"] = signer.token()
-            messages.append(json.dumps(message, separators=(",", ":")))
+            ids = {} if channel == _HEARTBEATS else {"product_ids": list(products)}
+            token = {"jwt": signer.token()} if signer else {}
+            messages.append(dumps({"type": method, **ids, "channel": channel, **token}))
         self._unanswered += len(messages)
         return messages
 
     def read(self, frame: bytes) -> list[Event]:
-        """Check the number of a frame, and whether products are refused.
-
-        After a gap every book of the connection is in doubt: new snapshots are asked for. A number
-        below the expected one is late or repeated: it neither opens nor fills a gap.
-        """
+        # After a gap every book of the connection is in doubt: new snapshots are asked for. What is
+        # late or repeated has a number below the expected one: it neither opens nor fills a gap.
         head = _HEAD.match(frame)
-        if head is not None and head[1] in _DATA and int(head[2]) == self._expected:
-            self._expected += 1  # nearly all of them
+        if head is not None and head[1] in _DATA:
             self.heard(_DATA[head[1]], head[3].decode(errors="replace") if head[3] else "")
-            return []
-        summary = self._summarize(frame)
+            if int(head[2]) == self._expected:
+                self._expected += 1  # nearly all of them
+                return []
+        summary = Coinbase.summarize(frame)
         events: list[Event] = []
         match summary.kind:
             case "error":
@@ -186,9 +174,7 @@ class CoinbaseSession(Session):
                 return [Refused(message, fatal="authentication" in message.lower())]
             case "subscriptions":
                 self._unanswered -= self._unanswered > 0
-                events = self._refusals(frame) if not self._unanswered else []
-            case "l2_data":
-                self.heard(_BOOK, summary.symbol or "")
+                events = super().read(frame) if not self._unanswered else []
         number, expected = summary.sequence, self._expected
         if number is None:
             return events
@@ -204,24 +190,16 @@ class CoinbaseSession(Session):
         self._heard |= {(channel, f"{symbol}C") for channel, symbol in self._heard}
         return super().overdue(now)
 
-    def _refusals(self, frame: bytes) -> list[Event]:
+    def note(self, content: Any) -> list[Event]:
         """Return the products that the acknowledged channels are without."""
-        try:
-            acknowledged = json.loads(frame)["events"][0]["subscriptions"]
-            listed = {
-                _book_of(product)
-                for channel, products in acknowledged.items()
-                if channel in self.subscription.channels and channel != _HEARTBEATS
-                for product in products
-            }
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return []
+        listed = {
+            _book_of(product)
+            for channel, products in content["events"][0]["subscriptions"].items()
+            if channel in self.subscription.channels and channel != _HEARTBEATS
+            for product in products
+        }
         missing = [p for p in self.subscription.products if listed and _book_of(p) not in listed]
-        return [
-            event
-            for product in missing
-            for event in self.refused("it is not among the acknowledged", product)
-        ]
+        return [e for one in missing for e in self.refused("it is not among the acknowledged", one)]
 
 
 def _book_of(product: str) -> str:

@@ -16,15 +16,10 @@ SELECT
     coalesce(kind_of_event = 'snapshot', false) AS is_snapshot
 FROM (
     SELECT *, unnest(event.trades) AS trade, event."type" AS kind_of_event
-    FROM (
-        SELECT *, unnest(data.events) AS event
-        FROM frames
-        WHERE kind = 'market_trades'
-    )
+    FROM (SELECT *, unnest(data.events) AS event FROM frames WHERE kind = 'market_trades')
     UNION ALL BY NAME
     SELECT *, unnest(from_json(data.response, '{"trades": [{
             "product_id": "VARCHAR", "trade_id": "VARCHAR", "price": "VARCHAR",
             "size": "VARCHAR", "time": "VARCHAR", "side": "VARCHAR"}]}').trades) AS trade
-    FROM frames
-    WHERE kind = 'history_trades'
+    FROM frames WHERE kind = 'history_trades'
 )

@@ -11,18 +11,14 @@ SELECT
     instant(candle.interval_begin)          AS ts_event,
     interval_of(candle."interval")          AS "interval",
     instant(candle.interval_begin)          AS "start",
-    number(candle.open)                     AS open,
-    number(candle.high)                     AS high,
-    number(candle.low)                      AS low,
-    number(candle.close)                    AS close,
-    number(candle.volume)                   AS volume
+    number(candle.open) AS open, number(candle.high) AS high, number(candle.low) AS low,
+    number(candle.close) AS close, number(candle.volume) AS volume
 FROM (
     SELECT *, unnest(from_json(data, '{"data": [{"symbol": "VARCHAR",
         "open": "VARCHAR", "high": "VARCHAR", "low": "VARCHAR", "close": "VARCHAR",
         "vwap": "VARCHAR", "trades": "VARCHAR", "volume": "VARCHAR",
         "interval_begin": "VARCHAR", "interval": "VARCHAR", "timestamp": "VARCHAR"}]}').data) AS candle
-    FROM frames
-    WHERE kind = 'ohlc'
+    FROM frames WHERE kind = 'ohlc'
 )
 UNION ALL BY NAME
 SELECT
@@ -32,6 +28,5 @@ SELECT
 FROM (
     SELECT *, data ->> '$.symbol' AS symbol, data ->> '$.interval' AS "interval",
         unnest(from_json(json_extract(data, '$.response.result.*')[1], '[["VARCHAR"]]')) AS row
-    FROM frames
-    WHERE kind = 'history_candles'
+    FROM frames WHERE kind = 'history_candles'
 )

@@ -14,8 +14,7 @@ SELECT
     least(whole_number(part[5]), whole_number(part[6])) AS run_first,
     greatest(whole_number(part[5]), whole_number(part[6])) AS run_last,
     CASE WHEN part[5] IS NOT NULL THEN 'trades' END     AS run_channel,
-    part[7]                                             AS run_symbol,
-    false                                               AS restarts,
+    part[7] AS run_symbol, false AS restarts,
     instant(part[4])                                    AS ts_sent
 FROM (
     SELECT *, json_extract_string(data, [

@@ -18,12 +18,9 @@ SELECT
 FROM (
     SELECT *, unnest(levels) AS level, generate_subscripts(levels, 1) - 1 AS position
     FROM (
-        SELECT
-            *,
-            list_concat(
-                list_transform(book.bids, lambda l: {side: 'bid', price: l.price, qty: l.qty}),
-                list_transform(book.asks, lambda l: {side: 'ask', price: l.price, qty: l.qty})
-            ) AS levels
+        SELECT *, list_concat(
+            list_transform(book.bids, lambda l: {side: 'bid', price: l.price, qty: l.qty}),
+            list_transform(book.asks, lambda l: {side: 'ask', price: l.price, qty: l.qty})) AS levels
         FROM (
             SELECT * EXCLUDE (frame), frame."type" AS "type", unnest(frame.data) AS book
             FROM (
@@ -31,8 +28,7 @@ FROM (
                     "bids": [{"price": "VARCHAR", "qty": "VARCHAR"}],
                     "asks": [{"price": "VARCHAR", "qty": "VARCHAR"}],
                     "checksum": "VARCHAR", "timestamp": "VARCHAR"}]}') AS frame
-                FROM frames
-                WHERE kind = 'book'
+                FROM frames WHERE kind = 'book'
             )
         )
     )

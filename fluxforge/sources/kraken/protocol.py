@@ -5,20 +5,13 @@ Facts are from docs.kraken.com, "Spot WebSocket v2", and from recorded traffic o
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.sources.base import BookRules, Source, Subscription, VenueLimits
-from fluxforge.sources.checksum import (
-    DEPTHS,
-    SILENCE_SECONDS,
-    ChecksumBook,
-    checked_runs,
-    depth_of,
-)
+from fluxforge.sources.checksum import DEPTHS, SILENCE_SECONDS, ChecksumBook, checked_runs, depth_of
 from fluxforge.sources.rest import Instrument
-from fluxforge.sources.session import Lost, NumberCheck, Session
+from fluxforge.sources.session import Lost, NumberCheck, Session, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +20,8 @@ if TYPE_CHECKING:
     from fluxforge.sources.session import Event, Method
 
 _REST_NAMES = {"XBT": "BTC", "XDG": "DOGE"}
-_BOOK, _DEPTH, _INTERVAL = "book", 100, 1
+_BOOK = "book"
+_OPTIONS = {_BOOK: {"depth": 100}, "ohlc": {"interval": 1}}
 
 
 class Kraken(Source):
@@ -51,11 +45,9 @@ class Kraken(Source):
     rest_url = "https://api.kraken.com"
 
     def session(self, subscription: Subscription) -> KrakenSession:
-        """Return the conversation over a new connection."""
         return KrakenSession(self, subscription)
 
     def listing(self) -> Calls[list[Instrument]]:
-        """Return the call for all pairs."""
         answer = yield "/0/public/AssetPairs"
         found = []
         for one in answer["result"].values():
@@ -113,42 +105,25 @@ class KrakenSession(Session):
     def request(
         self, method: Method, channels: Sequence[str], products: Sequence[str]
     ) -> list[str]:
-        """Return one message a channel."""
         messages = []
         for channel in channels:
-            params: dict[str, Any] = {"channel": channel}
-            if channel != "instrument":
-                params["symbol"] = list(products)
-            if channel == _BOOK:
-                params["depth"] = _DEPTH
-            if channel == "ohlc":
-                params["interval"] = _INTERVAL
-            messages.append(json.dumps({"method": method, "params": params}, separators=(",", ":")))
+            symbols = {} if channel == "instrument" else {"symbol": list(products)}
+            params = {"channel": channel, **symbols, **_OPTIONS.get(channel, {})}
+            messages.append(dumps({"method": method, "params": params}))
         return messages
 
-    def read(self, frame: bytes) -> list[Event]:
-        """Check acknowledgements, checksums and trade numbers."""
-        try:
-            content = json.loads(frame, parse_float=str)  # the checksum is over the digits
-            if "method" in content:
-                return self._answer(content)
-            rows = content.get("data", ())
-            channel = content.get("channel")
-            self.heard(str(channel))
-            match channel:
+    def note(self, content: Any) -> list[Event]:
+        if "method" in content:
+            return self._answer(content)
+        events: list[Event] = []
+        self.heard(str(content.get("channel")))
+        for row in content.get("data", ()):
+            match content.get("channel"):
                 case "book":
-                    return [event for book in rows for event in self._book(content["type"], book)]
+                    events += self._book(content["type"], row)
                 case "trade":
-                    return [
-                        event
-                        for trade in rows
-                        for event in self._trades.follow(
-                            "trades", trade["symbol"], int(trade["trade_id"])
-                        )
-                    ]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass  # it is stored, and the ETL says what is wrong with it
-        return []
+                    events += self._trades.follow("trades", row["symbol"], int(row["trade_id"]))
+        return events
 
     def resubscribe(self, channel: str, *symbols: str) -> list[Event]:
         """Return what asks for new snapshots; what is on its way until then belongs to no book."""
@@ -158,7 +133,6 @@ class KrakenSession(Session):
         return super().resubscribe(channel, *symbols)
 
     def ping(self) -> str:
-        """Return the venue's own ping."""
         return '{"method":"ping"}'
 
     def _answer(self, content: dict[str, Any]) -> list[Event]:

@@ -16,6 +16,5 @@ FROM (
     SELECT *, unnest(from_json(data, '{"data": {"pairs": [{"symbol": "VARCHAR", "base": "VARCHAR",
         "quote": "VARCHAR", "qty_increment": "VARCHAR", "price_increment": "VARCHAR",
         "status": "VARCHAR", "cost_min": "VARCHAR"}]}}').data.pairs) AS pair
-    FROM frames
-    WHERE kind = 'instrument'
+    FROM frames WHERE kind = 'instrument'
 )

@@ -21,8 +21,7 @@ FROM (
         SELECT *, from_json(data, '{"type": "VARCHAR", "data": [{"symbol": "VARCHAR",
             "side": "VARCHAR", "price": "VARCHAR", "qty": "VARCHAR", "ord_type": "VARCHAR",
             "trade_id": "VARCHAR", "timestamp": "VARCHAR"}]}') AS frame
-        FROM frames
-        WHERE kind = 'trade'
+        FROM frames WHERE kind = 'trade'
     )
 )
 UNION ALL BY NAME
@@ -34,6 +33,5 @@ SELECT
 FROM (
     SELECT *, data ->> '$.symbol' AS symbol,
         unnest(from_json(json_extract(data, '$.response.result.*')[1], '[["VARCHAR"]]')) AS row
-    FROM frames
-    WHERE kind = 'history_trades'
+    FROM frames WHERE kind = 'history_trades'
 )

@@ -63,6 +63,11 @@ CREATE OR REPLACE TEMP MACRO interval_of(text) AS
         ELSE text || 'm'
     END;
 
+-- The levels of a book whose sides are lists of [price, quantity].
+CREATE OR REPLACE TEMP MACRO book_levels(bids, asks) AS list_concat(
+    list_transform(bids, lambda l: {side: 'bid', price: l[1], qty: l[2]}),
+    list_transform(asks, lambda l: {side: 'ask', price: l[1], qty: l[2]}));
+
 -- The market that the name of a connection begins with, or ends with.
 CREATE OR REPLACE TEMP MACRO market_of(conn) AS
     coalesce(nullif(regexp_extract(conn, '(spot|linear|inverse)'), ''), 'spot');
