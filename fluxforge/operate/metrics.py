@@ -27,6 +27,8 @@ METRICS = {
     "buffered_bytes": ("gauge", "source", "Received and not yet durable"),
     "missing_frames": ("gauge", "source", "Frames that the venue numbered and no table holds"),
     "spool_bytes": ("gauge", "source", "Waiting on this disk for the object store"),
+    "capture_lag_seconds": ("gauge", "source", "How long the oldest frame waits to be durable"),
+    "channel_age_seconds": ("gauge", "source channel", "Since the last frame of a channel"),
     "etl_segments": ("counter", "", "Segments committed"),
     "etl_seconds": ("counter", "", "Time from taking up segments to their last commit"),
     "etl_lines": ("counter", "outcome", "Lines of segments, taken or quarantined"),
@@ -122,8 +124,13 @@ def _of_part(name: str, part: Mapping[str, Any]) -> Iterator[Sample]:
     for level in ("warnings", "errors"):
         yield "log_messages", (name, level), part.get(level, 0)
     if name.startswith(_CAPTURE):
+        source = name.removeprefix(_CAPTURE)
         for key in ("frames", "bytes", "connections", "connected", "buffered_bytes"):
-            yield key, (name.removeprefix(_CAPTURE),), part.get(key, 0)
+            yield key, (source,), part.get(key, 0)
+        yield "spool_bytes", (source,), part.get("spool", 0)
+        yield "capture_lag_seconds", (source,), part.get("lag", 0)
+        for channel, age in part.get("ages", {}).items():
+            yield "channel_age_seconds", (source, channel), age
     elif name == "etl":
         yield "etl_segments", (), part.get("segments", 0)
         yield "etl_seconds", (), part.get("seconds", 0)
@@ -142,8 +149,6 @@ def _of_lake(state: LakeState) -> Iterator[Sample]:
     yield "disk_hours", (), state.disk_hours
     for source, missing in state.missing.items():
         yield "missing_frames", (source,), missing
-    for source, size in state.spool_bytes.items():
-        yield "spool_bytes", (source,), size
     for one in state.segments:
         labels = one.source, one.state
         yield "segments", labels, one.files

@@ -99,10 +99,11 @@ class Process:
         child = self._child
         up = child is not None and child.poll() is None
         pid = child.pid if child is not None and up else None
-        return {**totals, **now, "up": up, "restarts": self.restarts, "pid": pid}
+        ages = self._said.get("ages", {})
+        return {**totals, **now, "ages": ages, "up": up, "restarts": self.restarts, "pid": pid}
 
 
-_GAUGES = ("connected", "buffered_bytes", "spool", "problems")
+_GAUGES = ("connected", "buffered_bytes", "spool", "lag", "problems")
 """What a process says of this moment, and not of all time."""
 
 

@@ -52,7 +52,7 @@ def test_each_part_that_is_killed_is_started_again(make_run: Callable[..., Run])
 def test_a_store_that_is_away_costs_nothing(
     make_run: Callable[..., Run], s3_server: S3Server, request: pytest.FixtureRequest
 ) -> None:
-    spool = 'spool_bytes{source="coinbase"}'
+    spool, lag = 'spool_bytes{source="coinbase"}', 'capture_lag_seconds{source="coinbase"}'
     with (
         local_exchange("coinbase", seed=6, rate=200) as exchange,
         FaultProxy(s3_server.host, s3_server.port) as proxy,
@@ -65,6 +65,7 @@ def test_a_store_that_is_away_costs_nothing(
             f"storage.s3.aws_access_key_id={s3_server.access_key}",
             f"storage.s3.aws_secret_access_key={s3_server.secret_key}",
             "storage.lease_seconds=2",
+            "ingestion.spool_max_mb=1",
             "run.maintenance_interval_seconds=3600",
         )
         away_at_first = proxy.inject(Fault("refuse"))
@@ -78,11 +79,13 @@ def test_a_store_that_is_away_costs_nothing(
             frames = 'frames_total{source="coinbase"}'
             away = run.wait_for(lambda now: now[frames] > before[frames] + 400)
             assert away["state_age_seconds"] > 0
+            assert 'channel_age_seconds{channel="ticker",source="coinbase"}' in away
+            full = run.wait_for(lambda now: now[spool] > 400_000 and now[lag] > 3)
+            assert full[spool] <= 1_000_000
             proxy.heal()
             taken = away['etl_lines_total{outcome="taken"}']
-            run.wait_for(
-                lambda now: now['etl_lines_total{outcome="taken"}'] > taken + 200 and spool in now
-            )
+            run.wait_for(lambda now: now['etl_lines_total{outcome="taken"}'] > taken + 200)
+            run.wait_for(lambda now: now[spool] < 400_000 and now[lag] < 3)
         assert run.check_accounts() > 400
 
 
