@@ -1,4 +1,4 @@
-"""The statement that finds what is wrong with each line."""
+"""The statements that read lines, and find what is wrong with each."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ if TYPE_CHECKING:
 _LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
 
 
-def classify_sql(tables: SourceTables, before: int) -> str:
-    """Return the query over ``read_lines`` that numbers lines, and says why some are refused.
-
-    `before` lines of the segment come before.
-    """
+def classify_sql(tables: SourceTables, **values: object) -> str:
+    """Return the statements that read lines into ``read_lines``, and say why some are refused."""
     return fill(
         "classify",
-        before=before,
         latest_ns=_LATEST_NS,
         frames=tables.frames_sql,
         control=literals(tables.control),
         channels="\n".join(_reason_sql(one, tables.frame) for one in tables.channels.values()),
+        **values,
     )
 
 

@@ -26,8 +26,8 @@ def duckdb_type(shape: Any) -> str:
     return f"{duckdb_type(shape[0])}[]" if isinstance(shape, list) else str(shape)
 
 
-def count_keys(tables: SourceTables, classified: str) -> str:
-    """Write the query for the number of keys in the frames that `classified` selects, by ``file``.
+def count_keys(tables: SourceTables) -> str:
+    """Write the query for the number of keys in the frames of ``part``, by ``file``.
 
     It is the number of keys in the text only where all of them are in the shape, none is null,
     each value has the type that the shape gives it, and stands in a frame of its kind.
@@ -38,17 +38,18 @@ def count_keys(tables: SourceTables, classified: str) -> str:
             kinds = takes.setdefault(place.removeprefix("$.").replace("[*]", ""), [*tables.control])
             kinds += channel.takes
 
-    def levels(shape: Any, value: str, name: str, rows: str) -> Iterator[str]:
-        terms, lists = _terms(shape, value, name)
+    def levels(shape: Any, value: str, name: str, lists: tuple[str, ...]) -> Iterator[str]:
+        # Most lists are those of one kind of frame: the others are not even looked at.
+        where = f" WHERE kind IN ({literals(takes[name])[1:-1]})" if name in takes else ""
+        rows = f"SELECT file, data FROM part{where}"
+        for path in lists:
+            rows = f"SELECT file, unnest({path}) AS item FROM ({rows})"
+        terms, inner = _terms(shape, value, name)
         yield f"SELECT file, {' + '.join(terms)} AS keys FROM ({rows}) GROUP BY file"
-        for inner, path, item in lists:
-            # Most lists are those of one kind of frame: the others are not even looked at.
-            kinds = f" WHERE kind IN ({literals(takes[inner])[1:-1]})" if inner in takes else ""
-            unnested = f"SELECT file, kind, unnest({path}) AS item FROM ({rows}{kinds})"
-            yield from levels(item, "item", inner, unnested)
+        for dotted, path, item in inner:
+            yield from levels(item, "item", dotted, (*lists, path))
 
-    frames = f"SELECT file, kind, data FROM ({classified})"
-    queries = " UNION ALL ".join(levels(tables.frame, "data", "", frames))
+    queries = " UNION ALL ".join(levels(tables.frame, "data", "", ()))
     return f"SELECT file, sum(keys)::BIGINT FROM ({queries}) GROUP BY file"
 
 

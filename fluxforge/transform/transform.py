@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from fluxforge.sources.tables import Channel, SourceTables
+    from fluxforge.transform.parts import Part
 
 _SLACK = 1024
 _READ_AT_ONCE = 4 << 20
@@ -138,10 +139,9 @@ class SegmentRows:
             self._load([self._paths[file] for file in files], files[0], longest, typed=True)
         except duckdb.InvalidInputException:
             return files
-        classified = classify_sql(self._tables, before=0)
         counts = {file: found for file, *found in self._fetch(
-            f"SELECT file, count(*), count(reason) FROM ({classified}) GROUP BY file")}  # fmt: skip
-        keys = dict(self._fetch(count_keys(self._tables, classified))) if shape else {}
+            "SELECT file, count(*), count(reason) FROM part GROUP BY file")}  # fmt: skip
+        keys = dict(self._fetch(count_keys(self._tables))) if shape else {}
         sound = []
         for file in files:
             scan = self._scans[file].result()
@@ -152,12 +152,10 @@ class SegmentRows:
                 continue
             self._lines[file] = lines
             sound.append(file)
-        listed = ", ".join(map(str, sound)) or "-1"
+        self._make_rows(f"file IN ({', '.join(map(str, sound)) or '-1'})")
         self.database.execute(
-            f"CREATE OR REPLACE TEMP VIEW frames AS SELECT * FROM ({classified}) "
-            f"WHERE file IN ({listed})"
+            "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM frames"
         )
-        self._make_rows()
         nameless = self._nameless(files[0])
         for name in ("classified", *(_rows_name(channel.name) for channel in self._channels)):
             for file in nameless:
@@ -168,34 +166,37 @@ class SegmentRows:
             self._count_unknown_fields(nameless)
         return [file for file in files if file not in sound or file in nameless]
 
-    def _load(self, paths: list[Path], first: int, longest: int, *, typed: bool = False) -> None:
+    def _load(
+        self, paths: list[Path], first: int, longest: int, *, before: int = 0, typed: bool = False
+    ) -> None:
         shape = self._tables.frame
         if shape is None:
             data, kind = "data, data AS json", "JSON"
         elif typed:
             data, kind = "data, NULL::JSON AS json", duckdb_type(shape)
         else:
-            data, kind = (
-                f"from_json(data, {literal(json.dumps(shape))}) AS data, data AS json",
-                "JSON",
-            )
+            data = f"from_json(data, {literal(json.dumps(shape))}) AS data, data AS json"
+            kind = "JSON"
         self.database.execute(
-            fill(
-                "lines",
+            classify_sql(
+                self._tables,
                 paths=literals(map(str, paths)),
                 first=first,
                 longest=longest,
+                before=before,
                 data=data,
                 type=literal(kind),
             )
         )
 
-    def _make_rows(self) -> None:
-        for channel in self._channels:
-            make_rows(self.database, channel)
+    def _make_rows(self, which: str) -> None:
         self.database.execute(
-            "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM frames"
+            f"CREATE OR REPLACE TEMP VIEW frames AS SELECT * FROM read_lines WHERE {which}"
         )
+        kinds = {kind for (kind,) in self._fetch("SELECT DISTINCT kind FROM frames")}
+        for channel in self._channels:
+            if not kinds.isdisjoint(channel.takes):
+                make_rows(self.database, channel)
 
     def _nameless(self, first: int) -> set[int]:
         """Return the segments, from one on, that have a row without a symbol."""
@@ -219,33 +220,28 @@ class SegmentRows:
             lines, too_long = -1, list[int]()
             if not doubtful and part.longest <= self._longest:
                 try:
-                    lines = self._load_part(part.path, file, part.longest)
+                    lines = self._load_part(part, file)
                 except duckdb.InvalidInputException:
                     lines = -1
             if lines != part.lines:
                 # The JSON reader stumbled over something. Every line that Python cannot read
                 # either is replaced by one that is refused, so that all others come through.
                 clean, too_long = sieve(part, self._longest)
-                self._load_part(clean.path, file, clean.longest)
-            classified = classify_sql(self._tables, before=part.before)
-            self.database.execute(f"CREATE OR REPLACE TEMP TABLE part AS {classified}")
-            self.database.execute(
-                "CREATE OR REPLACE TEMP VIEW frames AS SELECT * FROM part WHERE reason IS NULL"
-            )
-            start = file << FILE_BITS
+                self._load_part(clean, file)
+            start = (file << FILE_BITS) + part.before
             if too_long:
-                numbers = ", ".join(str(start + number) for number in too_long)
                 reason = "the line is too long for the memory that the ETL may use"
-                self._refuse(reason, numbers)
-            self._make_rows_with_care(file, part.before)
+                numbers = ", ".join(str(start - part.before + number) for number in too_long)
+                self._refuse(start, reason, numbers)
+            self._make_rows_with_care(start)
 
-    def _make_rows_with_care(self, file: int, before: int) -> None:
-        start = (file << FILE_BITS) + before
-        for channel in self._channels:
-            make_rows(self.database, channel)
+    def _make_rows_with_care(self, start: int) -> None:
+        """Make the rows of the part whose lines are numbered from `start` + 1."""
+        self._make_rows("reason IS NULL")
         refused = 0
         for channel in self._channels:
             refused += self._refuse(
+                start,
                 f"a row for {channel.name} has no symbol",
                 f"SELECT line_no FROM {_rows_table(channel)} "
                 f"WHERE line_no > {start} AND coalesce(symbol, '') = ''",
@@ -253,20 +249,22 @@ class SegmentRows:
         for channel in self._channels if refused else ():
             self.database.execute(
                 f"DELETE FROM {_rows_table(channel)} WHERE line_no > {start} "
-                "AND line_no IN (SELECT line_no FROM part WHERE reason IS NOT NULL)"
+                "AND line_no IN (SELECT line_no FROM read_lines WHERE reason IS NOT NULL)"
             )
         self._count_unknown_fields()
         self.database.execute(
-            "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM part"
+            "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM read_lines"
         )
 
-    def _refuse(self, reason: str, numbers: str) -> int:
-        query = f"UPDATE part SET reason = {literal(reason)} WHERE line_no IN ({numbers})"
-        return int(self._fetch(query)[0][0])
+    def _refuse(self, start: int, reason: str, numbers: str) -> int:
+        return int(self._fetch(
+            f"UPDATE part SET reason = {literal(reason)} WHERE rowid + {start + 1} IN ({numbers})"
+        )[0][0])  # fmt: skip
 
-    def _load_part(self, path: Path, file: int, longest: int) -> int:
-        self._load([path], file, max(longest + _SLACK, _READ_AT_ONCE))
-        return int(self._fetch("SELECT count(*) FROM read_lines")[0][0])
+    def _load_part(self, part: Part, file: int) -> int:
+        longest = max(part.longest + _SLACK, _READ_AT_ONCE)
+        self._load([part.path], file, longest, before=part.before)
+        return int(self._fetch("SELECT count(*) FROM part")[0][0])
 
     def _count_unknown_fields(self, without: Container[int] = ()) -> None:
         for channel in self._channels:

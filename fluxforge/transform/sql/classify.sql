@@ -1,16 +1,28 @@
--- Every line with the reason if no table can take it.
--- The words that begin with a dollar sign are filled in: the source's own frames.sql, its control
--- frames, and its channels. json is the frame's text where the lines are read with care.
+-- The lines of some files, in the order of the files and of their lines, each with the reason if no
+-- table can take it. The words that begin with a dollar sign are filled in: the source's own
+-- frames.sql, its control frames, and its channels. json is the frame's text where the lines are
+-- read with care.
+CREATE OR REPLACE TEMP TABLE part AS
 WITH lines AS (
-    -- A line's number holds its file's: the lower 40 bits count the lines of the file.
-    SELECT (file << 40) + $before + 1 + rowid AS line_no, * FROM read_lines
+    SELECT
+        ($first + file_index)::BIGINT               AS file,
+        capture_ns,
+        conn,
+        raw IS NOT NULL OR raw_base64 IS NOT NULL   AS is_raw,
+        $data
+    FROM read_json(
+        $paths,
+        format = 'newline_delimited',
+        columns = {capture_ns: 'BIGINT', conn: 'VARCHAR', data: $type, raw: 'VARCHAR', raw_base64: 'VARCHAR'},
+        ignore_errors = true,
+        maximum_object_size = $longest
+    )
 ),
 parsed AS (
 $frames
 )
 SELECT
     file,
-    line_no,
     CASE WHEN capture_ns BETWEEN 1 AND $latest_ns THEN capture_time(capture_ns) END AS ts_recv,
     conn,
     kind,
@@ -41,4 +53,7 @@ SELECT
 $channels
         ELSE 'unknown channel: ' || left(kind, 100)
     END AS reason
-FROM parsed
+FROM parsed;
+
+-- A line's number holds its file's: the lower 40 bits count the lines of the file.
+CREATE OR REPLACE TEMP VIEW read_lines AS SELECT (file << 40) + $before + 1 + rowid AS line_no, * FROM part
