@@ -41,7 +41,7 @@ def picture(path: Path) -> None:
         folder = Path(name)
         for size in (5, 10, 20, 40, 80):
             paths = segments(folder / f"{size}", size)
-            work = partial(etl.run_etl, paths, folder / f"lake-{size}")
+            work = partial(etl.run_etl, etl.waiting(paths, folder / f"lake-{size}"))
             points.append(("ETL of a segment of so many MB", size, seconds(work)))
         for commits in (1, 10, 100, 1000):
             fill_trades(Lake(path=folder / f"{commits}-commits"), 200_000, commits)

@@ -34,16 +34,20 @@ _SHAPE = (
 _LISTS = {"orderbook": "updates", "trades": "trades", "ticker": "tickers", "candles": "candles"}
 
 
-def run_etl(paths: list[Path], folder: Path, threads: int = 0) -> Lake:
-    """Commit copies of segments to a lake."""
+def waiting(paths: list[Path], folder: Path, threads: int = 0) -> Lake:
+    """Return a lake in which copies of segments wait."""
     lake = Lake(path=folder, overrides=[f"etl.threads={threads}"])
     ready = Path(lake.storage.get_full_path(lake.layout.ready("coinbase")))
     ready.mkdir(parents=True, exist_ok=True)
     for path in paths:
         shutil.copy(path, ready)
+    return lake
+
+
+def run_etl(lake: Lake) -> None:
+    """Commit what waits."""
     if lake.etl("coinbase").lines_quarantined:
         raise SystemExit("the benchmark's own segments have bad lines")
-    return lake
 
 
 def run_floor(paths: list[Path]) -> None:
@@ -88,10 +92,9 @@ def lines(megabytes: float, runs: int) -> Iterator[Line]:
         cases = ((1, megabytes, 2, 1.6), (9, megabytes / 3, 8, 1.35), (8, megabytes / 7.5, 2, 1.35))
         for count, size, products, limit in cases:
             paths = segments(folder / f"{count}", size, count, products)
-            into = iter(range(10**6))
-            work = lambda paths=paths, into=into: run_etl(
-                paths, folder / f"lake-{count}-{next(into)}"
-            )
+            lakes = (waiting(paths, folder / f"lake-{count}-{n}") for n in range(2 * runs + 2))
+            ready = iter(list(lakes))
+            work = lambda ready=ready: run_etl(next(ready))
             title = f"ETL of {count} x {size:.0f} MB"
             yield from compare(
                 title,
@@ -123,7 +126,7 @@ def small(count: int, runs: int) -> Iterator[Line]:
                 path.write_bytes(b"".join(lines_of[number % 20 * 50 :][:50]))
                 paths.append(path)
             started = time.perf_counter()
-            run_etl(paths, folder / "lake")
+            run_etl(waiting(paths, folder / "lake"))
             return 1000 * (time.perf_counter() - started) / count
 
         numbers = iter(range(0, 10**6, count))

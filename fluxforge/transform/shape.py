@@ -26,8 +26,8 @@ def duckdb_type(shape: Any) -> str:
     return f"{duckdb_type(shape[0])}[]" if isinstance(shape, list) else str(shape)
 
 
-def count_keys(tables: SourceTables) -> str:
-    """Write the query for the number of keys in the frames of ``part``, by ``file``.
+def count_keys(tables: SourceTables, kinds: set[str]) -> str:
+    """Write the query for the number of keys in the frames of ``part``, of `kinds`, by ``file``.
 
     It is the number of keys in the text only where all of them are in the shape, none is null,
     each value has the type that the shape gives it, and stands in a frame of its kind.
@@ -35,13 +35,16 @@ def count_keys(tables: SourceTables) -> str:
     takes: dict[str, list[str]] = {}
     for channel in tables.channels.values():
         for place in channel.places:
-            kinds = takes.setdefault(place.removeprefix("$.").replace("[*]", ""), [*tables.control])
-            kinds += channel.takes
+            of_list = takes.setdefault(place.removeprefix("$.").replace("[*]", ""), [])
+            of_list += channel.takes
 
     def levels(shape: Any, value: str, name: str, lists: tuple[str, ...]) -> Iterator[str]:
         # Most lists are those of one kind of frame: the others are not even looked at.
-        where = f" WHERE kind IN ({literals(takes[name])[1:-1]})" if name in takes else ""
-        rows = f"SELECT file, data FROM part{where}"
+        rows = "SELECT file, data FROM part"
+        if name in takes:
+            if kinds.isdisjoint(takes[name]):
+                return
+            rows += f" WHERE kind IN ({literals(takes[name])[1:-1]})"
         for path in lists:
             rows = f"SELECT file, unnest({path}) AS item FROM ({rows})"
         terms, inner = _terms(shape, value, name)

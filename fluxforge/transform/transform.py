@@ -139,18 +139,22 @@ class SegmentRows:
             self._load([self._paths[file] for file in files], files[0], longest, typed=True)
         except duckdb.InvalidInputException:
             return files
-        counts = {file: found for file, *found in self._fetch(
-            "SELECT file, count(*), count(reason) FROM part GROUP BY file")}  # fmt: skip
-        keys = dict(self._fetch(count_keys(self._tables))) if shape else {}
+        lines, refused, kinds = Counter[int](), Counter[int](), set[str]()
+        for file, kind, count, reasons in self._fetch(
+            "SELECT file, kind, count(*), count(reason) FROM part GROUP BY ALL"
+        ):
+            lines[file] += count
+            refused[file] += reasons
+            kinds.add(kind)
+        keys = dict(self._fetch(count_keys(self._tables, kinds))) if shape else {}
         sound = []
         for file in files:
             scan = self._scans[file].result()
-            lines, refused = counts.get(file, (0, 0))
-            if scan.doubtful or refused or lines != scan.lines:
+            if scan.doubtful or refused[file] or lines[file] != scan.lines:
                 continue
-            if shape and keys.get(file, 0) + _ENVELOPE_KEYS * lines != scan.keys:
+            if shape and keys.get(file, 0) + _ENVELOPE_KEYS * lines[file] != scan.keys:
                 continue
-            self._lines[file] = lines
+            self._lines[file] = lines[file]
             sound.append(file)
         self._make_rows(f"file IN ({', '.join(map(str, sound)) or '-1'})")
         self.database.execute(

@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.tables import PARTITION, TableFile
-from fluxforge.transform.database import identifier, literal
+from fluxforge.transform.database import identifier, literal, literals
 
 if TYPE_CHECKING:
     from datetime import date
@@ -70,18 +70,17 @@ class ParquetWriter:
             What was written, whole and durable, and belongs to no table yet. Their names are
             unique, and end in a digest of the content (:func:`~fluxforge.tables.checksum_in_name`).
         """
+        day = identifier(PARTITION)
         kinds = {name: kind for name, kind, *_ in database.execute(
             f"DESCRIBE {identifier(rows)}").fetchall()}  # fmt: skip
         texts = [name for name in _REPETITIVE if kinds.get(name) == "VARCHAR"]
-        database.execute(
-            "CREATE OR REPLACE TEMP TABLE words AS SELECT DISTINCT "
-            f"{', '.join(map(identifier, (PARTITION, *texts)))} FROM {identifier(rows)} "
-            f"WHERE {where}"
-        )
-        enums = [_enum(database, name) for name in texts]
-        replace = f"REPLACE ({', '.join(filter(None, enums))})" if any(enums) else ""
-        day = identifier(PARTITION)
-        dates = database.execute(f"SELECT DISTINCT {day} FROM words ORDER BY 1").fetchall()
+        listed = ", ".join(map(identifier, (PARTITION, *texts)))
+        found = database.execute(
+            f"SELECT DISTINCT {listed} FROM {identifier(rows)} WHERE {where}"
+        ).fetchall()
+        dates, *words = [set(column) for column in zip(*found, strict=True)] or [set()]
+        casts = [_enumeration(*one) for one in zip(texts, words, strict=False)]
+        replace = f"REPLACE ({', '.join(filter(None, casts))})" if any(casts) else ""
         columns = ", ".join(map(identifier, (PARTITION, *without)))
         sort = ", ".join([*map(identifier, order), "rowid"])
         return [
@@ -91,7 +90,7 @@ class ParquetWriter:
                 f"AND {day} = DATE {literal(at.isoformat())} ORDER BY {sort}",
                 at,
             )
-            for (at,) in dates
+            for at in sorted(dates)
         ]
 
     def _write_date(self, database: duckdb.DuckDBPyConnection, query: str, at: date) -> TableFile:
@@ -112,16 +111,12 @@ class ParquetWriter:
             local.unlink()
 
 
-def _enum(database: duckdb.DuckDBPyConnection, name: str) -> str:
-    """Make an enumeration of the words in a column; return the cast, "" where they are many."""
-    column, kind = identifier(name), identifier(f"words_of_{name}")
-    words = f"SELECT DISTINCT {column} FROM words WHERE {column} IS NOT NULL"
-    found = database.execute(f"SELECT count(*) FROM ({words})").fetchone()
-    if found is None or not 0 < found[0] <= _MOST_WORDS:
+def _enumeration(name: str, words: set[str | None]) -> str:
+    """Return the cast of a column of so few words to an enumeration, "" where it has others."""
+    filled = sorted(word for word in words if word is not None)
+    if not filled or len(filled) > _MOST_WORDS or any("\0" in word for word in filled):
         return ""
-    database.execute(f"DROP TYPE IF EXISTS {kind}")
-    database.execute(f"CREATE TEMP TYPE {kind} AS ENUM ({words} ORDER BY 1)")
-    return f"{column}::{kind} AS {column}"
+    return f"{identifier(name)}::ENUM({literals(filled)[1:-1]}) AS {identifier(name)}"
 
 
 def _statistics(path: Path) -> tuple[int, dict[str, Any], dict[str, Any], dict[str, int]]:
