@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fluxforge.etl import job as job_module
 from tests.support.fault_proxy import Fault
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.s3
 
 SEGMENTS = 50
 FEWER = 10
+TASKS = 4
 LEASE_SECONDS = 5.0
 ETL = ("etl", "coinbase", "--json")
 
@@ -94,3 +99,40 @@ def test_others_complete_what_killed_workers_began(
         other.terminate()
         other.communicate()
     check_each_row_once(place.lake(), trading, FEWER)
+
+
+@pytest.mark.long
+def test_a_cluster_does_again_what_a_killed_worker_had(
+    place: Place,
+    proxy: FaultProxy,
+    trading: Recorded,
+    wait_until: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Workers of Dask, each a process with credentials of its own environment."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", place.server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", place.server.secret_key)
+    monkeypatch.setattr(job_module, "_GROUP_BYTES", 1)  # a task a segment
+    place.put_segments(trading, TASKS)
+    rule = proxy.inject(NEVER, method="PUT", path="/ticker/date", times=1)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pids = client.run(os.getpid)
+        executor = client.get_executor(pure=False, retries=3)
+        running = pool.submit(place.through(proxy).lake().etl, "coinbase", executor=executor)
+
+        def busy() -> list[str]:
+            return [address for address, tasks in client.processing().items() if tasks]
+
+        wait_until(lambda: rule.struck and len(busy()) == 1, "all but one of the workers is done")
+        [victim] = busy()
+        os.kill(pids[victim], signal.SIGKILL)
+        report = running.result()
+    assert (report.segments, report.lines_read) == (TASKS, trading.count)
+    check_each_row_once(place.lake(), trading, TASKS)
