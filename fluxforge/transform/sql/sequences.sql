@@ -17,7 +17,7 @@ SELECT
     sum(frames)::BIGINT                     AS frames,
     bool_or(restarts)                       AS is_restart
 FROM (
-    SELECT *, count(*) FILTER (run_first > reached + 1) OVER (
+    SELECT *, count(*) FILTER (run_first - 1 > reached) OVER (
         PARTITION BY file, conn, run_channel, run_symbol, epoch ORDER BY run_first, run_last
     ) AS run
     FROM (
@@ -51,7 +51,7 @@ FROM (
                             SELECT *, count(*) FILTER (NOT follows) OVER (ROWS UNBOUNDED PRECEDING) AS stretch
                             FROM (
                                 SELECT *, coalesce(
-                                    NOT restarts AND run_first = 1 + lag(run_last) OVER ()
+                                    NOT restarts AND run_first - 1 = lag(run_last) OVER ()
                                     AND file = lag(file) OVER () AND conn = lag(conn) OVER ()
                                     AND run_channel IS NOT DISTINCT FROM lag(run_channel) OVER ()
                                     AND run_symbol IS NOT DISTINCT FROM lag(run_symbol) OVER (), false
