@@ -99,9 +99,9 @@ class SourceCommits:
         return done, {name for name in segments if name in known} - done
 
     @property
-    def written(self) -> list[Table]:
-        """The tables that something was committed to."""
-        return [self._open[name] for name in sorted(self._ensured)]
+    def written(self) -> list[tuple[Table, Snapshot]]:
+        """The tables that something was committed to, and their versions after that."""
+        return [(self._open[name], self._snapshots[name]) for name in sorted(self._ensured)]
 
     @property
     def made(self) -> frozenset[str]:
@@ -205,7 +205,8 @@ class SourceCommits:
         """Make the table, or add columns to it, once."""
         if name not in self._ensured:
             schema = table_schema(name, self._tables.channels.get(name))
-            self._snapshots[name] = self._open[name].ensure(schema)
+            known = self._snapshots.get(name)
+            self._snapshots[name] = self._open[name].ensure(schema, known=known)
             self._ensured.add(name)
 
     def _add(
@@ -229,6 +230,7 @@ class SourceCommits:
             added = False
         if added:
             self._open[name].sync(since=snapshot)
+            self._snapshots[name] = self._open[name].current(snapshot)
         return added
 
 

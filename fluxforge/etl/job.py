@@ -214,11 +214,12 @@ class ETLJob:
 
     def _optimize(self, commits: SourceCommits) -> None:
         """Join files where a table has grown many small ones; a bounded part of them at a time."""
-        for table in commits.written:
+        for table, snapshot in commits.written:
             try:
                 optimize_table(
                     table,
                     table.path,
+                    snapshot,
                     memory_limit_mb=self._memory_limit_mb,
                     threads=self._threads,
                     least_files=_MANY_FILES,

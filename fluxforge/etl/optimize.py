@@ -18,7 +18,7 @@ from fluxforge.transform.database import literal, open_database
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fluxforge.tables import Table, TableFile
+    from fluxforge.tables import Snapshot, Table, TableFile
 
 TARGET_MB = 128
 """How large a joined file may become, in megabytes of 10^6 bytes."""
@@ -39,6 +39,7 @@ class OptimizeReport:
 def optimize_table(
     table: Table,
     name: str,
+    snapshot: Snapshot | None = None,
     *,
     memory_limit_mb: int = 1024,
     threads: int = 0,
@@ -60,7 +61,7 @@ def optimize_table(
     TableError, StorageError
         If the table cannot be read or written; it is then as it was.
     """
-    snapshot = table.snapshot()
+    snapshot = snapshot or table.snapshot()
     if snapshot is None:
         return OptimizeReport(name, 0, 0, 0)
     files = snapshot.files()

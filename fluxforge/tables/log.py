@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -161,12 +162,17 @@ class Log:
         known, base, found = self._known
         if known != table_id or base > version:
             base, found = -1, {}
-        if version - base > _READERS or not self._storage.exists(self.key(base + 1)):
+        commits: list[Commit] | None = None
+        if version - base <= _READERS:
+            with suppress(FileMissingError):
+                commits = self.commits(range(base + 1, version + 1))
+        if commits is None:
             checkpoint = max((n for n in self.versions(_CHECKPOINT) if n <= version), default=-1)
             if checkpoint > base:
                 base, found = checkpoint, self._in_checkpoint(checkpoint)
-        found = dict(found)
-        for commit in self.commits(range(base + 1, version + 1)):
+            commits = self.commits(range(base + 1, version + 1))
+        found = dict(found) if commits else found
+        for commit in commits:
             found.update(commit.transactions)
         self._known = table_id, version, found
         return found

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables.files import TableFile
 
+_CHECKPOINT_INTERVAL = 20  # opening a table reads at most so many small log files
 _SETTINGS = {
-    "delta.checkpointInterval": "20",  # opening a table reads at most so many small log files
+    "delta.checkpointInterval": str(_CHECKPOINT_INTERVAL),
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
     "delta.setTransactionRetentionDuration": f"interval {KEEP_TRANSACTIONS.days} days",
@@ -110,6 +111,10 @@ class Table:
             return self.snapshot()  # it was removed, and perhaps made anew
         self.retried(snapshot.delta.update_incremental)
         self._check_moved(snapshot.delta)
+        return self.current(snapshot)
+
+    def current(self, snapshot: Snapshot) -> Snapshot:
+        """Return the version that a commit against an older one led to; nothing is asked for."""
         return Snapshot(snapshot.delta, self.log, self.retried)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
@@ -137,20 +142,27 @@ class Table:
                 "to finish"
             )
 
-    def ensure(self, schema: pa.Schema, metadata: Mapping[str, Any] | None = None) -> Snapshot:
+    def ensure(
+        self,
+        schema: pa.Schema,
+        metadata: Mapping[str, Any] | None = None,
+        known: Snapshot | None = None,
+    ) -> Snapshot:
         """Return the newest version, making the table or adding columns where needed.
 
         Parameters
         ----------
         metadata
             Notes for the table's history, if something has to be done.
+        known
+            A version that will do, where it has the columns.
 
         Raises
         ------
         TableError
             If a column of the table has another type than `schema` gives it.
         """
-        delta = self._open()
+        delta = self._open() if known is None else known.delta
         if delta is None:
             delta = self._create(schema, metadata)
         return Snapshot(self._grow(delta, schema, metadata), self.log, self.retried)
@@ -277,7 +289,7 @@ class Table:
         CommitConflictError
             With `at_version`, if the table has moved on.
         """
-        from deltalake import Schema
+        from deltalake import PostCommitHookProperties, Schema
         from deltalake.transaction import AddAction, RemoveAction
 
         now = milliseconds(datetime.now(UTC))
@@ -301,6 +313,10 @@ class Table:
                     partition_by=[PARTITION],
                     commit_properties=commit_properties(
                         metadata, transactions, retries=0 if at_version else COMMIT_TRIES
+                    ),
+                    # Looking for expired files lists the whole log.
+                    post_commithook_properties=PostCommitHookProperties(
+                        cleanup_expired_logs=snapshot.version % _CHECKPOINT_INTERVAL == 0
                     ),
                 )
             )
