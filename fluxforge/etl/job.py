@@ -359,11 +359,13 @@ class ETLJob:
         names = [*self._tables.channels, SEQUENCES]
         skip = {name: found for name in names if (found := commits.committed(name, claims))}
         groups: list[dict[str, tuple[str, int]]] = [{}]
+        size = 0
         for name, claim in claims.items():
-            size = sum(size for _, size in groups[-1].values())
             if groups[-1] and size + claim.size > self._group_bytes:
                 groups.append({})
+                size = 0
             groups[-1][name] = claim.key, claim.size
+            size += claim.size
         return [
             SegmentGroup(
                 self.source, self._tables, self._input, self._layout, self._output,

@@ -250,17 +250,18 @@ class SegmentStore:
             If the storage fails; nothing is held then.
         """
         claims: Claims = []
-        size = 0
+        held, size = set[str](), 0
         try:
             for segment in self.waiting():
                 if len(claims) >= max_segments:
                     break
-                if segment.name in skip or any(held.name == segment.name for held in claims):
+                if segment.name in skip or segment.name in held:
                     continue
                 if claims and size + segment.size > max_bytes:
                     break
                 if claim := self._claim(segment):
                     claims.append(claim)
+                    held.add(segment.name)
                     size += claim.size
         except BaseException:
             for claim in claims:

@@ -20,7 +20,7 @@ from fluxforge.storage.disk import translated
 from fluxforge.transform.accounts import Account, count_lines, most_common
 from fluxforge.transform.classify import classify_sql
 from fluxforge.transform.database import fill, identifier, literal, literals, open_database, sql
-from fluxforge.transform.parts import sieve, split
+from fluxforge.transform.parts import NUMBER, join, sieve, split
 from fluxforge.transform.scan import Scan
 from fluxforge.transform.schema import (
     SEQUENCES,
@@ -43,6 +43,7 @@ _SLACK = 1024
 _READ_AT_ONCE = 4 << 20
 _LONGEST_TOGETHER = 16 << 20
 _PART_BYTES = 32 << 20
+_SMALL = 2 << 20
 _MEMORY_PER_BYTE = 40
 """What JSON on its way to rows takes of memory, as measured, with some to spare."""
 _MEMORY_PER_TYPED_BYTE = 8
@@ -114,17 +115,19 @@ class SegmentRows:
                     self._read_carefully(file)
 
     def _chunks(self) -> Iterator[list[int]]:
-        chunk: list[int] = []
-        total = 0
-        for file, path in enumerate(self._paths):
-            size = path.stat().st_size
-            if chunk and total + size > self._together_bytes:
+        sizes = [path.stat().st_size for path in self._paths]
+        for small in (True, False):  # small ones are read as one file
+            chunk, total = list[int](), 0
+            for file, size in enumerate(sizes):
+                if (size < _SMALL) is not small:
+                    continue
+                if chunk and total + size > self._together_bytes:
+                    yield chunk
+                    chunk, total = [], 0
+                chunk.append(file)
+                total += size
+            if chunk:
                 yield chunk
-                chunk, total = [], 0
-            chunk.append(file)
-            total += size
-        if chunk:
-            yield chunk
 
     def _read_together(self, files: list[int]) -> list[int]:
         """Make the rows of some segments; return those that have to be read with care."""
@@ -135,8 +138,13 @@ class SegmentRows:
             return files  # a single one
         longest = min(max(sizes) + _SLACK, _LONGEST_TOGETHER)
         shape = self._tables.frame
+        paths, numbers = [self._paths[file] for file in files], f"{files}[1 + file_index]"
+        if len(files) > 1 and max(sizes) < _SMALL:
+            together = self._work_dir / "together.ndjson"
+            join(dict(zip(files, paths, strict=True)), together)
+            paths, numbers = [together], NUMBER
         try:
-            self._load([self._paths[file] for file in files], files[0], longest, typed=True)
+            self._load(paths, numbers, longest, typed=True)
         except duckdb.InvalidInputException:
             return files
         lines, refused, kinds = Counter[int](), Counter[int](), set[str]()
@@ -160,7 +168,7 @@ class SegmentRows:
         self.database.execute(
             "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM frames"
         )
-        nameless = self._nameless(files[0])
+        nameless = self._nameless(files)
         for name in ("classified", *(_rows_name(channel.name) for channel in self._channels)):
             for file in nameless:
                 self.database.execute(
@@ -171,7 +179,7 @@ class SegmentRows:
         return [file for file in files if file not in sound or file in nameless]
 
     def _load(
-        self, paths: list[Path], first: int, longest: int, *, before: int = 0, typed: bool = False
+        self, paths: list[Path], number: str, longest: int, *, before: int = 0, typed: bool = False
     ) -> None:
         shape = self._tables.frame
         if shape is None:
@@ -185,7 +193,8 @@ class SegmentRows:
             classify_sql(
                 self._tables,
                 paths=literals(map(str, paths)),
-                first=first,
+                number=number,
+                key=NUMBER,
                 longest=longest,
                 before=before,
                 data=data,
@@ -202,14 +211,14 @@ class SegmentRows:
             if not kinds.isdisjoint(channel.takes):
                 make_rows(self.database, channel)
 
-    def _nameless(self, first: int) -> set[int]:
-        """Return the segments, from one on, that have a row without a symbol."""
+    def _nameless(self, files: list[int]) -> set[int]:
+        """Return those of some segments that have a row without a symbol."""
         return {
             file
             for channel in self._channels
             for (file,) in self._fetch(
                 f"SELECT DISTINCT line_no >> {FILE_BITS} FROM {_rows_table(channel)} "
-                f"WHERE line_no > {first << FILE_BITS} AND coalesce(symbol, '') = ''"
+                f"WHERE coalesce(symbol, '') = '' AND line_no >> {FILE_BITS} = ANY({files})"
             )
         }
 
@@ -267,7 +276,7 @@ class SegmentRows:
 
     def _load_part(self, part: Part, file: int) -> int:
         longest = max(part.longest + _SLACK, _READ_AT_ONCE)
-        self._load([part.path], file, longest, before=part.before)
+        self._load([part.path], str(file), longest, before=part.before)
         return int(self._fetch("SELECT count(*) FROM part")[0][0])
 
     def _count_unknown_fields(self, without: Container[int] = ()) -> None:

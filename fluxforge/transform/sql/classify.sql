@@ -5,7 +5,7 @@
 CREATE OR REPLACE TEMP TABLE part AS
 WITH lines AS (
     SELECT
-        ($first + file_index)::BIGINT               AS file,
+        ($number)::BIGINT                           AS file,
         capture_ns,
         conn,
         raw IS NOT NULL OR raw_base64 IS NOT NULL   AS is_raw,
@@ -13,7 +13,10 @@ WITH lines AS (
     FROM read_json(
         $paths,
         format = 'newline_delimited',
-        columns = {capture_ns: 'BIGINT', conn: 'VARCHAR', data: $type, raw: 'VARCHAR', raw_base64: 'VARCHAR'},
+        columns = {
+            $key: 'BIGINT', capture_ns: 'BIGINT', conn: 'VARCHAR', data: $type, raw: 'VARCHAR',
+            raw_base64: 'VARCHAR'
+        },
         ignore_errors = true,
         maximum_object_size = $longest
     )
