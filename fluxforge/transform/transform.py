@@ -138,7 +138,7 @@ class SegmentRows:
             return files  # a single one
         longest = min(max(sizes) + _SLACK, _LONGEST_TOGETHER)
         shape = self._tables.frame
-        paths, numbers = [self._paths[file] for file in files], f"{files}[1 + file_index]"
+        paths, numbers = [self._paths[file] for file in files], f"{files}[1 + file_index::BIGINT]"
         if len(files) > 1 and max(sizes) < _SMALL:
             together = self._work_dir / "together.ndjson"
             join(dict(zip(files, paths, strict=True)), together)
