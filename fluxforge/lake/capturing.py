@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -73,6 +72,8 @@ class Capturing(Reader):
         on_progress: Callable[[IngestProgress], object] | None = None,
     ) -> IngestReport:
         """Do as :meth:`ingest` does, where no event loop runs (scripts, not notebooks)."""
+        import asyncio
+
         try:
             asyncio.get_running_loop()
         except RuntimeError:

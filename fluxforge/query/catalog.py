@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import bisect
 import difflib
+import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import UnknownTableError
+from fluxforge.errors import FluxForgeError, UnknownTableError
 from fluxforge.sources import get_source, source_names
 from fluxforge.tables import PARTITION, Table, table_names
-from fluxforge.transform.schema import table_schemas
+from fluxforge.tables.log import arrow_schema
+from fluxforge.transform.schema import table_columns, table_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from fluxforge.sources.tables import Channel
     from fluxforge.storage.base import StorageBackend, StoredFile
     from fluxforge.tables import TableFile
+    from fluxforge.tables.log import Commit
 
 NEVER_WRITTEN = -1
 """The version of a table that is declared and was never written: it reads as empty."""
@@ -42,8 +45,8 @@ class TableVersion:
         Its number, or :data:`NEVER_WRITTEN`.
     files
         The files of this version, oldest capture first.
-    schema
-        Its columns, the partition last.
+    types
+        Its columns as it was written, with the types of the log; None where it was not.
     channel
         What its key is; None for bookkeeping tables and for tables of the user's own.
     table
@@ -53,28 +56,48 @@ class TableVersion:
     live
         Rows of segments that are not in it yet, with its columns.
     frames
-        Scans of sets of its files that readers have made, by the files' paths.
+        Scans of sets of files that readers have made, by the files' paths; later versions share
+        them.
     """
 
     source: str
     name: str
     version: int
     files: tuple[TableFile, ...] = field(repr=False)
-    schema: pa.Schema = field(repr=False)
+    types: str | None = field(repr=False)
     channel: Channel | None = field(repr=False)
     table: Table = field(repr=False)
     cache: FileCache | None = field(repr=False)
     table_id: str = field(repr=False)
     _entry: StoredFile | None = field(repr=False)
     live: pl.DataFrame | None = field(default=None, repr=False)
-    frames: dict[tuple[str, ...], pl.LazyFrame] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    frames: dict[tuple[str, ...], pl.LazyFrame] = field(default_factory=dict, repr=False)
 
     def locate(self, files: Iterable[TableFile]) -> list[str]:
         """Return the full paths or URLs of files."""
         storage = self.table.storage
         return [storage.get_full_path(f"{self.table.path}/{file.path}") for file in files]
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of its columns, those included that it was given since it was last written."""
+        present = _kinds(self.types)
+        return [
+            *present,
+            *(name for name in _declared(self.source).get(self.name, ()) if name not in present),
+        ]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Its columns as Arrow types."""
+        import pyarrow as pa
+
+        declared = (
+            table_schemas(self.source)[self.name] if self.name in _declared(self.source) else ()
+        )
+        present = () if self.types is None else arrow_schema(self.types)
+        known = {field.name: field for field in (*declared, *present)}
+        return pa.schema([known[name] for name in self.columns])
 
     @cached_property
     def polars_schema(self) -> pl.Schema:
@@ -109,13 +132,12 @@ class TableVersion:
         if not new:
             return self
         commits = self.table.log.commits(new)
-        if self.version == NEVER_WRITTEN or any(commit.schema for commit in commits):
+        if self.version == NEVER_WRITTEN or any(commit.columns for commit in commits):
             return None
+        kinds = _kinds(self.types)
         files = {file.path: file for file in self.files}
         for commit in commits:
-            files |= {file.path: _typed(file, self.schema) for file in commit.added}
-            for path in commit.removed:
-                files.pop(path, None)
+            _apply(commit, files, kinds)
         newer = replace(
             self, version=new[-1], files=_in_order(files.values()), _entry=listed[new[-1]]
         )
@@ -189,21 +211,71 @@ class Catalog:
     def _opened(self, source: str, name: str, version: int | None) -> TableVersion:
         declared = _declared(source)
         table = Table(self.storage, self.layout.table(source, name))
+        known = self._replayed(source, name, table) if version is None else None
+        if known is not None:
+            return known
         if name not in declared and not table.exists():
             raise self._unknown(source, name)
         snapshot = None if version == NEVER_WRITTEN else table.snapshot(version)
-        number = NEVER_WRITTEN if snapshot is None else snapshot.version
+        if snapshot is None:
+            return self._version(source, name, table, NEVER_WRITTEN, (), None, "", None)
+        number = snapshot.version
+        entry = table.log.listed(number).get(number) if version is None else None
+        return self._version(
+            source,
+            name,
+            table,
+            number,
+            snapshot.files(),
+            snapshot.schema(),
+            snapshot.table_id,
+            entry,
+        )
+
+    def _version(
+        self,
+        source: str,
+        name: str,
+        table: Table,
+        version: int,
+        files: Iterable[TableFile],
+        types: str | None,
+        table_id: str,
+        entry: StoredFile | None,
+    ) -> TableVersion:
+        declared = _declared(source)
         return TableVersion(
             source=source,
             name=name,
-            version=number,
-            files=() if snapshot is None else _in_order(snapshot.files()),
-            schema=_with_declared(snapshot and snapshot.schema(), declared.get(name)),
+            version=version,
+            files=_in_order(files),
+            types=types,
             channel=get_source(source).tables.channels.get(name) if declared else None,
             table=table,
             cache=self._cache,
-            table_id="" if snapshot is None else snapshot.table_id,
-            _entry=table.log.listed(number).get(number) if version is None else None,
+            table_id=table_id,
+            _entry=entry,
+        )
+
+    def _replayed(self, source: str, name: str, table: Table) -> TableVersion | None:
+        """Return the newest version from a log that is still short: each file is read once."""
+        listed = table.log.whole()
+        if not listed:
+            return None
+        try:
+            commits = table.log.commits(sorted(listed))
+        except (FluxForgeError, OSError):
+            return None  # deltalake, or a listing, tells what is wrong
+        stated = [commit for commit in commits if commit.columns is not None]
+        if not stated or any(commit.moved_to or commit.reader > 1 for commit in commits):
+            return None
+        files: dict[str, TableFile] = {}
+        types, table_id = stated[-1].columns, stated[-1].table_id
+        for commit in commits:
+            _apply(commit, files, _kinds(types))
+        number = len(commits) - 1
+        return self._version(
+            source, name, table, number, files.values(), types, table_id, listed[number]
         )
 
     def _version_at(self, source: str, name: str, at: datetime) -> int:
@@ -227,33 +299,36 @@ class Catalog:
         return UnknownTableError(f"{source} has no table {name!r}: {hint}")
 
 
-def _declared(source: str) -> Mapping[str, pa.Schema]:
-    """Return the tables that a venue's SQL declares; a source of the user's own has none."""
-    return table_schemas(source) if source in source_names() else {}
+def _declared(source: str) -> Mapping[str, Iterable[str]]:
+    """Return the columns that a venue's SQL declares; a source of the user's own has none."""
+    return table_columns(source) if source in source_names() else {}
 
 
-def _with_declared(present: pa.Schema | None, declared: pa.Schema | None) -> pa.Schema:
-    """Return a table's columns, and those that it was given since it was last written to."""
-    import pyarrow as pa
-
-    if present is None or declared is None:
-        return declared if present is None else present
-    return pa.schema([*present, *(field for field in declared if field.name not in present.names)])
+def _kinds(types: str | None) -> dict[str, Any]:
+    """Return the columns that a log states: names and Delta's names of types."""
+    return (
+        {} if types is None else {one["name"]: one["type"] for one in json.loads(types)["fields"]}
+    )
 
 
 def _in_order(files: Iterable[TableFile]) -> tuple[TableFile, ...]:
     return tuple(sorted(files, key=lambda file: (file.date, file.path)))
 
 
-def _typed(file: TableFile, schema: pa.Schema) -> TableFile:
+def _apply(commit: Commit, files: dict[str, TableFile], kinds: Mapping[str, Any]) -> None:
+    """Add what a commit added to the files before it, and take out what it removed."""
+    files |= {file.path: _typed(file, kinds) for file in commit.added}
+    for path in commit.removed:
+        files.pop(path, None)
+
+
+def _typed(file: TableFile, kinds: Mapping[str, Any]) -> TableFile:
     """Read the times in the bounds of a file that a commit describes."""
-    import pyarrow as pa
 
     def read(name: str, value: Any) -> Any:
-        kind = schema.field(name).type
-        if pa.types.is_timestamp(kind):
+        if kinds[name] in ("timestamp", "timestamp_ntz"):
             return datetime.fromisoformat(value).astimezone(UTC)
-        return date.fromisoformat(value) if pa.types.is_date(kind) else value
+        return date.fromisoformat(value) if kinds[name] == "date" else value
 
     least, greatest = (
         {name: read(name, value) for name, value in bounds.items() if name != PARTITION}

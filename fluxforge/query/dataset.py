@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _BOUNDED = ("symbol", "instrument", "ts_event", "ts_recv")
 """The columns by whose bounds a reader of the dataset leaves files out."""
+_TOGETHER = ds.ParquetFragmentScanOptions(
+    pre_buffer=True, cache_options=pa.CacheOptions(hole_size_limit=1 << 20, lazy=True)
+)
+"""Columns that lie near each other are read at once, with what is between: requests cost more."""
 
 
 class _CachedFiles(FSSpecHandler):  # type: ignore[misc]
@@ -41,7 +45,7 @@ def make_dataset(version: TableVersion, files: Iterable[TableFile]) -> ds.Datase
     chosen = list(files)
     local = version.table.storage.is_local
     filesystem = LocalFileSystem() if local else PyFileSystem(_CachedFiles(version))
-    form = ds.ParquetFileFormat()
+    form = ds.ParquetFileFormat(default_fragment_scan_options=_TOGETHER)
     fragments = [
         form.make_fragment(path, filesystem, partition_expression=_known(file))
         for path, file in zip(version.locate(chosen), chosen, strict=True)

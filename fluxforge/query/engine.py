@@ -210,7 +210,9 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
         relation = relation.project(f"* REPLACE ({', '.join(texts)})")
     # DuckDB hears of Ctrl-C only between its tasks; waiting here, and telling it, does not.
     with ThreadPoolExecutor(1) as worker:
-        rows = worker.submit(relation.pl)
+        # `relation.pl` names columns apart that are called the same, and imports pyarrow first.
+        apart = len(kinds) < len(relation.columns)
+        rows = worker.submit(relation.pl) if apart else worker.submit(pl.DataFrame, relation)
         try:
             while not wait([rows], timeout=0.5).done:
                 pass  # on Windows, a wait without an end hears no Ctrl-C

@@ -99,12 +99,12 @@ def may_answer(
     high: datetime | None,
 ) -> bool:
     """Tell whether a table may have rows of these names and times, without opening a file."""
-    import polars as pl
-
     if _files(version, chosen, low, high):
         return True
     if version.live is None:
         return False
+    import polars as pl
+
     rows = version.live.lazy()
     for column, names in chosen.items():
         rows = rows.filter(pl.col(column).is_in(names))
@@ -223,7 +223,7 @@ def scan_tables(versions: TableVersion | Sequence[TableVersion], **options: Any)
     frames = []
     for version in versions:
         frame = scan_table(version, **options)
-        if "trade_id" in version.schema.names:  # numbers at one venue, text at another
+        if "trade_id" in version.columns:  # numbers at one venue, text at another
             frame = frame.with_columns(pl.col("trade_id").cast(pl.String))
         frames.append(frame.select(pl.lit(version.source).alias("source"), pl.all()))
     return pl.concat(frames, how="diagonal_relaxed")
@@ -369,7 +369,7 @@ def known_symbols(version: TableVersion) -> list[str]:
     """Return the symbols in the newest files of a table, sorted."""
     import polars as pl
 
-    if not version.files or "symbol" not in version.schema.names:
+    if not version.files or "symbol" not in version.columns:
         return []
     rows = _read(version, list(version.files[-_NEWEST:])).select(
         pl.col("symbol").drop_nulls().unique()

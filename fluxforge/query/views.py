@@ -38,7 +38,7 @@ def create_views(
     """
     schema = f"{database}.{identifier(version.source)}"
     place = f"{schema}.{identifier(version.name)}"
-    columns = ", ".join(identifier(name) for name in version.schema.names)
+    columns = ", ".join(identifier(name) for name in version.columns)
     every, query = place, ""
     if version.channel and version.channel.keep:
         every = f"{schema}.{identifier(version.name + RAW_SUFFIX)}"
@@ -92,7 +92,7 @@ def read_files(
     str, dict
         The text, and the objects that it reads by the names under which they are to be registered.
     """
-    names = frozenset(version.schema.names)
+    names = frozenset(version.columns)
     parts, known, data = [], frozenset[str](), {}
     unique = f"{version.source}_{version.name}_{id(version)}"
     if files and through_arrow:

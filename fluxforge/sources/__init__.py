@@ -18,7 +18,7 @@ import difflib
 import pkgutil
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from fluxforge.errors import UnknownSourceError
 from fluxforge.sources.base import Source
@@ -34,7 +34,7 @@ def source_names() -> list[str]:
     >>> "coinbase" in source_names()
     True
     """
-    return sorted(_built_in() | {point.name for point in entry_points(group="fluxforge.sources")})
+    return sorted(_built_in() | _plugins().keys())
 
 
 def get_source(name: str) -> Source:
@@ -58,13 +58,17 @@ def get_source(name: str) -> Source:
     if name in _built_in():
         source: Source = import_module(f"fluxforge.sources.{name}").SOURCE
         return source
-    for point in entry_points(group="fluxforge.sources"):
-        if point.name == name:
-            loaded: Source | type[Source] = point.load()
-            return loaded() if isinstance(loaded, type) else loaded
+    if point := _plugins().get(name):
+        loaded: Source | type[Source] = point.load()
+        return loaded() if isinstance(loaded, type) else loaded
     near = difflib.get_close_matches(name, source_names(), 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(source_names())}"
     raise UnknownSourceError(f"unknown source {name!r}: {hint}")
+
+
+@cache  # all installed packages are looked through
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="fluxforge.sources")}
 
 
 @cache

@@ -138,8 +138,8 @@ class TableSync:
         if first is None:
             raise TableError(f"its log begins with version {start}, which is damaged")
         if gap:
-            grown = {"transactions": first.transactions, "schema": first.schema()}
-            commits[0] = replace(commits[0], removed=frozenset(), **grown)
+            whole = replace(commits[0], removed=frozenset(), transactions=first.transactions)
+            commits[0] = replace(whole, columns=first.columns())
         return commits, _files(first)
 
     def _diverged(self, reason: str) -> TableError:

@@ -54,8 +54,10 @@ class Commit:
         Identities of what it committed, and when, in milliseconds since 1970.
     metadata
         The notes that were left with it.
-    schema, properties
-        The table's, where the commit states them.
+    columns, properties, table_id
+        The table's, where the commit states them: its columns as the log has them, as JSON.
+    reader
+        The version of the protocol that a reader has to speak, where the commit states it.
     """
 
     version: int
@@ -65,22 +67,20 @@ class Commit:
     removed: frozenset[str] = field(repr=False)
     transactions: Mapping[str, int | None]
     metadata: Mapping[str, Any]
-    schema: pa.Schema | None = field(repr=False)
+    columns: str | None = field(repr=False)
     properties: Mapping[str, str] = field(repr=False)
+    table_id: str = field(repr=False)
+    reader: int = field(repr=False)
 
     @classmethod
     def parse(cls, version: int, data: bytes) -> Commit:
         """Read the lines of a commit."""
-        import pyarrow as pa
-        from deltalake import Schema
-
         actions: dict[str, list[Any]] = {}
         for line in data.splitlines():
             for kind, action in json.loads(line).items() if line.strip() else ():
                 actions.setdefault(kind, []).append(action)
         info = actions.get("commitInfo", [{}])[0]
         stated = actions.get("metaData", [{}])[-1]
-        columns: Any = Schema.from_json(stated["schemaString"]) if stated else None
         return cls(
             version=version,
             at=datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
@@ -89,14 +89,30 @@ class Commit:
             removed=frozenset(unquote(action["path"]) for action in actions.get("remove", ())),
             transactions={one["appId"]: one.get("lastUpdated") for one in actions.get("txn", ())},
             metadata={name: value for name, value in info.items() if name not in _DELTAS_OWN},
-            schema=pa.schema(columns) if stated else None,
+            columns=stated["schemaString"] if stated else None,
             properties=stated.get("configuration", {}),
+            table_id=stated.get("id", ""),
+            reader=max((one["minReaderVersion"] for one in actions.get("protocol", ())), default=1),
         )
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The table's columns as Arrow types, where the commit states them."""
+        return None if self.columns is None else arrow_schema(self.columns)
 
     @property
     def moved_to(self) -> str | None:
         """Where the table is, if this is the commit that closed it here."""
         return self.properties.get(MOVED_TO) or None
+
+
+def arrow_schema(columns: str) -> pa.Schema:
+    """Return the columns that a log states as Arrow types."""
+    import pyarrow as pa
+    from deltalake import Schema
+
+    stated: Any = Schema.from_json(columns)
+    return pa.schema(stated)
 
 
 class Log:
@@ -116,6 +132,16 @@ class Log:
         """Return the versions whose commits are there, ascending."""
         files = self._storage.list_entries(self.folder, recursive=False)
         return sorted(int(match[1]) for file in files if (match := kind.fullmatch(file.name)))
+
+    def whole(self) -> dict[int, StoredFile]:
+        """Return the entries of all commits of a log that has no checkpoint yet, or nothing."""
+        checkpoint = join_key(self.folder, "_last_checkpoint")
+        if self._storage.is_local and self._storage.exists(checkpoint):
+            return {}  # without a listing, which takes long where the log is
+        files = self._storage.list_entries(self.folder, recursive=False)
+        found = {int(match[1]): one for one in files if (match := _COMMIT.fullmatch(one.name))}
+        plain = len(found) == len(files) and sorted(found) == list(range(len(found)))
+        return found if plain else {}
 
     def listed(self, version: int) -> dict[int, StoredFile]:
         """Return the entries of a version, if it is there, and of some or all that came after it.

@@ -50,6 +50,10 @@ class Snapshot:
 
         return pa.schema(self.delta.schema())
 
+    def columns(self) -> str:
+        """Return the columns and their types as the log states them, as JSON."""
+        return self.delta.schema().to_json()
+
     def dataset(self) -> Any:
         """Return this version as an Arrow dataset, which opens only files that a filter needs."""
         return self._retried(self.delta.to_pyarrow_dataset)

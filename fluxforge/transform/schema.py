@@ -50,6 +50,17 @@ def column_list(columns: dict[str, str]) -> str:
 
 
 @cache
+def table_columns(source: str) -> dict[str, dict[str, str]]:
+    """Return the columns of a source's tables and their types in DuckDB, the partition last."""
+    channels = get_source(source).tables.channels
+    return {name: _columns(name, channels.get(name)) for name in (*channels, *BOOKKEEPING)}
+
+
+def _columns(name: str, channel: Channel | None) -> dict[str, str]:
+    return bookkeeping_columns(name) if channel is None else channel_columns(channel)
+
+
+@cache
 def table_schemas(source: str) -> dict[str, pa.Schema]:
     """Return the columns of a source's tables, by name, the partition column last.
 
@@ -64,8 +75,7 @@ def table_schemas(source: str) -> dict[str, pa.Schema]:
     ['symbol', 'ts_event', 'ts_recv', 'seq', 'conn', 'instrument', 'market', 'trade_id']
     """
     channels = get_source(source).tables.channels
-    names = [*channels, *BOOKKEEPING]
-    return {name: table_schema(name, channels.get(name)) for name in names}
+    return {name: table_schema(name, channels.get(name)) for name in table_columns(source)}
 
 
 def table_schema(name: str, channel: Channel | None) -> pa.Schema:
@@ -81,5 +91,5 @@ def table_schema(name: str, channel: Channel | None) -> pa.Schema:
         "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
         "DATE": pa.date32(),
     }
-    columns = bookkeeping_columns(name) if channel is None else channel_columns(channel)
+    columns = _columns(name, channel)
     return pa.schema([(column, types[kind]) for column, kind in columns.items()])

@@ -449,7 +449,7 @@ async def test_all_configured_sources_run_side_by_side(
         def load(self) -> type:
             return Other
 
-    monkeypatch.setattr("fluxforge.sources.entry_points", lambda group: [Point()])
+    monkeypatch.setattr("fluxforge.sources._plugins", lambda: {"other": Point()})
     config = lake.config(exchange_url)
     config.ingestion.sources["other"] = config.ingestion.sources["coinbase"]
     pipeline = IngestionPipeline(config, frames=300)

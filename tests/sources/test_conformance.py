@@ -173,7 +173,7 @@ class TestAFifth(SourceConformance):
         point = EntryPoint("fifth", "fifth_venue.protocol:Fifth", "fluxforge.sources")
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(str(folder))
-            patch.setattr(registry, "entry_points", lambda group: [point])
+            patch.setattr(registry, "_plugins", lambda: {"fifth": point})
             yield
         for name in [name for name in sys.modules if name.startswith("fifth_venue")]:
             del sys.modules[name]
