@@ -23,6 +23,7 @@ def groups(runs: int, *, small: bool) -> dict[str, Callable[[], Iterator[Line]]]
     return {
         "reading": lambda: reading.lines(rows, runs, rounds),
         "growth": lambda: reading.growth(rows, commits, runs),
+        "live": lambda: reading.live(20_000 if small else 1_000_000, runs),
         "etl": lambda: etl.lines(1.0 if small else 60.0, runs),
         "small": lambda: etl.small(10 if small else 1000, 1 if small else 5),
         "capture": lambda: capture.lines(200 if small else 50_000, runs),

@@ -52,6 +52,34 @@ def fill_trades(lake: Lake, rows: int, commits: int = 1) -> None:
             table.commit(table.ensure(schema), files, [f"segment_{number}"], {})
 
 
+_BOOK = """
+CREATE OR REPLACE TABLE orderbook AS
+SELECT
+    'BTC-USD' AS symbol, TIMESTAMPTZ '2026-08-09 08:10:00Z' + to_microseconds(frame * 10_000)
+        AS ts_event, ts_event + INTERVAL '20 ms' AS ts_recv, frame AS seq, 'c' AS conn,
+    symbol AS instrument, 'spot' AS market, CASE WHEN i % 2 = 0 THEN 'bid' ELSE 'ask' END AS side,
+    60_000 + (CASE WHEN side = 'bid' THEN -1 ELSE 1 END) * (1 + level) / 100.0 AS price,
+    CASE WHEN frame > 0 AND hash(i + 1) % 4 = 0 THEN 0 ELSE 1 + hash(i + 2) % 1000 END / 100.0
+        AS size,
+    frame = 0 AS is_snapshot, position, DATE '2026-08-09' AS date
+FROM (
+    SELECT i, CASE WHEN i < 1000 THEN 0 ELSE 1 + (i - 1000) // 10 END AS frame,
+        (CASE WHEN i < 1000 THEN i ELSE (i - 1000) % 10 END)::INTEGER AS position,
+        CASE WHEN i < 1000 THEN i // 2 ELSE hash(i) % 500 END::INTEGER AS level
+    FROM range($changes::BIGINT) t(i)
+)
+"""
+
+
+def fill_book(lake: Lake, changes: int) -> None:
+    """Commit a book of 500 levels a side and its changes: frames of ten, a hundred a second."""
+    table = Table(lake.storage, lake.layout.table("coinbase", "orderbook"))
+    with tempfile.TemporaryDirectory() as work, open_database(Path(work)) as database:
+        database.execute(_BOOK, {"changes": changes})
+        files = ParquetWriter(table.storage, table.path, Path(work)).write(database, "orderbook")
+        table.commit(table.ensure(table_schemas("coinbase")["orderbook"]), files, ["segment"], {})
+
+
 def segments(folder: Path, megabytes: float, count: int = 1, products: int = 2) -> list[Path]:
     """Return segments of the market model of about a size each, captured through a real socket."""
     with local_exchange("coinbase", seed=5, rate=0) as exchange:

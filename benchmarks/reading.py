@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from benchmarks.data import ONE, SLICE, fill_trades
+from benchmarks.data import ONE, SLICE, fill_book, fill_trades
 from benchmarks.measure import compare, repeat, seconds
 from fluxforge import Lake
+from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,6 +122,28 @@ def _arctic(
         "slice": lambda: library.read(ONE, columns=columns, date_range=span).data,
         "bars": resampled,
     }
+
+
+def live(changes: int, runs: int) -> Iterator[Line]:
+    """Yield what the last rows cost while a capture runs, and books of many level changes."""
+    with tempfile.TemporaryDirectory() as folder, local_exchange("coinbase", rate=2000) as venue:
+        lake = Lake(path=folder, overrides=[f"ingestion.sources.coinbase.url={venue.url}"])
+        capture = lake.capture("coinbase")
+        while lake.tail("coinbase", "trades", 20).height < 20:
+            time.sleep(1)
+
+        def later() -> float:
+            time.sleep(1)
+            return 1000 * seconds(lambda: lake.tail("coinbase", "trades", 20))
+
+        name = "tail(20) a second later, at 2,000 frames a second"
+        yield from repeat(name, "50 ms", later, 50, "ms", runs=3 * runs)
+        capture.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(path=folder)
+        fill_book(lake, changes)
+        books = lambda: seconds(lambda: lake.books("coinbase", ONE, every="1s"))
+        yield from repeat(f"books of {changes:,} level changes", "2 s", books, 2, "s", runs=runs)
 
 
 def first_query(folder: Path) -> pl.DataFrame:

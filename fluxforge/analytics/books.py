@@ -22,7 +22,7 @@ from fluxforge.sources.base import BookRules
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fluxforge.analytics.levels import Floats
+    from fluxforge.analytics.levels import Floats, Integers
 
 _TIME = pl.Datetime("us", "UTC")
 
@@ -60,17 +60,15 @@ class Epoch:
         """Return the last frame not later than a moment; -1 where all are."""
         return int(self.times["ts"].search_sorted(moment, side="right")) - 1
 
-    def ladder(self, *, bids: bool, depth: int) -> Ladder:
-        """Return the best levels of one side after each frame."""
-        rows = self._side(bids)
-        return ladder(
-            rows["frame"].to_numpy(),
-            rows["price"].to_numpy(),
-            rows["size"].to_numpy(),
-            count=self.times.height,
-            depth=depth,
-            bids=bids,
-        )
+    def ladder(self, *, bids: bool, depth: int, after: Integers | None = None) -> Ladder:
+        """Return the best levels of one side after each frame, or after some, ascending."""
+        side = self._side(bids)
+        frames, count = side["frame"].to_numpy(), self.times.height
+        if after is not None:  # all that comes between two of them is one frame
+            side = side.filter(pl.col("frame") <= after[-1])
+            frames, count = np.searchsorted(after, side["frame"].to_numpy()), len(after)
+        prices, sizes = side["price"].to_numpy(), side["size"].to_numpy()
+        return ladder(frames, prices, sizes, count=count, depth=depth, bids=bids)
 
     def levels(self, frame: int, *, bids: bool, depth: int | None) -> pl.DataFrame:
         """Return one side as it stands after a frame, best first; None: all levels."""
@@ -259,18 +257,20 @@ def book_snapshots(found: list[Epoch], every: str, depth: int) -> pl.DataFrame:
     grid = pl.DataFrame(
         {"ts": pl.datetime_range(first, last, every, time_unit="us", eager=True).dt.truncate(every)}
     ).filter(pl.col("ts") >= first)
-    pieces = []
+    pieces = [empty.with_columns(epoch=pl.lit(0))]
     for number, epoch in enumerate(found):
         times = epoch.times.with_row_index("frame").select("ts", "frame").unique("ts", keep="last")
         held = grid.filter(pl.col("ts").is_between(epoch.times["ts"][0], epoch.until))
+        if held.is_empty():
+            continue
         chosen = held.join_asof(times.sort("ts"), on="ts")
         frames = chosen["frame"].to_numpy()
         values = {}
         for side, bids in (("bid", True), ("ask", False)):
-            best = epoch.ladder(bids=bids, depth=depth)
+            best = epoch.ladder(bids=bids, depth=depth, after=frames)
             for level in range(depth):
-                values[f"{side}_price_{level + 1}"] = best.prices[frames, level]
-                values[f"{side}_size_{level + 1}"] = best.sizes[frames, level]
+                values[f"{side}_price_{level + 1}"] = best.prices[:, level]
+                values[f"{side}_size_{level + 1}"] = best.sizes[:, level]
         rows = pl.DataFrame(values, schema=dict.fromkeys(columns, pl.Float64)).fill_nan(None)
         pieces.append(
             chosen.select("ts", complete=pl.lit(value=True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 _BLOCK = 256
-"""Frames in a block: longer ones make wider matrices, shorter ones more calls."""
+"""Frames in a block, at most: longer ones make wider matrices, shorter ones more calls."""
+_CELLS = 4_000_000
+"""About so many places a matrix has at most, where frames change many levels."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,18 @@ def ladder(
     keys, codes = np.unique(sign * prices, return_inverse=True)
     shown = Ladder(np.full((count, depth), np.nan), np.full((count, depth), np.nan))
     state, marks, first_held = np.zeros(len(keys)), np.zeros(len(keys), dtype=bool), 0
-    edges = np.searchsorted(frames, [0, *range(1, count, _BLOCK), count])
-    for (low, high), first in zip(pairwise(edges), (0, *range(1, count, _BLOCK)), strict=True):
+    length = max(1, min(_BLOCK, isqrt(_CELLS * count // max(1, len(frames)))))
+    starts = (0, *range(1, count, length))
+    for (low, high), first in zip(
+        pairwise(np.searchsorted(frames, [*starts, count])), starts, strict=True
+    ):
         if first == 0:
             state[codes[:high]] = sizes[:high]
             best = np.flatnonzero(state)[:depth]
             shown.prices[0, : len(best)] = sign * keys[best]
             shown.sizes[0, : len(best)] = state[best]
             continue
-        rows = min(_BLOCK, count - first)
+        rows = min(length, count - first)
         changed = codes[low:high]
         head = _first_held(state, first_held, depth + len(changed))
         columns = _candidates(head, changed, marks, depth)

@@ -211,43 +211,15 @@ class Catalog:
     def _opened(self, source: str, name: str, version: int | None) -> TableVersion:
         declared = _declared(source)
         table = Table(self.storage, self.layout.table(source, name))
-        known = self._replayed(source, name, table) if version is None else None
-        if known is not None:
-            return known
-        if name not in declared and not table.exists():
+        found = _replayed(table) if version is None else None
+        if found is None and name not in declared and not table.exists():
             raise self._unknown(source, name)
-        snapshot = None if version == NEVER_WRITTEN else table.snapshot(version)
-        if snapshot is None:
-            return self._version(source, name, table, NEVER_WRITTEN, (), None, "", None)
-        number = snapshot.version
-        entry = table.log.listed(number).get(number) if version is None else None
-        return self._version(
-            source,
-            name,
-            table,
-            number,
-            snapshot.files(),
-            snapshot.schema(),
-            snapshot.table_id,
-            entry,
-        )
-
-    def _version(
-        self,
-        source: str,
-        name: str,
-        table: Table,
-        version: int,
-        files: Iterable[TableFile],
-        types: str | None,
-        table_id: str,
-        entry: StoredFile | None,
-    ) -> TableVersion:
-        declared = _declared(source)
+        found = found or _read_log(table, version)
+        number, files, types, table_id, entry = found or (NEVER_WRITTEN, (), None, "", None)
         return TableVersion(
             source=source,
             name=name,
-            version=version,
+            version=number,
             files=_in_order(files),
             types=types,
             channel=get_source(source).tables.channels.get(name) if declared else None,
@@ -255,27 +227,6 @@ class Catalog:
             cache=self._cache,
             table_id=table_id,
             _entry=entry,
-        )
-
-    def _replayed(self, source: str, name: str, table: Table) -> TableVersion | None:
-        """Return the newest version from a log that is still short: each file is read once."""
-        listed = table.log.whole()
-        if not listed:
-            return None
-        try:
-            commits = table.log.commits(sorted(listed))
-        except (FluxForgeError, OSError):
-            return None  # deltalake, or a listing, tells what is wrong
-        stated = [commit for commit in commits if commit.columns is not None]
-        if not stated or any(commit.moved_to or commit.reader > 1 for commit in commits):
-            return None
-        files: dict[str, TableFile] = {}
-        types, table_id = stated[-1].columns, stated[-1].table_id
-        for commit in commits:
-            _apply(commit, files, _kinds(types))
-        number = len(commits) - 1
-        return self._version(
-            source, name, table, number, files.values(), types, table_id, listed[number]
         )
 
     def _version_at(self, source: str, name: str, at: datetime) -> int:
@@ -297,6 +248,36 @@ class Catalog:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
         return UnknownTableError(f"{source} has no table {name!r}: {hint}")
+
+
+_Found = tuple[int, "Iterable[TableFile]", str | None, str, "StoredFile | None"]
+"""Number, files, columns and identity of a version, and the entry of its commit."""
+
+
+def _replayed(table: Table) -> _Found | None:
+    """Return the newest version from a log that is still short: each file is read once."""
+    listed = table.log.whole()
+    try:
+        commits = table.log.commits(sorted(listed))
+    except (FluxForgeError, OSError):
+        return None  # deltalake tells what is wrong
+    stated = [commit for commit in commits if commit.columns is not None]
+    if not stated or any(commit.moved_to or commit.reader > 1 for commit in commits):
+        return None
+    files: dict[str, TableFile] = {}
+    types, number = stated[-1].columns, len(commits) - 1
+    for commit in commits:
+        _apply(commit, files, _kinds(types))
+    return number, files.values(), types, stated[-1].table_id, listed[number]
+
+
+def _read_log(table: Table, version: int | None) -> _Found | None:
+    snapshot = None if version == NEVER_WRITTEN else table.snapshot(version)
+    if snapshot is None:
+        return None
+    number = snapshot.version
+    entry = table.log.listed(number).get(number) if version is None else None
+    return number, snapshot.files(), snapshot.columns(), snapshot.table_id, entry
 
 
 def _declared(source: str) -> Mapping[str, Iterable[str]]:

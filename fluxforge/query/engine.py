@@ -51,6 +51,7 @@ WHERE NOT internal AND NOT temporary AND database_name = current_database() ORDE
 """
 
 _INTERVALS = "POLARS_IMPORT_INTERVAL_AS_STRUCT"
+_PLAIN = {"BIGINT", "BOOLEAN", "DATE", "DOUBLE", "INTEGER", "TIMESTAMP WITH TIME ZONE", "VARCHAR"}
 _HUGE = {"HUGEINT": "Int128", "UHUGEINT": "UInt128"}
 
 _databases: WeakKeyDictionary[Catalog, Database] = WeakKeyDictionary()
@@ -210,14 +211,14 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
         relation = relation.project(f"* REPLACE ({', '.join(texts)})")
     # DuckDB hears of Ctrl-C only between its tasks; waiting here, and telling it, does not.
     with ThreadPoolExecutor(1) as worker:
-        # `relation.pl` names columns apart that are called the same, and imports pyarrow first.
-        apart = len(kinds) < len(relation.columns)
-        rows = worker.submit(relation.pl) if apart else worker.submit(pl.DataFrame, relation)
+        # `relation.pl` takes every type and names columns apart, but imports pyarrow first.
+        plain = _PLAIN.issuperset(kinds.values()) and len(kinds) == len(relation.columns)
+        rows = worker.submit(pl.DataFrame, relation) if plain else worker.submit(relation.pl)
         try:
             while not wait([rows], timeout=0.5).done:
                 pass  # on Windows, a wait without an end hears no Ctrl-C
             frame: pl.DataFrame = rows.result()
-        except duckdb.Error as exc:
+        except (duckdb.Error, pl.exceptions.ComputeError) as exc:
             raise QueryError(_message(exc)) from exc
         except BaseException:
             while not wait([rows], timeout=0.1).done:
