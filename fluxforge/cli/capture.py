@@ -3,52 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fluxforge.cli.app import app
+from fluxforge.cli.options import End, SourceName, Start, Symbols
 from fluxforge.cli.output import say, say_json
 from fluxforge.cli.request import Request, command
 from fluxforge.errors import UsageError
 from fluxforge.simulator.faults import FAULTS_HELP
-
-if TYPE_CHECKING:
-    from fluxforge.ingestion.report import IngestProgress
 
 
 @command(app, of_source=True)
 def ingest(
     request: Request,
     duration: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop after this long: 60s, 5m, or seconds.")
+        str | None, typer.Option(metavar="TIME", help="Stop after this time: 60s, 5m.")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many frames of each source.")
+        int | None, typer.Option(min=1, help="Stop after this number of frames from each source.")
     ] = None,
     all_sources: Annotated[
-        bool, typer.Option("--all", help="Capture all configured sources, as without a SOURCE.")
+        bool, typer.Option("--all", help="Capture all configured sources. This is the default.")
     ] = False,
 ) -> None:
-    """Capture a source, or all that are configured, into segments until stopped."""
+    """Capture one source, or all configured sources, into segments until stopped."""
+    from fluxforge.ingestion.report import IngestProgress
+
     if all_sources and request.source:
-        raise UsageError(f"--all is every configured source: leave out {request.source!r}")
+        raise UsageError(f"--all captures every configured source: leave out {request.source!r}")
     lake = request.lake()
     latest: dict[str, IngestProgress] = {}
     with request.progress(f"ingest {request.source or ', '.join(lake.sources)}") as show:
 
         def on_progress(progress: IngestProgress) -> None:
             latest[progress.source] = progress
-            frames_now, bytes_now, gaps = (
-                sum(getattr(one, name) for one in latest.values())
-                for name in ("frames", "bytes", "gaps")
-            )
-            wanted = frames and frames * max(1, len(latest))
-            show(
-                frames_now,
-                wanted,
-                f"{frames_now:,} frames, {bytes_now / 1e6:,.1f} MB, {gaps} gaps",
-            )
+            now = IngestProgress.total([*latest.values()])
+            note = f"{now.frames:,} frames, {now.bytes / 1e6:,.1f} MB, {now.gaps} gaps"
+            show(now.frames, frames and frames * len(latest), note)
 
         report = lake.ingest_sync(
             request.source, duration=duration, frames=frames, on_progress=on_progress
@@ -61,33 +54,28 @@ def ingest(
 @command(app)
 def instruments(
     request: Request,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The exchange.")],
+    source: SourceName,
     search: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Only those with this in their name.")
+        str | None, typer.Option(metavar="TEXT", help="List only names with this text.")
     ] = None,
 ) -> None:
-    """List the instruments of a venue, from its own list."""
+    """List the instruments that a venue offers."""
     request.show(request.lake().instruments(source, search))
 
 
 @command(app, of_source=True)
 def backfill(
     request: Request,
-    table: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="trades or candles; for gaps, both.")
-    ] = None,
-    symbols: Annotated[
-        list[str] | None,
-        typer.Option("--symbol", metavar="SYMBOL", help="Repeatable; by default as configured."),
-    ] = None,
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="From when, UTC.")] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="Until when; now.")] = None,
+    table: Annotated[str | None, typer.Option(metavar="TABLE", help="trades or candles.")] = None,
+    symbols: Symbols = None,
+    start: Start = None,
+    end: End = None,
     interval: Annotated[
-        str | None, typer.Option(metavar="LENGTH", help="Of candles: 1m, 5m, 1h, 1d.")
+        str | None, typer.Option(metavar="LENGTH", help="Length of a candle: 1m, 5m, 1h or 1d.")
     ] = None,
-    gaps: Annotated[bool, typer.Option("--gaps", help="Fetch what 'gaps' lists.")] = False,
+    gaps: Annotated[bool, typer.Option("--gaps", help="Fetch what is missing.")] = False,
 ) -> None:
-    """Fetch trades or candles of the past, or those that are missing, for the next ETL."""
+    """Download past or missing trades and candles as segments for the next ETL."""
     lake = request.lake()
     source = request.one_source(lake)
     report = lake.backfill(
@@ -98,9 +86,9 @@ def backfill(
 
 @command(app, of_source=True)
 def recover(request: Request) -> None:
-    """Take up what captures left that have died, for the next ETL.
+    """Recover the segments of captures that crashed, for the next ETL.
 
-    Exit 1 if something could not be taken up.
+    Exits with 1 if a segment could not be recovered.
     """
     report = request.lake().recover(request.source)
     request.show(report, "\n".join([report.summary(), *report.problems]))
@@ -113,17 +101,17 @@ def exchange(
     request: Request,
     replay: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A recorded segment to serve; repeatable."),
+        typer.Option(metavar="FILE", help="A recorded segment to replay. Repeatable."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Exit after the last recording.")] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free port.")
     ] = 0,
     rate: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Frames per second, or in a replay a multiple of the recorded pace; 0 sends as "
+            help="Frames per second; in a replay, a multiple of the recorded speed. 0 sends as "
             "fast as the client reads.",
         ),
     ] = None,
@@ -132,19 +120,20 @@ def exchange(
         str,
         typer.Option(
             metavar="KIND@FRAME[:AMOUNT],…",
-            help="Faults to inject: drop@500 cuts the connection before its frame 500; "
-            "skip@120:3,drop@900 leaves out frames 120 to 122, then cuts it before frame 900. "
+            help="Faults to inject. drop@500 drops the connection before frame 500; "
+            "skip@120:3,drop@900 omits frames 120 to 122 and drops it before frame 900. "
             "All kinds are listed below.",
         ),
     ] = "",
     only_subscribed: Annotated[
-        bool, typer.Option("--filter", help="Replay only what was subscribed to.")
+        bool,
+        typer.Option("--filter", help="Replay only what the client subscribes to."),
     ] = False,
 ) -> None:
     """Run a local exchange: a real WebSocket server.
 
-    It speaks the venue's protocol (SOURCE is coinbase by default), from a market model or from
-    recorded segments, and prints its URL as its first line.
+    It speaks the protocol of SOURCE (default: coinbase), serves a market model or recorded
+    segments, and prints its URL as the first line.
     """
     from fluxforge.simulator import ExchangeOptions, run_exchange
 
@@ -168,12 +157,11 @@ def exchange(
 @command(app)
 def demo(
     request: Request,
-    frames: Annotated[int, typer.Option(min=100, help="How many frames to capture.")] = 5000,
+    frames: Annotated[int, typer.Option(min=100, help="Number of frames to capture.")] = 5000,
 ) -> None:
-    """Show the whole path, from an exchange to a chart.
+    """Demonstrate the whole path from an exchange to a chart.
 
-    The exchange is on this machine; without settings of your own, so is the lake, in a temporary
-    folder.
+    The exchange runs on this machine. Unless you pass settings, the lake is a temporary directory.
     """
     from fluxforge.demo import run_demo
 

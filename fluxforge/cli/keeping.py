@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluxforge.cli.app import app
+from fluxforge.cli.options import DryRun
 from fluxforge.cli.request import Request, command
 
 if TYPE_CHECKING:
@@ -21,13 +22,15 @@ def etl(
     request: Request,
     watch: Annotated[bool, typer.Option("--watch", help="Keep running until stopped.")] = False,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Also what was set aside after it had failed.")
+        bool,
+        typer.Option("--retry", help="Also retry segments that were set aside."),
     ] = False,
     dask: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Transform on this Dask cluster.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The Dask scheduler to transform with."),
     ] = None,
 ) -> None:
-    """Commit waiting segments to the tables, exactly once."""
+    """Commit the waiting segments to the tables, exactly once."""
     from fluxforge.etl.report import SegmentsFailedError
 
     lake = request.lake()
@@ -67,12 +70,12 @@ def _dask_executor(address: str) -> Executor:
 def verify(
     request: Request,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read all files, and compare them with what was written.")
+        bool, typer.Option("--deep", help="Read all files and compare them with their checksums.")
     ] = False,
 ) -> None:
-    """Check the layout and the accounts.
+    """Check the files of the lake and that every captured line is accounted for.
 
-    Exit 1 if there are problems.
+    Exits with 1 if there are problems.
     """
     report = request.lake().verify(deep=deep)
     request.show(report)
@@ -82,7 +85,7 @@ def verify(
 
 @command(app, of_source=True)
 def optimize(request: Request) -> None:
-    """Join small files of the tables into larger ones."""
+    """Compact small files of the tables into larger ones."""
     reports = request.lake().optimize(request.source)
     lines = (f"{one.table}: {one.files_before} files are now {one.files_after}" for one in reports)
     request.show([asdict(report) for report in reports], "\n".join(lines))
@@ -92,13 +95,11 @@ def optimize(request: Request) -> None:
 def vacuum(
     request: Request,
     keep: Annotated[
-        str, typer.Option(metavar="TIME", help="Keep the versions of this long.")
+        str, typer.Option(metavar="TIME", help="Keep files that versions of this period refer to.")
     ] = "7d",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Delete files that no recent table version refers to."""
+    """Delete data files that no recent table version refers to."""
     removed = request.lake().vacuum(request.source, keep=keep, dry_run=dry_run)
     verb = "would be deleted" if dry_run else "deleted"
     lines = (f"{table}: {len(paths)} files {verb}" for table, paths in removed.items())
@@ -113,22 +114,20 @@ def sync(
         typer.Option(
             "--to",
             metavar="OVERLAY|KEY=VALUE",
-            help="The destination: an overlay's name or file, or a setting; repeatable.",
+            help="The destination: an overlay or a setting. Repeatable.",
         ),
     ],
     delete: Annotated[
         bool,
         typer.Option(
-            "--delete", help="Move: delete each file once its copy was compared, byte for byte."
+            "--delete", help="Move: delete each file after its copy was compared byte by byte."
         ),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only report what would be done.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Copy segments and tables to another place, or move them.
+    """Copy or move segments and tables to another lake.
 
-    Exit 1 if some were refused.
+    Exits with 1 if some could not be copied.
     """
     there = replace(
         request,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fluxforge.cli.app import app, quarantine_app
+from fluxforge.cli.options import DryRun, SourceName
 from fluxforge.cli.request import Request, command
 from fluxforge.errors import StorageUnavailableError, UsageError
 from fluxforge.logs import set_up_logs
@@ -18,12 +19,13 @@ from fluxforge.signals import leave
 def run(
     request: Request,
     check: Annotated[
-        bool, typer.Option("--check", help="Only say what it would do, and try that it can.")
+        bool, typer.Option("--check", help="Show what would run, and test that it can start.")
     ] = False,
 ) -> None:
-    """Capture all sources, make tables and maintain them, until stopped.
+    """Run captures, the ETL and table maintenance until stopped.
 
-    Each source, the ETL and the maintenance are a process each; one that dies is started again.
+    Each source, the ETL and the maintenance run in processes of their own, which are restarted if
+    they exit.
     """
     from fluxforge.operate import Supervisor
     from fluxforge.operate.metrics import serve
@@ -50,7 +52,7 @@ def run(
 
 @command(app)
 def status(request: Request) -> None:
-    """Say what waits, how old the newest rows are, and what a run on this machine does."""
+    """Show waiting segments, the age of the newest rows, and the processes of `fluxforge run`."""
     from fluxforge.operate import lake_state
 
     request.show(lake_state(request.lake()))
@@ -58,9 +60,9 @@ def status(request: Request) -> None:
 
 @command(app)
 def health(request: Request) -> None:
-    """Compare the lake with the limits in the configuration, under ``health``.
+    """Check the lake against the limits under `health` in the configuration.
 
-    Exit 1 if one is passed.
+    Exits with 1 if a limit is exceeded.
     """
     from fluxforge.operate import check_health, lake_state
 
@@ -74,14 +76,12 @@ def health(request: Request) -> None:
 @command(app)
 def retain(
     request: Request,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Remove what is older or larger than ``retention`` in the configuration says.
+    """Remove data that exceeds the limits under `retention` in the configuration.
 
-    Whole days leave a table in a commit; vacuum deletes their files once no version that is kept
-    has them.
+    Whole days are removed from a table in one commit. Vacuum deletes their files when no version
+    that is kept refers to them.
     """
     from fluxforge.operate import retain as carry_out
 
@@ -90,7 +90,7 @@ def retain(
 
 @command(quarantine_app, "list", of_source=True)
 def list_quarantine(request: Request) -> None:
-    """List the files in quarantine: lines, and their reasons."""
+    """List the quarantine files with their line counts and reasons."""
     import polars as pl
 
     lines = request.lake().quarantine(request.source)
@@ -101,10 +101,10 @@ def list_quarantine(request: Request) -> None:
 @command(quarantine_app, "show")
 def show_quarantine(
     request: Request,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The exchange.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="As the list names it.")],
+    source: SourceName,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A name from the list.")],
 ) -> None:
-    """Show the lines of a file in quarantine, each with its reason."""
+    """Show the lines of a quarantine file, each with its reason."""
     import polars as pl
 
     lines = request.lake().quarantine(source).filter(pl.col("file") == file)
@@ -115,5 +115,5 @@ def show_quarantine(
 
 @command(quarantine_app, "retry", of_source=True)
 def retry_quarantine(request: Request) -> None:
-    """Bring the lines in quarantine through the ETL once more."""
+    """Process the quarantined lines again."""
     request.show(request.lake().retry_quarantine(request.source))

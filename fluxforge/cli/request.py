@@ -1,17 +1,23 @@
-"""The arguments that all commands share, declared once."""
+"""What a command is given: the arguments that all commands share, and what they stand for."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import typer
 from typer.core import TyperCommand
 
-from fluxforge.cli import complete
+from fluxforge.cli.options import (  # noqa: TC001 -- read when a command is added
+    AsJson,
+    ConfigDir,
+    LogFormat,
+    Overlays,
+    Settings,
+    Source,
+    Verbose,
+)
 from fluxforge.cli.output import progress, say, say_frame, say_json
 from fluxforge.errors import UsageError
 from fluxforge.logs import set_up_logs
@@ -19,39 +25,12 @@ from fluxforge.logs import set_up_logs
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import typer
 
     from fluxforge.config import FluxForgeConfig
     from fluxforge.lake import Lake
-
-Source = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SOURCE",
-        help="The exchange; by default the configured one, or all.",
-        autocompletion=complete.sources,
-    ),
-]
-Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to override.")
-]
-Overlays = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-c",
-        "--config",
-        metavar="OVERLAY",
-        help="Name or file of an overlay; repeatable.",
-        autocompletion=complete.overlays,
-    ),
-]
-ConfigDir = Annotated[
-    Path | None, typer.Option("--config-dir", metavar="DIR", help="The folder of config.yaml.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more messages.")]
-LogFormat = Annotated[
-    Literal["text", "json"], typer.Option("--log-format", help="How the log is written.")
-]
 
 
 @dataclass(frozen=True)

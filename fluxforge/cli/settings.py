@@ -13,7 +13,7 @@ from fluxforge.cli.request import Request, command
 
 @command(config_app)
 def show(request: Request) -> None:
-    """Print the configuration in force and its files.
+    """Print the effective configuration and the files that it comes from.
 
     Secrets are masked.
     """
@@ -24,9 +24,9 @@ def show(request: Request) -> None:
 @command(config_app)
 def migrate(
     request: Request,
-    old: Annotated[Path, typer.Argument(metavar="OLD.yaml", help="A file of the earlier form.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD.yaml", help="A file in the old format.")],
 ) -> None:
-    """Print an old configuration in today's form."""
+    """Print an old configuration in the current format."""
     import yaml
 
     from fluxforge.config import migrate_file

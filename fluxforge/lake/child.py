@@ -64,7 +64,9 @@ class Parent:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         self._in = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
         self._lock = threading.Lock()
-        self.job: Any = next(_received(self._in))
+        self.job: Any = next(_received(self._in), None)
+        if self.job is None:  # whoever started this process died before it could say what to do
+            sys.exit(1)
 
     def say(self, message: object) -> None:
         """Tell it something; where nobody is there any more, nothing."""

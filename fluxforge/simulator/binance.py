@@ -16,11 +16,11 @@ from urllib.parse import parse_qs, urlsplit
 from fluxforge.simulator.instrument import (
     SIZE_DECIMALS,
     Instrument,
+    Style,
     all_products,
-    decimal_text,
     product_of,
 )
-from fluxforge.simulator.venue import Session, Venue, dumps
+from fluxforge.simulator.venue import Session, Venue, dumps, large_book
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _SECONDS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400}
 _FIRST_UPDATE = 90_000_000_000
-_DECIMALS = 8
+_TEXT = Style(decimals=8)
+_price, _size, _cost, _levels = _TEXT.price, _TEXT.size, _TEXT.cost, _TEXT.levels
+_LEVEL = '["20000000.00000000","1.50000000"],'
 _MS = 1_000_000
 _RECORDED_BOOK = re.compile(rb'\{"depth": ?"([^"]+)", ?"response": ?')
 _INVALID_SYMBOL = 400, '{"code":-1121,"msg":"Invalid symbol."}'
@@ -58,7 +60,6 @@ class BinanceSession(Session):
         return bool(self.topics or self._silent)
 
     def receive(self, message: str | bytes) -> None:
-        """Take a request, and queue its answer."""
         try:
             request = json.loads(message)
             method, streams, number = request["method"], request.get("params", []), request["id"]
@@ -136,27 +137,15 @@ class BinanceSession(Session):
         event = {"e": "kline", "E": now, "s": item.joined, "k": content}
         return self._send(topic, dumps(event))
 
-    def seal(self, item: Any, *, numbered: bool = True) -> str:
-        """Return the frame as it is: it has no number of its connection."""
-        return str(item)
-
     def wants(self, frame: bytes) -> bool:
-        """Tell whether a recorded frame is one that the client subscribed to."""
         head = frame[:80].decode(errors="replace").partition('{"stream":"')[2].partition('"')[0]
         return not head or _topic_of(head) in self.topics
 
     def odd_item(self, kind: str, amount: float) -> Any:
-        """Return a frame for a fault."""
         if kind == "unknown":
             return '{"stream":"largeusdt@weather","data":{"e":"weather","outlook":"changeable"}}'
-        item = Instrument("LARGE-USDT", 1, 2, 1)
-        half = int(amount * 1_000_000 / len('["20000000.00000000","1.50000000"],') / 2) + 1
-        bids, asks = (
-            _levels(
-                item, ((2_000_000_000 + sign * rank, 150_000_000) for rank in range(1, half + 1))
-            )
-            for sign in (-1, 1)
-        )
+        item, sides = Instrument("LARGE-USDT", 1, 2, 1), large_book(amount, _LEVEL)
+        bids, asks = (_levels(item, side) for side in sides)
         return (
             '{"stream":"largeusdt@depth@100ms","data":{"e":"depthUpdate",'
             f'"E":{self.clock() // _MS},"s":"LARGEUSDT","U":1,"u":1,"b":{bids},"a":{asks}}}}}'
@@ -166,12 +155,9 @@ class BinanceSession(Session):
 class BinanceVenue(Venue):
     """One running local Binance."""
 
+    session = BinanceSession
     path: ClassVar[str] = "/stream"
     listing: ClassVar[str] = "/api/v3/exchangeInfo"
-
-    def open_session(self, path: str = "") -> BinanceSession:
-        """Return the venue's side of a new connection."""
-        return BinanceSession(self, path)
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
         """Answer for books, the past of trades and candles, and the list of symbols."""
@@ -232,23 +218,6 @@ def _topic_of(stream: str) -> tuple[str, str]:
 
 def _stream_of(topic: Topic) -> str:
     return f"{topic.product.replace('-', '').lower()}@{topic.channel}"
-
-
-def _price(item: Instrument, ticks: int) -> str:
-    return decimal_text(ticks * 10 ** (_DECIMALS - item.decimals), _DECIMALS)
-
-
-def _size(units: int) -> str:
-    return decimal_text(units, SIZE_DECIMALS)
-
-
-def _cost(item: Instrument, ticks: int, units: int) -> str:
-    return decimal_text(ticks * units // 10**item.decimals, SIZE_DECIMALS)
-
-
-def _levels(item: Instrument, levels: Iterable[tuple[int, int]]) -> str:
-    rows = (f'["{_price(item, price)}","{_size(units)}"]' for price, units in levels)
-    return f"[{','.join(rows)}]"
 
 
 def _trade(item: Instrument, trade: MarketTrade, kind: str) -> str:

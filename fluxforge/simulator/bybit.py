@@ -13,18 +13,10 @@ import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fluxforge.simulator.book import DepthView
-from fluxforge.simulator.instrument import (
-    SIZE_DECIMALS,
-    Instrument,
-    all_products,
-    decimal_text,
-    product_of,
-)
-from fluxforge.simulator.venue import Session, Venue, dumps
+from fluxforge.simulator.instrument import Instrument, Style, all_products, product_of
+from fluxforge.simulator.venue import Session, Venue, dumps, large_book
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fluxforge.simulator.market import MarketTrade, PriceRange, Quote, Step
     from fluxforge.simulator.venue import Topic
 
@@ -34,7 +26,9 @@ _TOPIC = re.compile(r"(?:orderbook\.(\d+)|kline\.(\w+)|publicTrade|tickers)\.([A
 _TOPIC_IN_FRAME = re.compile(rb'"topic":"([^"]+)"')
 _SPOT_ARGS = 10
 _MS = 1_000_000
-_FIRST = 15_000_000
+_TEXT = Style(trim_sizes=True)
+_price, _size, _cost, _levels = _TEXT.price, _TEXT.size, _TEXT.cost, _TEXT.levels
+_LEVEL = '["20000000.00","1.5"],'
 # In what each market's products are paid.
 _MARKETS = {"spot": ("USDT", "USDC", "BTC"), "linear": ("USDT", "USDC"), "inverse": ("USD",)}
 
@@ -102,11 +96,8 @@ class BybitSession(Session):
         topic = self.open_topic(channel, product, 1 if name == "kline" else 0)
         if name == "orderbook":
             depth = int(channel.partition(".")[2])
-            topic.state = [
-                DepthView(market.bids, depth),
-                DepthView(market.asks, depth),
-                market.steps,
-            ]
+            views = DepthView(market.bids, depth), DepthView(market.asks, depth)
+            topic.state = [*views, market.steps]
             self._book(topic, "snapshot", now, *(view.levels for view in topic.state[:2]))
         elif name == "tickers":
             topic.state = _ticker(item, market.quote(), self._market)
@@ -148,7 +139,6 @@ class BybitSession(Session):
                     self._send(topic, "delta", step.time_ns, dumps(changed))
 
     def on_time(self, topic: Topic, due: int) -> None:
-        """Queue the running candle."""
         market, interval = self.idle_market(topic.product), topic.channel.partition(".")[2]
         seconds = _seconds(interval)
         row = _candle(market.instrument, market.candles(seconds)[-1])
@@ -158,28 +148,16 @@ class BybitSession(Session):
         content |= {"end": end, "interval": interval, "confirm": False, "timestamp": due // _MS}
         self._send(topic, "snapshot", due, dumps([content]))
 
-    def seal(self, item: Any, *, numbered: bool = True) -> str:
-        """Return the frame as it is: it has no number of its connection."""
-        return str(item)
-
     def wants(self, frame: bytes) -> bool:
-        """Tell whether a recorded frame is one that the client subscribed to."""
         found = _TOPIC_IN_FRAME.search(frame)
         return found is None or self._key(found[1].decode()) in self.topics
 
     def odd_item(self, kind: str, amount: float) -> Any:
-        """Return a frame for a fault."""
         moment = self.clock() // _MS
         if kind == "unknown":
             return f'{{"topic":"weather.X","ts":{moment},"data":{{"outlook":"changeable"}}}}'
-        item = Instrument("LARGE-USDT", 1, 2, 1)
-        half = int(amount * 1_000_000 / len('["20000000.00","1.5"],') / 2) + 1
-        bids, asks = (
-            _levels(
-                item, ((2_000_000_000 + sign * rank, 150_000_000) for rank in range(1, half + 1))
-            )
-            for sign in (-1, 1)
-        )
+        item, sides = Instrument("LARGE-USDT", 1, 2, 1), large_book(amount, _LEVEL)
+        bids, asks = (_levels(item, side) for side in sides)
         data = f'{{"s":"LARGEUSDT","b":{bids},"a":{asks},"u":1,"seq":1}}'
         head = f'"topic":"orderbook.200.LARGEUSDT","type":"snapshot","ts":{moment}'
         return f'{{{head},"data":{data},"cts":{moment}}}'
@@ -188,12 +166,9 @@ class BybitSession(Session):
 class BybitVenue(Venue):
     """One running local Bybit."""
 
+    session = BybitSession
     path: ClassVar[str] = "/v5/public"
     listing: ClassVar[str] = "/v5/market/instruments-info"
-
-    def open_session(self, path: str = "") -> BybitSession:
-        """Return the venue's side of a new connection."""
-        return BybitSession(self, path)
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
         """Answer for the past of trades and candles, and the list of symbols."""
@@ -244,23 +219,6 @@ def _seconds(interval: str) -> int:
     return 86_400 if interval == "D" else 60 * int(interval)
 
 
-def _price(item: Instrument, ticks: int) -> str:
-    return decimal_text(ticks, item.decimals)
-
-
-def _size(units: int) -> str:
-    return decimal_text(units, SIZE_DECIMALS, trim=True)
-
-
-def _cost(item: Instrument, ticks: int, units: int) -> str:
-    return decimal_text(ticks * units // 10**item.decimals, SIZE_DECIMALS, trim=True)
-
-
-def _levels(item: Instrument, levels: Iterable[tuple[int, int]]) -> str:
-    rows = (f'["{_price(item, price)}","{_size(units)}"]' for price, units in levels)
-    return f"[{','.join(rows)}]"
-
-
 def _identity(trade: MarketTrade, market: str) -> str:
     """Return a trade's identity: digits on spot, a UUID elsewhere."""
     if market == "spot":
@@ -296,27 +254,20 @@ def _candle(item: Instrument, span: PriceRange) -> list[Any]:
 def _ticker(item: Instrument, quote: Quote, market: str) -> dict[str, str]:
     day = quote.day
     content = {
-        "symbol": item.joined,
-        "lastPrice": _price(item, quote.price),
-        "highPrice24h": _price(item, day.high),
-        "lowPrice24h": _price(item, day.low),
-        "prevPrice24h": _price(item, day.open),
-        "volume24h": _size(day.volume),
+        "symbol": item.joined, "lastPrice": _price(item, quote.price),
+        "highPrice24h": _price(item, day.high), "lowPrice24h": _price(item, day.low),
+        "prevPrice24h": _price(item, day.open), "volume24h": _size(day.volume),
         "turnover24h": _cost(item, quote.price, day.volume),
         "price24hPcnt": f"{(quote.price - day.open) / day.open:.6f}",
-    }
+    }  # fmt: skip
     if market == "spot":
         return content | {"usdIndexPrice": _price(item, quote.price)}
     return content | {
-        "markPrice": _price(item, quote.price),
-        "indexPrice": _price(item, quote.price),
-        "openInterest": _size(day.volume // 3),
-        "fundingRate": "0.0001",
-        "bid1Price": _price(item, quote.bid),
-        "bid1Size": _size(quote.bid_size),
-        "ask1Price": _price(item, quote.ask),
-        "ask1Size": _size(quote.ask_size),
-    }
+        "markPrice": _price(item, quote.price), "indexPrice": _price(item, quote.price),
+        "openInterest": _size(day.volume // 3), "fundingRate": "0.0001",
+        "bid1Price": _price(item, quote.bid), "bid1Size": _size(quote.bid_size),
+        "ask1Price": _price(item, quote.ask), "ask1Size": _size(quote.ask_size),
+    }  # fmt: skip
 
 
 def _listed(product: str) -> dict[str, Any]:

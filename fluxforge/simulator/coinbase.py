@@ -12,14 +12,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fluxforge.simulator.instrument import (
-    SIZE_DECIMALS,
-    Instrument,
-    all_products,
-    decimal_text,
-    is_known,
-)
-from fluxforge.simulator.venue import SECOND, Session, Venue, dumps, utc_text
+from fluxforge.simulator.instrument import Instrument, Style, all_products, is_known
+from fluxforge.simulator.venue import SECOND, Session, Venue, dumps, large_book, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +35,9 @@ _GRANULARITIES = {"ONE_MINUTE": 60, "FIVE_MINUTE": 300, "ONE_HOUR": 3_600, "ONE_
 _UPTIME_SECONDS = 40_000
 _CANDLE_SECONDS = 300
 _SNAPSHOT = 100
+_TEXT = Style(trim_prices=True, trim_sizes=True)
+_price, _size = _TEXT.price, _TEXT.size
+_LEVEL = '{"side":"bid","event_time":"","price_level":"20000000.0","new_quantity":"1.5"},'
 
 
 class CoinbaseSession(Session):
@@ -148,7 +145,6 @@ class CoinbaseSession(Session):
         return f'{{"channel":"{channel}","timestamp":"{moment}",{number}"events":[{event}]}}'
 
     def wants(self, frame: bytes) -> bool:
-        """Tell whether a recorded frame is one that the client subscribed to."""
         found = _CHANNEL_IN_FRAME.match(frame)
         name = found[1].decode() if found else "subscriptions"
         if name == "subscriptions":
@@ -158,19 +154,19 @@ class CoinbaseSession(Session):
         return bool(products) and (not named or not named.isdisjoint(products))
 
     def odd_item(self, kind: str, amount: float) -> Any:
-        """Return a frame's name and event for a fault."""
         if kind == "unknown":
             return "weather", '{"type":"update","outlook":"changeable"}'
         now = self.clock()
-        row = len('{"side":"bid","event_time":"","price_level":"20000000.0","new_quantity":"1.5"},')
-        half = int(amount * 1_000_000 / (row + len(_event_time(now))) / 2) + 1
-        bids = ((2_000_000_000 - rank, 150_000_000) for rank in range(half))
-        asks = ((2_000_000_001 + rank, 150_000_000) for rank in range(half))
+        bids, asks = large_book(amount, _LEVEL + _event_time(now))
         return "l2_data", _levels(Instrument("LARGE-USD", 1, 2, 1), "snapshot", now, bids, asks)
 
 
 class CoinbaseVenue(Venue):
     """One running local Coinbase."""
+
+    session = CoinbaseSession
+    listing: ClassVar[str] = _REST
+    subscribe_seconds: ClassVar[float] = 5.0
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
         """Answer for the list of products, and the past of trades and candles."""
@@ -193,13 +189,6 @@ class CoinbaseVenue(Venue):
         event = json.loads(_trades(source.instrument, "", inside[-int(query["limit"]) :]))
         return 200, dumps({"trades": event["trades"]})
 
-    listing: ClassVar[str] = _REST
-    subscribe_seconds: ClassVar[float] = 5.0
-
-    def open_session(self, path: str = "") -> CoinbaseSession:
-        """Return the venue's side of a new connection."""
-        return CoinbaseSession(self, path)
-
 
 VENUE = CoinbaseVenue
 
@@ -208,7 +197,7 @@ def _listed(item: Instrument) -> dict[str, Any]:
     return {
         "product_id": item.product, "base_currency_id": item.base,
         "quote_currency_id": item.quote, "base_increment": _size(1), "product_type": "SPOT",
-        "price_increment": _number(1, item.decimals), "status": "online",
+        "price_increment": _price(item, 1), "status": "online",
     }  # fmt: skip
 
 
@@ -260,14 +249,6 @@ def _update(channel: str, market: ProductMarket, step: Step) -> str:
             return ""
 
 
-def _number(value: int, decimals: int) -> str:
-    return decimal_text(value, decimals, trim=True)
-
-
-def _size(units: int) -> str:
-    return decimal_text(units, SIZE_DECIMALS, trim=True)
-
-
 def _trimmed(moment: str) -> str:
     return moment.rstrip("0").rstrip(".") + "Z"
 
@@ -293,7 +274,7 @@ def _levels(
     """Write a book or its changes: all bids from the best down, then all offers."""
     head = f'","event_time":"{_event_time(moment)}","price_level":"'
     rows = [
-        f'{{"side":"{side}{head}{_number(price, item.decimals)}","new_quantity":"{_size(units)}"}}'
+        f'{{"side":"{side}{head}{_price(item, price)}","new_quantity":"{_size(units)}"}}'
         for side, levels in (("bid", bids), ("offer", asks))
         for price, units in levels
     ]
@@ -304,7 +285,7 @@ def _trades(item: Instrument, kind: str, prints: Sequence[MarketTrade]) -> str:
     """Write trades, newest first; the side is the maker's."""
     rows = (
         f'{{"product_id":"{item.product}","trade_id":"{trade.trade_id}",'
-        f'"price":"{_number(trade.price, item.decimals)}","size":"{_size(trade.size)}",'
+        f'"price":"{_price(item, trade.price)}","size":"{_size(trade.size)}",'
         f'"time":"{_event_time(trade.time_ns)}","side":"{"SELL" if trade.buys else "BUY"}"}}'
         for trade in reversed(prints)
     )
@@ -313,33 +294,30 @@ def _trades(item: Instrument, kind: str, prints: Sequence[MarketTrade]) -> str:
 
 def _ticker(item: Instrument, kind: str, quote: Quote, *, top_of_book: bool = True) -> str:
     """Write a ticker; batched ones come without the top of the book."""
-    decimals, day = item.decimals, quote.day
+    day = quote.day
     change = f"{(quote.price - day.open) / day.open * 100:.14f}".rstrip("0").rstrip(".")
     values = {
-        "type": "ticker",
-        "product_id": item.product,
-        "price": _number(quote.price, decimals),
+        "type": "ticker", "product_id": item.product, "price": _price(item, quote.price),
         "volume_24_h": _size(day.volume),
-        "low_24_h": _number(day.low, decimals),
-        "high_24_h": _number(day.high, decimals),
-        "low_52_w": _number(min(day.low, item.price * 7 // 10), decimals),
-        "high_52_w": _number(max(day.high, item.price * 19 // 10), decimals),
+        "low_24_h": _price(item, day.low), "high_24_h": _price(item, day.high),
+        "low_52_w": _price(item, min(day.low, item.price * 7 // 10)),
+        "high_52_w": _price(item, max(day.high, item.price * 19 // 10)),
         "price_percent_chg_24_h": change,
-    }
+    }  # fmt: skip
     if top_of_book:
-        values["best_bid"] = _number(quote.bid, decimals)
-        values["best_ask"] = _number(quote.ask, decimals)
-        values["best_bid_quantity"] = _size(quote.bid_size)
-        values["best_ask_quantity"] = _size(quote.ask_size)
+        values |= {
+            "best_bid": _price(item, quote.bid), "best_ask": _price(item, quote.ask),
+            "best_bid_quantity": _size(quote.bid_size), "best_ask_quantity": _size(quote.ask_size),
+        }  # fmt: skip
     return f'{{"type":"{kind}","tickers":[{dumps(values)}]}}'
 
 
 def _candles(item: Instrument, kind: str, spans: Iterable[PriceRange]) -> str:
     """Write candles, oldest first."""
     rows = (
-        f'{{"start":"{span.start}","high":"{_number(span.high, item.decimals)}",'
-        f'"low":"{_number(span.low, item.decimals)}","open":"{_number(span.open, item.decimals)}",'
-        f'"close":"{_number(span.close, item.decimals)}","volume":"{_size(span.volume)}",'
+        f'{{"start":"{span.start}","high":"{_price(item, span.high)}",'
+        f'"low":"{_price(item, span.low)}","open":"{_price(item, span.open)}",'
+        f'"close":"{_price(item, span.close)}","volume":"{_size(span.volume)}",'
         f'"product_id":"{item.product}"}}'
         for span in spans
     )
@@ -348,19 +326,13 @@ def _candles(item: Instrument, kind: str, spans: Iterable[PriceRange]) -> str:
 
 def _status(products: Sequence[str], kind: str) -> str:
     """Write the state of some products."""
-    rows = []
-    for item in map(Instrument.named, products):
-        values = {
-            "product_type": "SPOT",
-            "id": item.product,
-            "base_currency": item.base,
-            "quote_currency": item.quote,
-            "base_increment": _size(1),
-            "quote_increment": _number(1, item.decimals),
-            "display_name": f"{item.base}/{item.quote}",
-            "status": "online",
-            "status_message": "",
-            "min_market_funds": "1",
-        }
-        rows.append(dumps(values))
+    rows = (
+        dumps({
+            "product_type": "SPOT", "id": item.product, "base_currency": item.base,
+            "quote_currency": item.quote, "base_increment": _size(1),
+            "quote_increment": _price(item, 1), "display_name": f"{item.base}/{item.quote}",
+            "status": "online", "status_message": "", "min_market_funds": "1",
+        })
+        for item in map(Instrument.named, products)
+    )  # fmt: skip
     return f'{{"type":"{kind}","products":[{",".join(rows)}]}}'

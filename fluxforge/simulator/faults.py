@@ -23,15 +23,19 @@ BINARY_FRAME = b"\x00\xff\xfe\x80 not text"
 
 # What follows the colon ("" for nothing), what it is if left out, and what happens.
 _KINDS: dict[str, tuple[str, float, str]] = {
-    "refuse": ("requests", 1, "answer handshake or REST call N (and those after it) with 503"),
-    "drop": ("", 0, "cut the connection, without a closing handshake"),
-    "skip": ("frames", 1, "never send frame N (and those after it): their numbers are missing"),
-    "silence": ("seconds", 0, "send nothing for so long"),
-    "burst": ("frames", 0, "send so many frames from N on at once, whatever the rate"),
-    "malformed": ("", 0, "an extra frame: JSON that was cut off after a closing brace"),
-    "nonjson": ("", 0, "an extra frame: two lines of text that are no JSON"),
-    "binary": ("", 0, "an extra frame: bytes that are no UTF-8, in a binary message"),
-    "unknown": ("", 0, "an extra frame: well-formed, of a channel that nobody knows"),
+    "refuse": (
+        "requests",
+        1,
+        "answer request N (a handshake or REST call) and those after it with 503",
+    ),
+    "drop": ("", 0, "drop the connection without a closing handshake"),
+    "skip": ("frames", 1, "omit frame N and those after it, so that their numbers are missing"),
+    "silence": ("seconds", 0, "send nothing for this long"),
+    "burst": ("frames", 0, "send this many frames from N on at once, regardless of the rate"),
+    "malformed": ("", 0, "an extra frame: JSON that is cut off after a closing brace"),
+    "nonjson": ("", 0, "an extra frame: two lines of text that are not JSON"),
+    "binary": ("", 0, "an extra frame: bytes that are not UTF-8, in a binary message"),
+    "unknown": ("", 0, "an extra frame: well-formed, of an unknown channel"),
     "large": ("megabytes", 6, "an extra frame: a valid book snapshot of that size"),
 }
 _FAULT = re.compile(r"([a-z]+)@(\d+)(?::(\d+(?:\.\d+)?))?")

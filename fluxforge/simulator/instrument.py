@@ -7,6 +7,10 @@ import random
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SIZE_DECIMALS = 8
 """Sizes are counted in units of 10**-8 of the base currency."""
@@ -114,6 +118,33 @@ def decimal_text(value: int, decimals: int, *, trim: bool = False) -> str:
     digits = str(value).rjust(decimals + 1, "0")
     text = f"{digits[:-decimals]}.{digits[-decimals:]}"
     return text.rstrip("0").rstrip(".") if trim else text
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a venue writes numbers: prices to so many decimals (None: those of the instrument)."""
+
+    decimals: int | None = None
+    trim_prices: bool = False
+    trim_sizes: bool = False
+
+    def price(self, item: Instrument, ticks: int) -> str:
+        """Write a price."""
+        digits = item.decimals if self.decimals is None else self.decimals
+        return decimal_text(ticks * 10 ** (digits - item.decimals), digits, trim=self.trim_prices)
+
+    def size(self, units: int) -> str:
+        """Write a size."""
+        return decimal_text(units, SIZE_DECIMALS, trim=self.trim_sizes)
+
+    def cost(self, item: Instrument, ticks: int, units: int) -> str:
+        """Write what a size costs at a price."""
+        return self.size(ticks * units // 10**item.decimals)
+
+    def levels(self, item: Instrument, levels: Iterable[tuple[int, int]]) -> str:
+        """Write the levels of a book as pairs of text."""
+        rows = (f'["{self.price(item, price)}","{self.size(units)}"]' for price, units in levels)
+        return f"[{','.join(rows)}]"
 
 
 def _usual_decimals(price: float) -> int:

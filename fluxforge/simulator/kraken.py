@@ -17,18 +17,12 @@ from fluxforge.simulator.book import DepthView
 from fluxforge.simulator.instrument import (
     SIZE_DECIMALS,
     Instrument,
+    Style,
     all_products,
-    decimal_text,
     is_known,
     product_of,
 )
-from fluxforge.simulator.venue import (
-    SECOND,
-    Session,
-    Venue,
-    dumps,
-    utc_text,
-)
+from fluxforge.simulator.venue import SECOND, Session, Venue, dumps, large_book, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +35,9 @@ _CHANNELS = ("book", "trade", "ticker", "ohlc", "instrument")
 _HEAD = re.compile(rb'\{"channel":"([a-z]+)"')
 _SYMBOL_IN_FRAME = re.compile(rb'"symbol":"([^"]+)"')
 _INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
+_TEXT = Style()
+_price, _size = _TEXT.price, _TEXT.size
+_LEVEL = '{"price":20000000.00,"qty":1.50000000},'
 _CHECKED = 10
 _SNAPSHOT_TRADES = 50
 _SNAPSHOT_CANDLES = 10
@@ -169,7 +166,6 @@ class KrakenSession(Session):
         return str(item)
 
     def wants(self, frame: bytes) -> bool:
-        """Tell whether a recorded frame is one that the client subscribed to."""
         found = _HEAD.match(frame)
         if found is None or found[1] in (b"heartbeat", b"status"):
             return True
@@ -177,14 +173,10 @@ class KrakenSession(Session):
         return any((found[1].decode(), name.replace("/", "-")) in self.topics for name in symbols)
 
     def odd_item(self, kind: str, amount: float) -> Any:
-        """Return a frame for a fault."""
         if kind == "unknown":
             return '{"channel":"weather","type":"update","data":[{"outlook":"changeable"}]}'
-        item = Instrument("LARGE-USD", 1, 2, 1)
-        half = int(amount * 1_000_000 / len('{"price":20000000.00,"qty":1.50000000},') / 2) + 1
-        ranks = range(1, half + 1)
-        bids = _levels(item, {2_000_000_000 - rank: 150_000_000 for rank in ranks})
-        asks = _levels(item, {2_000_000_000 + rank: 150_000_000 for rank in ranks})
+        item, sides = Instrument("LARGE-USD", 1, 2, 1), large_book(amount, _LEVEL)
+        bids, asks = (_levels(item, dict(side)) for side in sides)
         data = f'{{"symbol":"LARGE/USD","bids":{bids},"asks":{asks},"checksum":0}}'
         return f'{{"channel":"book","type":"snapshot","data":[{data}]}}'
 
@@ -192,6 +184,7 @@ class KrakenSession(Session):
 class KrakenVenue(Venue):
     """One running local Kraken."""
 
+    session = KrakenSession
     path: ClassVar[str] = "/v2"
     listing: ClassVar[str] = "/0/public/AssetPairs"
 
@@ -219,10 +212,6 @@ class KrakenVenue(Venue):
         spans = [span for span in source.candles(60 * minutes) if span.start > since][-720:]
         rows = [_past_candle(item, span) for span in spans]
         return 200, _result({_rest_name(item): rows, "last": spans[-1].start if spans else since})
-
-    def open_session(self, path: str = "") -> KrakenSession:
-        """Return the venue's side of a new connection."""
-        return KrakenSession(self, path)
 
 
 VENUE = KrakenVenue
@@ -254,14 +243,9 @@ def _symbol(item: Instrument) -> str:
     return item.product.replace("-", "/")
 
 
-def _size(units: int) -> str:
-    return decimal_text(units, SIZE_DECIMALS)
-
-
 def _levels(item: Instrument, levels: dict[int, int]) -> str:
     rows = (
-        f'{{"price":{decimal_text(price, item.decimals)},"qty":{_size(units)}}}'
-        for price, units in levels.items()
+        f'{{"price":{_price(item, price)},"qty":{_size(units)}}}' for price, units in levels.items()
     )
     return f"[{','.join(rows)}]"
 
@@ -275,32 +259,31 @@ def _checksum(bids: DepthView, asks: DepthView) -> int:
 def _trade(item: Instrument, trade: MarketTrade) -> str:
     return (
         f'{{"symbol":"{_symbol(item)}","side":"{"buy" if trade.buys else "sell"}",'
-        f'"price":{decimal_text(trade.price, item.decimals)},"qty":{_size(trade.size)},'
+        f'"price":{_price(item, trade.price)},"qty":{_size(trade.size)},'
         f'"ord_type":"market","trade_id":{trade.trade_id},"timestamp":"{_moment(trade.time_ns)}"}}'
     )
 
 
 def _ticker(item: Instrument, quote: Quote, moment: int) -> str:
-    day, tick = quote.day, item.decimals
-    change = (quote.price - day.open) / day.open * 100
+    day, up, digits = quote.day, quote.price - quote.day.open, item.decimals
     return (
-        f'{{"symbol":"{_symbol(item)}","bid":{decimal_text(quote.bid, tick)},'
-        f'"bid_qty":{_size(quote.bid_size)},"ask":{decimal_text(quote.ask, tick)},'
-        f'"ask_qty":{_size(quote.ask_size)},"last":{decimal_text(quote.price, tick)},'
-        f'"volume":{_size(day.volume)},"vwap":{decimal_text((day.low + day.high) // 2, tick)},'
-        f'"low":{decimal_text(day.low, tick)},"high":{decimal_text(day.high, tick)},'
-        f'"change":{(quote.price - day.open) / 10**tick:.{tick}f},"change_pct":{change:.2f},'
+        f'{{"symbol":"{_symbol(item)}","bid":{_price(item, quote.bid)},'
+        f'"bid_qty":{_size(quote.bid_size)},"ask":{_price(item, quote.ask)},'
+        f'"ask_qty":{_size(quote.ask_size)},"last":{_price(item, quote.price)},'
+        f'"volume":{_size(day.volume)},"vwap":{_price(item, (day.low + day.high) // 2)},'
+        f'"low":{_price(item, day.low)},"high":{_price(item, day.high)},'
+        f'"change":{up / 10**digits:.{digits}f},"change_pct":{up / day.open * 100:.2f},'
         f'"timestamp":"{_moment(moment)}"}}'
     )
 
 
 def _candle(item: Instrument, span: PriceRange, minutes: int) -> str:
-    tick, end = item.decimals, (span.start + 60 * minutes) * SECOND
+    end = (span.start + 60 * minutes) * SECOND
     return (
-        f'{{"symbol":"{_symbol(item)}","open":{decimal_text(span.open, tick)},'
-        f'"high":{decimal_text(span.high, tick)},"low":{decimal_text(span.low, tick)},'
-        f'"close":{decimal_text(span.close, tick)},"trades":{1 + span.volume % 50},'
-        f'"volume":{_size(span.volume)},"vwap":{decimal_text((span.low + span.high) // 2, tick)},'
+        f'{{"symbol":"{_symbol(item)}","open":{_price(item, span.open)},'
+        f'"high":{_price(item, span.high)},"low":{_price(item, span.low)},'
+        f'"close":{_price(item, span.close)},"trades":{1 + span.volume % 50},'
+        f'"volume":{_size(span.volume)},"vwap":{_price(item, (span.low + span.high) // 2)},'
         f'"interval_begin":"{utc_text(span.start * SECOND)}Z","interval":{minutes},'
         f'"timestamp":"{_moment(end)}"}}'
     )
@@ -324,14 +307,14 @@ def _asset_pair(item: Instrument) -> dict[str, Any]:
 
 
 def _past_trade(item: Instrument, trade: MarketTrade) -> list[Any]:
-    price, size = decimal_text(trade.price, item.decimals), _size(trade.size)
+    price, size = _price(item, trade.price), _size(trade.size)
     moment = round(trade.time_ns / 1e9, 7)
     return [price, size, moment, "b" if trade.buys else "s", "m", "", trade.trade_id]
 
 
 def _past_candle(item: Instrument, span: PriceRange) -> list[Any]:
     prices = (span.open, span.high, span.low, span.close, (span.low + span.high) // 2)
-    texts = [decimal_text(price, item.decimals) for price in prices]
+    texts = [_price(item, price) for price in prices]
     return [span.start, *texts, _size(span.volume), 1 + span.volume % 50]
 
 
@@ -339,6 +322,6 @@ def _pair(item: Instrument) -> str:
     return (
         f'{{"symbol":"{_symbol(item)}","base":"{item.base}","quote":"{item.quote}",'
         f'"status":"online","qty_precision":{SIZE_DECIMALS},"qty_increment":{_size(1)},"qty_min":{_size(1)},'
-        f'"price_precision":{item.decimals},"price_increment":{decimal_text(1, item.decimals)},'
+        f'"price_precision":{item.decimals},"price_increment":{_price(item, 1)},'
         '"cost_precision":5,"cost_min":"0.5","marginable":false,"has_index":false}'
     )

@@ -159,9 +159,9 @@ class Session(ABC):
     def on_time(self, topic: Topic, due: int) -> None:
         """Put what a topic sends at regular times into the outbox."""
 
-    @abstractmethod
     def seal(self, item: Any, *, numbered: bool = True) -> str:
         """Make a frame; `numbered` where it takes the connection's next number, if any."""
+        return str(item)
 
     @abstractmethod
     def wants(self, frame: bytes) -> bool:
@@ -269,9 +269,10 @@ class Session(ABC):
         return self.seal(self.odd_item(kind, amount), numbered=numbered)
 
 
-class Venue(ABC):
+class Venue:
     """The server side of a venue, for one running exchange: what all its connections share."""
 
+    session: ClassVar[type[Session]]
     path: ClassVar[str] = ""
     """Where clients connect to, after host and port."""
     listing: ClassVar[str] = ""
@@ -283,13 +284,12 @@ class Venue(ABC):
         self.market = Market(options.seed, options.clock)
         self.started_ns = options.clock()
 
-    @abstractmethod
-    def open_session(self, path: str) -> Session:
+    def open_session(self, path: str = "") -> Session:
         """Return the venue's side of a new connection to a path, its query included."""
+        return self.session(self, path)
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
         """Return status and text of the venue's answer to a REST call."""
-        del query
         return 404, dumps({"error": f"no such path: {path}"})
 
     def recorded_answer(self, frame: bytes) -> tuple[str, str] | None:
@@ -298,8 +298,16 @@ class Venue(ABC):
 
     def recorded_key(self, path: str, query: dict[str, str]) -> str:
         """Return what a REST call asks for, in the words of :meth:`recorded_answer`."""
-        del query
         return path
+
+
+def large_book(amount: float, row: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return bids and asks of so many megabytes, where a level is as long as `row`."""
+    ranks = range(1, int(amount * 1_000_000 / len(row) / 2) + 2)
+    bids, asks = (
+        [(2_000_000_000 + sign * rank, 150_000_000) for rank in ranks] for sign in (-1, 1)
+    )
+    return bids, asks
 
 
 @lru_cache(maxsize=4)
