@@ -120,8 +120,8 @@ def exchange(
         str,
         typer.Option(
             metavar="KIND@FRAME[:AMOUNT],…",
-            help="Faults to inject. drop@500 drops the connection before frame 500; "
-            "skip@120:3,drop@900 omits frames 120 to 122 and drops it before frame 900. "
+            help="Faults to inject. drop@500 cuts the connection before frame 500; "
+            "skip@120:3,drop@900 omits frames 120 to 122 and cuts it before frame 900. "
             "All kinds are listed below.",
         ),
     ] = "",

@@ -29,18 +29,43 @@ _WANTED = {
 
 
 class Sandbox:
-    """A lake in a temporary folder, and local exchanges to capture from; see :func:`sandbox`.
+    """A lake in a temporary folder, with a local exchange of each venue to capture from.
+
+    Everything is real but the market: the venues' protocols over WebSockets, segments, tables.
+    When it is closed, or this process ends, the exchanges stop and the folder is deleted. As a
+    context manager it gives the lake.
+
+    Parameters
+    ----------
+    seed
+        What the market does: the same for the same seed, but for the times.
+    rate
+        Frames a second of each connection.
+    faults
+        What goes wrong, as ``"drop@500, skip@900:3"``; ``fluxforge exchange --help`` lists it.
+    sources
+        The venues; by default ``coinbase``, ``kraken``, ``binance`` and ``bybit``.
 
     Attributes
     ----------
     lake
-        The lake; as a context manager, the sandbox gives this.
+        The lake.
+
+    Examples
+    --------
+    >>> with sandbox(sources=["coinbase"]) as lake:
+    ...     lake.ingest_sync("coinbase", frames=200).frames
+    200
     """
 
     lake: Lake
 
     def __init__(
-        self, seed: int, rate: float, faults: str | None, sources: Sequence[str] | None
+        self,
+        seed: int = 7,
+        rate: float = 1000,
+        faults: str | None = None,
+        sources: Sequence[str] | None = None,
     ) -> None:
         from fluxforge.simulator import local_exchange
 
@@ -83,37 +108,4 @@ class Sandbox:
         return f"<Sandbox of {', '.join(self.lake.sources)}: {self.lake!r}>"
 
 
-def sandbox(
-    seed: int = 7,
-    rate: float = 1000,
-    faults: str | None = None,
-    sources: Sequence[str] | None = None,
-) -> Sandbox:
-    """Make a lake in a temporary folder, with a local exchange to capture from.
-
-    Everything is real but the market: the venues' protocols over WebSockets, segments, tables.
-    When it is closed, or this process ends, the exchanges stop and the folder is deleted.
-
-    Parameters
-    ----------
-    seed
-        What the market does: the same for the same seed, but for the times.
-    rate
-        Frames a second of each connection.
-    faults
-        What goes wrong, as ``"drop@500, skip@900:3"``; ``fluxforge exchange --help`` lists it.
-    sources
-        The venues; by default ``coinbase``, ``kraken``, ``binance`` and ``bybit``.
-
-    Returns
-    -------
-    Sandbox
-        With ``.lake`` and ``.close()``; as a context manager it gives the lake.
-
-    Examples
-    --------
-    >>> with sandbox(sources=["coinbase"]) as lake:
-    ...     lake.ingest_sync("coinbase", frames=200).frames
-    200
-    """
-    return Sandbox(seed, rate, faults, sources)
+sandbox = Sandbox

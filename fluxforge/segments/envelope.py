@@ -133,6 +133,11 @@ def _fits_one_line(frame: bytes) -> bool:
         return False
     if frame.find(b"\n") >= 0 or frame.find(b"\r") >= 0:  # faster than `in`
         return False
+    return is_text(frame)
+
+
+def is_text(frame: bytes) -> bool:
+    """Tell whether a frame is UTF-8."""
     if frame.isascii():
         return True
     try:

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
+from fluxforge.segments.envelope import is_text
 from fluxforge.simulator.faults import BINARY_FRAME, NONJSON_FRAME
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Connection:
         self._faults = faults
         self._numbered = numbered
         self._most_gathered = _GATHERED_FRAMES if gather else 1
-        self._gathered: list[str | bytes] = []
+        self._gathered: list[bytes] = []
         self._skipped = 0
         self._unpaced = 0
         self._heard = asyncio.Event()
@@ -137,7 +138,7 @@ class Connection:
         if self._skipped:
             self._skipped -= 1
             return
-        self._gathered.append(frame)
+        self._gathered.append(frame.encode() if isinstance(frame, str) else frame)
         if len(self._gathered) >= self._most_gathered or len(frame) > _GATHERED_BYTES:
             await self.flush()
 
@@ -151,10 +152,9 @@ class Connection:
         if others and protocol.state is State.OPEN:
             # One write for many frames: at full speed the system calls would cost the most.
             for frame in others:
-                data = frame.encode() if isinstance(frame, str) else frame
-                (protocol.send_text if _is_text(frame) else protocol.send_binary)(data)
+                (protocol.send_text if is_text(frame) else protocol.send_binary)(frame)
             self._socket.transport.write(b"".join(protocol.data_to_send()))
-        await self._socket.send(last, text=_is_text(last))
+        await self._socket.send(last, text=is_text(last))
         # Sending does not wait while the client keeps up; others want their turn.
         await asyncio.sleep(0)
 
@@ -163,14 +163,3 @@ class Connection:
         await self.flush()
         await self._socket.close(code, reason)
         return self._socket.close_code in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
-
-
-def _is_text(frame: str | bytes) -> bool:
-    """Tell whether a frame goes as text; what is no UTF-8 goes as a binary message."""
-    if isinstance(frame, str) or frame.isascii():
-        return True
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

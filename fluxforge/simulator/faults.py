@@ -28,7 +28,7 @@ _KINDS: dict[str, tuple[str, float, str]] = {
         1,
         "answer request N (a handshake or REST call) and those after it with 503",
     ),
-    "drop": ("", 0, "drop the connection without a closing handshake"),
+    "drop": ("", 0, "cut the connection without a closing handshake"),
     "skip": ("frames", 1, "omit frame N and those after it, so that their numbers are missing"),
     "silence": ("seconds", 0, "send nothing for this long"),
     "burst": ("frames", 0, "send this many frames from N on at once, regardless of the rate"),
