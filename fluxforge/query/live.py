@@ -186,13 +186,17 @@ class LiveTable:
 
     def _wanted(self, piece: bytes) -> list[bytes]:
         """Return the lines that may have rows: the word for its kind stands in each frame."""
-        lines = piece.split(b"\n")
         if self._words is None:
-            return [line for line in lines if line.strip()]
-        spelt = [*self._words, b"\\"] if b"\\" in piece else self._words  # with escapes, any may
-        if len(spelt) == 1:
-            return [line for line in lines if spelt[0] in line]
-        return [line for line in lines if any(word in line for word in spelt)]
+            return [line for line in piece.split(b"\n") if line.strip()]
+        found: dict[int, bytes] = {}
+        for word in (*self._words, b"\\"):  # with escapes, it may be any kind
+            at = piece.find(word)
+            while at >= 0:
+                start, end = piece.rfind(b"\n", 0, at) + 1, piece.find(b"\n", at)
+                end = len(piece) if end < 0 else end
+                found[start] = piece[start:end]
+                at = piece.find(word, end)
+        return [found[start] for start in sorted(found)]
 
     def _make(self, batch: list[tuple[_Seen, list[bytes]]]) -> None:
         lines = [line for _, some in batch for line in some]

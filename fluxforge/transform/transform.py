@@ -101,13 +101,15 @@ class SegmentRows:
         Parameters
         ----------
         together
-            Try the way that is fast for much; a few lines are made into rows sooner without it.
+            Try the way that is fast for much; a few lines are made into rows sooner without it,
+            and without counting unknown fields.
 
         Raises
         ------
         SegmentError
             If lines cannot be read, or a channel's SQL fails on them.
         """
+        self._counts_fields = together
         with ThreadPoolExecutor(1, thread_name_prefix="fluxforge-scan") as pool:
             self._scans = [pool.submit(Scan.of, path) for path in self._paths]
             for files in self._chunks():
@@ -264,7 +266,8 @@ class SegmentRows:
                 f"DELETE FROM {_rows_table(channel)} WHERE line_no > {start} "
                 "AND line_no IN (SELECT line_no FROM read_lines WHERE reason IS NOT NULL)"
             )
-        self._count_unknown_fields()
+        if self._counts_fields:
+            self._count_unknown_fields()
         self.database.execute(
             "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM read_lines"
         )
