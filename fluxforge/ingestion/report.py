@@ -74,19 +74,16 @@ class IngestProgress(Report):
         """Return that of several sources together; of one, its own."""
         if len(each) == 1:
             return each[0]
-        counts = (
-            "frames bytes buffered_bytes rate gaps missing connections connected reconnects "
-            "resubscribed spool"
-        )
         return cls(
-            source=", ".join(one.source for one in each),
             running=any(one.running for one in each),
             lag=max((one.lag for one in each), default=0.0),
             ages={f"{one.source} {name}": age for one in each for name, age in one.ages.items()},
-            seconds=max((one.seconds for one in each), default=0.0),
             error="; ".join(dict.fromkeys(one.error for one in each if one.error)),
-            sources=tuple(each),
-            **{name: sum(getattr(one, name) for one in each) for name in counts.split()},
+            **_together(
+                each,
+                "frames bytes buffered_bytes rate gaps missing connections connected reconnects "
+                "resubscribed spool",
+            ),
         )
 
     def summary(self) -> str:
@@ -161,13 +158,8 @@ class IngestReport(Report):
         if len(reports) == 1:
             return reports[0]
         counts = "frames bytes segments connections gaps missing recovered spooled resubscribed"
-        return cls(
-            source=", ".join(report.source for report in reports),
-            seconds=max((report.seconds for report in reports), default=0.0),
-            error="; ".join(f"{one.source}: {one.error}" for one in reports if one.error),
-            sources=tuple(reports),
-            **{name: sum(getattr(report, name) for report in reports) for name in counts.split()},
-        )
+        error = "; ".join(f"{one.source}: {one.error}" for one in reports if one.error)
+        return cls(error=error, **_together(reports, counts))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts for machines; of several sources also each one's, and its error."""
@@ -215,3 +207,13 @@ class IngestReport(Report):
             "seconds": round(self.seconds, 2),
             **({"error": self.error} if self.error else {}),
         }
+
+
+def _together(each: Sequence[IngestProgress | IngestReport], counts: str) -> dict[str, Any]:
+    """Return what several sources have in common, and the sums of their counts."""
+    return {
+        "source": ", ".join(one.source for one in each),
+        "seconds": max((one.seconds for one in each), default=0.0),
+        "sources": tuple(each),
+        **{name: sum(getattr(one, name) for one in each) for name in counts.split()},
+    }

@@ -36,8 +36,8 @@ class Worker:
     def run(self) -> None:
         """Do the job, and say what came of it."""
         etl = threading.Thread(target=self._run_etl)
+        etl.start()
         try:
-            etl.start()
             reports = asyncio.run(self._capture())
             self._ended.set()
             etl.join()
@@ -49,6 +49,7 @@ class Worker:
             raise
         finally:
             self._ended.set()
+            etl.join()
 
     async def _capture(self) -> tuple[IngestReport, ...]:
         job = self._job
