@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from tests.support.fault_proxy import Fault
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from fluxforge import Lake
@@ -81,20 +82,23 @@ def test_others_complete_what_killed_workers_began(
     place = make_place(f"storage.lease_seconds={LEASE_SECONDS}", "etl.watch_interval_seconds=1")
     place.put_segments(trading, FEWER)
 
-    def kill_one(fault: Fault, method: str, path: str) -> None:
+    @contextmanager
+    def began(fault: Fault, method: str, path: str) -> Iterator[None]:
+        """Run a worker that is killed at a moment; it waits until the leases of others lapse."""
         proxy.heal()
         rule = proxy.inject(fault, method=method, path=path)
-        with place.through(proxy).started(*ETL) as mortal:
+        with place.through(proxy).started(*ETL, "--watch"):
             wait_until(lambda: rule.struck, f"{method} {path}")
-            mortal.kill()
-            mortal.wait()
+            yield
 
     *moments, last = MOMENTS
     for moment in moments:
-        kill_one(*moment)
+        with began(*moment):
+            pass
     assert place.storage().list_files("raw/processing") != []
-    with place.started("etl", "coinbase", "--watch", "--json") as other:
-        kill_one(*last)
+    with ExitStack() as stack:
+        with began(*last):
+            other = stack.enter_context(place.started(*ETL, "--watch"))
         wait_until(lambda: not place.storage().list_files("raw"), "the rest")
         other.terminate()
         other.communicate()
