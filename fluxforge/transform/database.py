@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import duckdb
 
 
+_ROW_GROUP = 32_768
+_SESSION = "USE work; SET TimeZone = 'UTC'"
+
+
 @cache
 def sql(name: str) -> str:
     """Return the text of one of this layer's own ``.sql`` files."""
@@ -65,6 +69,13 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def session(database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Return another connection to an open database, for another thread."""
+    cursor = database.cursor()
+    cursor.execute(_SESSION)
+    return cursor
+
+
 @contextmanager
 def open_database(
     work_dir: Path, *, memory_limit_mb: int = 1024, threads: int = 0
@@ -89,7 +100,9 @@ def open_database(
         settings["threads"] = threads
     try:
         with duckdb.connect(config=settings) as database:
-            database.execute("SET TimeZone = 'UTC'")
+            # Row groups are what threads share among them.
+            database.execute(f"ATTACH ':memory:' AS work (ROW_GROUP_SIZE {_ROW_GROUP})")
+            database.execute(_SESSION)
             database.execute(sql("macros"))
             yield database
     except FluxForgeError:

@@ -19,7 +19,15 @@ from fluxforge.segments import Fingerprint, Quarantined
 from fluxforge.storage.disk import translated
 from fluxforge.transform.accounts import Account, count_lines, most_common
 from fluxforge.transform.classify import classify_sql
-from fluxforge.transform.database import fill, identifier, literal, literals, open_database, sql
+from fluxforge.transform.database import (
+    fill,
+    identifier,
+    literal,
+    literals,
+    open_database,
+    session,
+    sql,
+)
 from fluxforge.transform.parts import NUMBER, join, sieve, split
 from fluxforge.transform.scan import Scan
 from fluxforge.transform.schema import (
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
 
 _SLACK = 1024
 _READ_AT_ONCE = 4 << 20
-_LONGEST_TOGETHER = 16 << 20
+_LONGEST_TOGETHER = 8 << 20  # threads share the text in pieces of twice as much
 _PART_BYTES = 32 << 20
 _SMALL = 2 << 20
 _MEMORY_PER_BYTE = 40
@@ -87,13 +95,14 @@ class SegmentRows:
         self._longest = memory // _MEMORY_PER_BYTE
         self._part_bytes = min(_PART_BYTES, self._longest)
         self._together_bytes = memory // _MEMORY_PER_TYPED_BYTE
+        self._threads = int(self._fetch("SELECT current_setting('threads')")[0][0])
         self._scans: list[Future[Scan]] = []
         self._lines: dict[int, int] = {}
         self._unknown_fields: dict[int, Counter[str]] = {}
-        database.execute(f"CREATE TEMP TABLE classified ({column_list(_CLASSIFIED)})")
+        database.execute(f"CREATE TABLE classified ({column_list(_CLASSIFIED)})")
         for channel in self._channels:
             columns = {"line_no": "BIGINT", **channel_columns(channel)}
-            database.execute(f"CREATE TEMP TABLE {_rows_table(channel)} ({column_list(columns)})")
+            database.execute(f"CREATE TABLE {_rows_table(channel)} ({column_list(columns)})")
 
     def read(self, *, together: bool = True) -> None:
         """Make the rows of all lines, and add them to the tables.
@@ -206,12 +215,13 @@ class SegmentRows:
 
     def _make_rows(self, which: str) -> None:
         self.database.execute(
-            f"CREATE OR REPLACE TEMP VIEW frames AS SELECT * FROM read_lines WHERE {which}"
+            f"CREATE OR REPLACE VIEW frames AS SELECT * FROM read_lines WHERE {which}"
         )
         kinds = {kind for (kind,) in self._fetch("SELECT DISTINCT kind FROM frames")}
-        for channel in self._channels:
-            if not kinds.isdisjoint(channel.takes):
-                make_rows(self.database, channel)
+        channels = [one for one in self._channels if not kinds.isdisjoint(one.takes)]
+        # Each of these statements keeps one thread busy, whatever DuckDB may use.
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="fluxforge-rows") as pool:
+            list(pool.map(lambda channel: make_rows(session(self.database), channel), channels))
 
     def _nameless(self, files: list[int]) -> set[int]:
         """Return those of some segments that have a row without a symbol."""
@@ -397,7 +407,7 @@ def make_sequences(database: duckdb.DuckDBPyConnection) -> None:
     """Make the table ``rows_sequences`` from ``classified``."""
     columns = {"line_no": "BIGINT", **bookkeeping_columns(SEQUENCES)}
     database.execute(
-        f"CREATE OR REPLACE TEMP TABLE {identifier(_rows_name(SEQUENCES))} ({column_list(columns)})"
+        f"CREATE OR REPLACE TABLE {identifier(_rows_name(SEQUENCES))} ({column_list(columns)})"
     )
     database.execute(
         f"INSERT INTO {identifier(_rows_name(SEQUENCES))} BY NAME "

@@ -2,7 +2,7 @@
 -- table can take it. The words that begin with a dollar sign are filled in: the source's own
 -- frames.sql, its control frames, and its channels. json is the frame's text where the lines are
 -- read with care.
-CREATE OR REPLACE TEMP TABLE part AS
+CREATE OR REPLACE TABLE part AS
 WITH lines AS (
     SELECT
         ($number)::BIGINT                           AS file,
@@ -59,4 +59,4 @@ $channels
 FROM parsed;
 
 -- A line's number holds its file's: the lower 40 bits count the lines of the file.
-CREATE OR REPLACE TEMP VIEW read_lines AS SELECT (file << 40) + $before + 1 + rowid AS line_no, * FROM part
+CREATE OR REPLACE VIEW read_lines AS SELECT (file << 40) + $before + 1 + rowid AS line_no, * FROM part
