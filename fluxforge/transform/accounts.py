@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import SegmentError
-from fluxforge.transform.database import identifier
+from fluxforge.transform.database import fill, identifier, literals
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     import duckdb
+
+    from fluxforge.sources.tables import Channel, SourceTables
 
 _MOST_UNKNOWN = 100
 
@@ -82,6 +84,23 @@ def count_lines(
         ).fetchall():
             found[file]["rows"][name] = count
     return found
+
+
+def count_unknown_fields(
+    database: duckdb.DuckDBPyConnection, tables: SourceTables, channels: Iterable[Channel]
+) -> Iterator[tuple[int, dict[str, int]]]:
+    """Yield how many frames of ``frames`` have a field that no table reads, by segment."""
+    for channel in channels:
+        container, _, item = channel.places[0].rpartition(".")
+        event = container.replace("[*]", "[0]") or "$"
+        query = fill(
+            "unknown_fields",
+            places=literals(["$", event, f"{event}.{item}[0]"]),
+            takes=literals(channel.takes),
+            known=literals(sorted(tables.known_fields(channel))),
+        )
+        for file, kind, name, frames in database.execute(query).fetchall():
+            yield file, {f"{kind}.{name}": frames}
 
 
 def most_common(counts: Counter[str]) -> dict[str, int]:

@@ -11,16 +11,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import SegmentError
 from fluxforge.segments import Fingerprint, Quarantined
 from fluxforge.storage.disk import translated
-from fluxforge.transform.accounts import Account, count_lines, most_common
+from fluxforge.transform.accounts import (
+    Account,
+    count_lines,
+    count_unknown_fields,
+    most_common,
+)
 from fluxforge.transform.classify import classify_sql
 from fluxforge.transform.database import (
-    fill,
     identifier,
     literal,
     literals,
@@ -30,12 +34,7 @@ from fluxforge.transform.database import (
 )
 from fluxforge.transform.parts import NUMBER, join, sieve, split
 from fluxforge.transform.scan import Scan
-from fluxforge.transform.schema import (
-    SEQUENCES,
-    bookkeeping_columns,
-    channel_columns,
-    column_list,
-)
+from fluxforge.transform.schema import SEQUENCES, bookkeeping_columns, channel_columns, column_list
 from fluxforge.transform.shape import count_keys, duckdb_type
 
 if TYPE_CHECKING:
@@ -148,8 +147,8 @@ class SegmentRows:
         if sum(sizes) > self._together_bytes:
             return files  # a single one
         longest = min(max(sizes) + _SLACK, _LONGEST_TOGETHER)
-        shape = self._tables.frame
-        paths, numbers = [self._paths[file] for file in files], f"{files}[1 + file_index::BIGINT]"
+        shape, paths = self._tables.frame, [self._paths[file] for file in files]
+        numbers = f"{files}[1 + file_index::BIGINT]"
         if len(files) > 1 and max(sizes) < _SMALL:
             together = self._work_dir / "together.ndjson"
             join(dict(zip(files, paths, strict=True)), together)
@@ -180,13 +179,12 @@ class SegmentRows:
             "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM frames"
         )
         nameless = self._nameless(files)
-        for name in ("classified", *(_rows_name(channel.name) for channel in self._channels)):
-            for file in nameless:
-                self.database.execute(
-                    f"DELETE FROM {identifier(name)} WHERE line_no >> {FILE_BITS} = {file}"
-                )
+        for table in ("classified", *map(_rows_table, self._channels)) if nameless else ():
+            self.database.execute(
+                f"DELETE FROM {table} WHERE line_no >> {FILE_BITS} = ANY({list(nameless)})"
+            )
         if not shape:
-            self._count_unknown_fields(nameless)
+            self._count_fields(nameless)
         return [file for file in files if file not in sound or file in nameless]
 
     def _load(
@@ -219,6 +217,10 @@ class SegmentRows:
         )
         kinds = {kind for (kind,) in self._fetch("SELECT DISTINCT kind FROM frames")}
         channels = [one for one in self._channels if not kinds.isdisjoint(one.takes)]
+        if self._threads == 1 or len(channels) == 1:
+            for channel in channels:
+                make_rows(self.database, channel)
+            return
         # Each of these statements keeps one thread busy, whatever DuckDB may use.
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fluxforge-rows") as pool:
             list(pool.map(lambda channel: make_rows(session(self.database), channel), channels))
@@ -244,10 +246,8 @@ class SegmentRows:
         for part in split(path, self._work_dir, self._part_bytes):
             lines, too_long = -1, list[int]()
             if not doubtful and part.longest <= self._longest:
-                try:
+                with suppress(duckdb.InvalidInputException):
                     lines = self._load_part(part, file)
-                except duckdb.InvalidInputException:
-                    lines = -1
             if lines != part.lines:
                 # The JSON reader stumbled over something. Every line that Python cannot read
                 # either is replaced by one that is refused, so that all others come through.
@@ -277,7 +277,7 @@ class SegmentRows:
                 "AND line_no IN (SELECT line_no FROM read_lines WHERE reason IS NOT NULL)"
             )
         if self._counts_fields:
-            self._count_unknown_fields()
+            self._count_fields()
         self.database.execute(
             "INSERT INTO classified BY NAME SELECT * EXCLUDE (data, json) FROM read_lines"
         )
@@ -292,20 +292,10 @@ class SegmentRows:
         self._load([part.path], str(file), longest, before=part.before)
         return int(self._fetch("SELECT count(*) FROM part")[0][0])
 
-    def _count_unknown_fields(self, without: Container[int] = ()) -> None:
-        for channel in self._channels:
-            container, _, item = channel.places[0].rpartition(".")
-            event = container.replace("[*]", "[0]") or "$"
-            query = fill(
-                "unknown_fields",
-                places=literals(["$", event, f"{event}.{item}[0]"]),
-                takes=literals(channel.takes),
-                known=literals(sorted(self._tables.known_fields(channel))),
-            )
-            for file, kind, name, frames in self._fetch(query):
-                if file not in without:
-                    counts = self._unknown_fields.setdefault(file, Counter())
-                    counts[f"{kind}.{name}"] += frames
+    def _count_fields(self, without: Container[int] = ()) -> None:
+        for file, counts in count_unknown_fields(self.database, self._tables, self._channels):
+            if file not in without:
+                self._unknown_fields.setdefault(file, Counter()).update(counts)
 
     def accounts(self) -> list[Account]:
         """Count what became of every line of each segment.
@@ -362,18 +352,7 @@ def transform_segments(
     threads: int = 0,
     only: Container[str] | None = None,
 ) -> Iterator[SegmentRows]:
-    """Read some segments once and make their rows.
-
-    Parameters
-    ----------
-    paths
-        The segments, uncompressed.
-    tables
-        The source's SQL.
-    work_dir
-        A local folder for what does not fit into memory.
-    only
-        The tables to make rows for; None: all.
+    """Read some segments, uncompressed, once, and make the rows of all tables, or of `only` some.
 
     Raises
     ------
@@ -405,20 +384,14 @@ def make_rows(database: duckdb.DuckDBPyConnection, channel: Channel) -> None:
 
 def make_sequences(database: duckdb.DuckDBPyConnection) -> None:
     """Make the table ``rows_sequences`` from ``classified``."""
-    columns = {"line_no": "BIGINT", **bookkeeping_columns(SEQUENCES)}
+    columns = column_list({"line_no": "BIGINT", **bookkeeping_columns(SEQUENCES)})
+    database.execute(f"CREATE OR REPLACE TABLE rows_{SEQUENCES} ({columns})")
     database.execute(
-        f"CREATE OR REPLACE TABLE {identifier(_rows_name(SEQUENCES))} ({column_list(columns)})"
-    )
-    database.execute(
-        f"INSERT INTO {identifier(_rows_name(SEQUENCES))} BY NAME "
+        f"INSERT INTO rows_{SEQUENCES} BY NAME "
         f"SELECT * EXCLUDE (file), file << {FILE_BITS} AS line_no, CAST(ts_recv AS DATE) AS date "
         f"FROM (\n{sql(SEQUENCES)}\n)"
     )
 
 
-def _rows_name(channel: str) -> str:
-    return f"rows_{channel}"
-
-
 def _rows_table(channel: Channel) -> str:
-    return identifier(_rows_name(channel.name))
+    return identifier(f"rows_{channel.name}")
