@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,7 +14,7 @@ from fluxforge.errors import FluxForgeError, printable
 from fluxforge.report import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 def say(text: str, *, err: bool = False, newline: bool = True) -> None:
@@ -45,6 +46,29 @@ def say_frame(frame: Any, *, thousands_separator: bool = False) -> None:
         fmt_str_lengths=60, thousands_separator=thousands_separator, tbl_width_chars=200,
     ):  # fmt: skip
         say(str(frame))
+
+
+def say_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as a table, as :func:`say_frame` does, without loading Polars."""
+    table = [columns, *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rules = ["─" * (width + 2) for width in widths]
+    lines = [
+        "┆".join(f" {cell:{width}} " for cell, width in zip(row, widths, strict=True))
+        for row in table
+    ]
+    head, *body = (f"│{line}│" for line in lines)
+    middle = [f"╞{'╪'.join(rules).replace('─', '═')}╡"] if body else []
+    say("\n".join([f"┌{'┬'.join(rules)}┐", head, *middle, *body, f"└{'┴'.join(rules)}┘"]))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = printable(str(value), 60)
+    return text.replace("+00:00", " UTC") if isinstance(value, datetime) else text
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from fluxforge.cli.app import app
 from fluxforge.cli.options import End, Live, SourceName, Start, Symbol, Symbols, TableName
-from fluxforge.cli.output import say_frame, say_json
+from fluxforge.cli.output import say_frame, say_json, say_rows
 from fluxforge.cli.request import Request, command
 
 
@@ -28,7 +28,8 @@ def sql(
     from fluxforge.query.engine import fetch
 
     lake = request.lake()
-    request.show(fetch(lake.live_catalog if live else lake.catalog, query, safe=safe))
+    found = fetch(lake.live_catalog if live else lake.catalog, query, safe=safe)
+    say_json(found) if request.as_json else say_rows(found.columns, found.rows)
 
 
 @command(app)

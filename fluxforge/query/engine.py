@@ -12,7 +12,7 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -26,14 +26,12 @@ from fluxforge.query.views import (
     create_views,
     read_files,
 )
-from fluxforge.transform.database import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     import duckdb
-    import polars as pl
 
     from fluxforge.query.catalog import Catalog, TableVersion
     from fluxforge.tables import TableFile
@@ -51,8 +49,12 @@ WHERE NOT internal AND NOT temporary AND database_name = current_database() ORDE
 """
 
 _INTERVALS = "POLARS_IMPORT_INTERVAL_AS_STRUCT"
-_PLAIN = {"BIGINT", "BOOLEAN", "DATE", "DOUBLE", "INTEGER", "TIMESTAMP WITH TIME ZONE", "VARCHAR"}
-_HUGE = {"HUGEINT": "Int128", "UHUGEINT": "UInt128"}
+_SHOWN = {
+    "INTERVAL": "CASE WHEN {0} IS NOT NULL THEN [12 * year({0}) + month({0}), day({0}), "
+    "3_600_000_000 * hour({0}) + 60_000_000 * minute({0}) + microsecond({0})] END"
+}
+_NESTED = "{0}::VARCHAR"
+"""How intervals are fetched: Python's own know no months."""
 
 _databases: WeakKeyDictionary[Catalog, Database] = WeakKeyDictionary()
 _lock = RLock()
@@ -179,7 +181,19 @@ def _let_polars_read_intervals() -> None:
         polars.Config.reload_env_vars()
 
 
-def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Rows:
+    """What a statement returned, as Python has it."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dictionary a row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> Rows:
     """Run SQL and return its rows; Ctrl-C ends it at once.
 
     Parameters
@@ -189,8 +203,9 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
 
     Returns
     -------
-    polars.DataFrame
-        Intervals as ISO 8601 durations of months, days and seconds (``P1M3DT5S``).
+    Rows
+        Intervals as ISO 8601 durations of months, days and seconds (``P1M3DT5S``). Of columns that
+        are called the same, the later ones are numbered.
 
     Raises
     ------
@@ -198,60 +213,52 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> pl.DataFrame:
         As :meth:`fluxforge.Lake.sql` does, and also if a value cannot be computed.
     """
     import duckdb
-    import polars as pl
 
     database, relation, _ = _prepare(catalog, query, safe=safe)
-    kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
-    texts = [
-        f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
-        for name, kind in kinds.items()
-        if kind in _HUGE or (kind != "INTERVAL" and "INTERVAL" in kind)
-    ]
-    if texts:
-        relation = relation.project(f"* REPLACE ({', '.join(texts)})")
+    kinds = list(map(str, relation.types))
+    names = list[str]()
+    for name in relation.columns:
+        unique = (name, *(f"{name}_{number}" for number in range(1, len(kinds))))
+        names.append(next(one for one in unique if one not in names))
+    shown = [_SHOWN.get(kind, _NESTED if "INTERVAL" in kind else "{0}") for kind in kinds]
+    if shown != ["{0}"] * len(kinds):
+        made = ", ".join(text.format(f"#{n + 1}") for n, text in enumerate(shown))
+        relation = relation.project(made)
     # DuckDB hears of Ctrl-C only between its tasks; waiting here, and telling it, does not.
     with ThreadPoolExecutor(1) as worker:
-        # `relation.pl` takes every type and names columns apart, but imports pyarrow first.
-        plain = _PLAIN.issuperset(kinds.values()) and len(kinds) == len(relation.columns)
-        rows = worker.submit(pl.DataFrame, relation) if plain else worker.submit(relation.pl)
+        rows = worker.submit(relation.fetchall)
         try:
             while not wait([rows], timeout=0.5).done:
                 pass  # on Windows, a wait without an end hears no Ctrl-C
-            frame: pl.DataFrame = rows.result()
-        except (duckdb.Error, pl.exceptions.ComputeError) as exc:
+            found = rows.result()
+        except duckdb.Error as exc:
             raise QueryError(_message(exc)) from exc
         except BaseException:
             while not wait([rows], timeout=0.1).done:
                 database.interrupt()  # again and again: before a query begins, it is forgotten
             raise
-    return frame.with_columns(
-        *(
-            pl.col(name).cast(getattr(pl, _HUGE[kind]))
-            for name, kind in kinds.items()
-            if kind in _HUGE
-        ),
-        *(
-            pl.col(name).map_elements(_iso_duration, pl.String)
-            for name, kind in kinds.items()
-            if kind == "INTERVAL"
-        ),
-    )
+    if "INTERVAL" in kinds:
+        found = [
+            tuple(
+                _iso_duration(*value) if kind == "INTERVAL" and value else value
+                for kind, value in zip(kinds, row, strict=True)
+            )
+            for row in found
+        ]
+    return Rows(names, found)
 
 
-def _iso_duration(parts: dict[str, Any]) -> str:
+def _iso_duration(months: int, days: int, micros: int) -> str:
     """Write months, days and the rest as ISO 8601 does.
 
     Examples
     --------
-    >>> from datetime import timedelta
-    >>> _iso_duration({"months": 1, "days": 0, "nanoseconds": timedelta(seconds=90.5)})
+    >>> _iso_duration(1, 0, 90_500_000)
     'P1M0DT90.500000S'
     """
-    rest, second = parts["nanoseconds"], timedelta(seconds=1)
-    sign = "-" if rest < timedelta(0) else ""
-    seconds, micros = divmod(abs(rest), second)
-    fraction = f".{micros.microseconds:06}" if micros else ""
-    return f"P{parts['months']}M{parts['days']}DT{sign}{seconds}{fraction}S"
+    seconds, rest = divmod(abs(micros), 1_000_000)
+    fraction = f".{rest:06}" if rest else ""
+    return f"P{months}M{days}DT{'-' if micros < 0 else ''}{seconds}{fraction}S"
 
 
 def _prepare(

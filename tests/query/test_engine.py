@@ -252,10 +252,13 @@ def test_what_there_is_to_query(two_venues: Lake) -> None:
 def test_values_of_every_kind(two_venues: Lake) -> None:
     query = (
         "SELECT INTERVAL '1 month 3 days -5 seconds' AS i, 170141183460469231731687303715884105727 "
-        "AS h, 2::UHUGEINT AS u, sum(3::BIGINT) AS s, [INTERVAL 1 day] AS l"
+        "AS h, 2::UHUGEINT AS u, sum(3::BIGINT) AS s, [INTERVAL 1 day] AS l, 1 AS u, "
+        "NULL::INTERVAL AS n"
     )
     [row] = fetch(two_venues.catalog, query).to_dicts()
-    assert row == {"i": "P1M3DT-5S", "h": 2**127 - 1, "u": 2, "s": 3, "l": "[1 day]"}
+    assert row == {
+        "i": "P1M3DT-5S", "h": 2**127 - 1, "u": 2, "s": 3, "l": "[1 day]", "u_1": 1, "n": None,
+    }  # fmt: skip
     lag = two_venues.sql("SELECT ts_recv - ts_event AS lag FROM coinbase.trades").pl()
     assert lag["lag"].struct.field("nanoseconds").dtype == pl.Duration("ns")
 
@@ -325,6 +328,6 @@ def test_safe_takes_one_query_and_nothing_else(two_venues: Lake, statement: str)
     with pytest.raises(QueryError, match="only one statement that reads"):
         fetch(two_venues.catalog, statement, safe=True)
     query = "SELECT count(*) FROM market.trades WHERE instrument = 'BTC-USD'"
-    assert fetch(two_venues.catalog, query, safe=True).item() == 12
+    assert fetch(two_venues.catalog, query, safe=True).rows == [(12,)]
     with pytest.raises((QueryError, UnknownTableError)):
         fetch(two_venues.catalog, f"FROM read_text('{__file__}')", safe=True)
