@@ -100,8 +100,9 @@ class Chart:
         return f"<Chart {self.title}>"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        # A front end takes the richest form that it knows; a saved page takes the image.
-        return {_MIME: self._whole, "text/html": self.as_html(), "text/plain": repr(self)}
+        # JupyterLab would take HTML before Vega-Lite; an image comes after it, and a saved page
+        # takes that.
+        return {_MIME: self._whole, "image/svg+xml": self.as_html(), "text/plain": repr(self)}
 
 
 def _converter() -> Any:

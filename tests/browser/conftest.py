@@ -62,6 +62,11 @@ class Lab:
         call = f"window.jupyterapp.commands.execute({name!r}, {json.dumps(options or {})})"
         self.page.evaluate(f"async () => {{ await {call}; return null }}")
 
+    def use_theme(self, name: str) -> None:
+        """Change the theme, and wait until the page has it."""
+        self._command("apputils:change-theme", {"theme": name})
+        self.until(f"() => document.body.dataset.jpThemeName === {name!r}")
+
     def see(self, selector: str) -> Any:
         """Return what a selector finds, once it is visible; say which cell failed instead."""
         error = "[data-mime-type='application/vnd.jupyter.stderr'] .ansi-red-fg"

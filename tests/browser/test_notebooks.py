@@ -1,4 +1,4 @@
-"""What a person sees in JupyterLab, with the network cut: panels, and what they answer to."""
+"""What a person sees in JupyterLab, with the network cut: panels, charts, reports."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ lake = box.lake
 await lake.ingest("coinbase", frames=5000)
 lake.etl()
 """
+CHARTS = (
+    "lake.plot.price('coinbase')",
+    "lake.plot.price('coinbase', many='rows')",
+    "lake.plot.candles('coinbase', 'BTC-USD', '500ms')",
+    "lake.plot.book('coinbase', 'BTC-USD', lake.books('coinbase', 'BTC-USD')['ts'][1])",
+    "lake.plot.spread('coinbase', 'BTC-USD')",
+    "lake.plot.volume('coinbase', 'BTC-USD', '500ms')",
+)
+PAINTED = (
+    "() => { const all = [...document.querySelectorAll('.vega-embed canvas')];"
+    f" return all.length >= {len(CHARTS)} && all.every(one => one.clientWidth > 300) }}"
+)
 
 
 def test_a_capture_is_watched_and_stopped(lab: Lab) -> None:
@@ -48,6 +60,18 @@ def test_a_capture_is_watched_and_stopped(lab: Lab) -> None:
     lab.page.locator(".fluxforge .stop").first.click()
     lab.until("() => document.querySelector('.fluxforge .title').textContent.includes('stopped')")
     lab.screenshot("live-stopped")
+
+
+def test_charts_and_reports_are_visible_without_a_network(lab: Lab) -> None:
+    lab.run("charts", FILLED, *CHARTS, "lake.verify()", "lake.book('coinbase', 'ETH-USD', depth=3)")
+    lab.see("table:has-text('looked at')")
+    lab.see("p:has-text('Book coinbase ETH-USD')")
+    lab.until(PAINTED)
+    assert not lab.page.locator("text=Error loading script").count()
+    lab.screenshot("charts-light")
+    lab.use_theme("JupyterLab Dark")
+    lab.screenshot("charts-dark")
+    lab.use_theme("JupyterLab Light")
 
 
 def test_the_explorer_gives_a_chart_and_the_line_that_gives_its_frame(lab: Lab) -> None:

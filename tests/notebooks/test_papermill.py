@@ -33,7 +33,7 @@ def test_other_parameters_go_in(tmp_path: Path) -> None:
     ]
     assert any(text.startswith("<IngestReport coinbase: 700 frames") for text in texts)
     charts = [
-        output.data["text/html"]
+        output.data["image/svg+xml"]
         for cell in nbformat.read(out, 4).cells
         if cell.cell_type == "code"
         for output in cell.outputs

@@ -60,10 +60,10 @@ CHARTS = {
 def test_every_chart_is_drawn_and_saved_without_a_network(name: str, tmp_path: Path) -> None:
     chart = CHARTS[name]
     bundle = chart._repr_mimebundle_()
-    assert set(bundle) == {"application/vnd.vegalite.v5+json", "text/html", "text/plain"}
-    assert "<svg" in bundle["text/html"]
-    assert "<path" in bundle["text/html"]
-    assert "src=" not in bundle["text/html"]
+    assert set(bundle) == {"application/vnd.vegalite.v5+json", "image/svg+xml", "text/plain"}
+    assert "<svg" in bundle["image/svg+xml"]
+    assert "<path" in bundle["image/svg+xml"]
+    assert "src=" not in bundle["image/svg+xml"]
     json.dumps(bundle["application/vnd.vegalite.v5+json"], allow_nan=False)
     assert chart.save(tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert chart.save(tmp_path / "x.svg").read_text().startswith("<svg")
