@@ -73,13 +73,15 @@ class Database:
         import duckdb
 
         config: dict[str, str | bool | int | float | list[str]] = {
-            "autoinstall_known_extensions": False,
-            "parquet_metadata_cache": True,  # a data file never changes
+            "autoinstall_known_extensions": False
         }
         if safe:
             config |= {"enable_external_access": False, "temp_directory": ""}
         self.connection = duckdb.connect(config=config)
-        self.connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        # A data file never changes, so that what its footer says may be kept.
+        self.connection.execute(
+            "SET GLOBAL TimeZone = 'UTC'; SET GLOBAL parquet_metadata_cache = true"
+        )
         self._safe = safe
         self._sets: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = {}
 
