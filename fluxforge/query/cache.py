@@ -44,15 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class FileCache:
-    """Blocks of files, of which the least recently used go first.
-
-    Parameters
-    ----------
-    folder
-        Where they lie.
-    max_bytes
-        How large they may be together.
-    """
+    """Blocks of files in a folder, of which the least recently used go first."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder

@@ -37,27 +37,10 @@ NEVER_WRITTEN = -1
 class TableVersion:
     """One version of one table, as a reader sees it.
 
-    Attributes
-    ----------
-    source, name
-        Which table.
-    version
-        Its number, or :data:`NEVER_WRITTEN`.
-    files
-        The files of this version, oldest capture first.
-    types
-        Its columns as it was written, with the types of the log; None where it was not.
-    channel
-        What its key is; None for bookkeeping tables and for tables of the user's own.
-    table
-        Where it lies.
-    cache
-        Where copies of its files are kept; None: nowhere.
-    live
-        Rows of segments that are not in it yet, with its columns.
-    frames
-        Scans of sets of files that readers have made, by the files' paths; later versions share
-        them.
+    `version` may be :data:`NEVER_WRITTEN`; `files` are oldest capture first; `types` are the columns
+    as the log states them; `channel`, with the key, is None for tables that no venue's SQL makes;
+    `live` has rows of segments that are not in it yet; `frames` are readers' scans, by the paths of
+    their files, which later versions share.
     """
 
     source: str
@@ -145,19 +128,10 @@ class TableVersion:
 
 
 class Catalog:
-    """The tables below one storage's ``processed`` folder.
+    """The tables below one storage's ``processed`` folder, and those of `configured` sources.
 
     A version never changes, so that what was opened is kept, and brought up to date by what was
     committed since.
-
-    Parameters
-    ----------
-    storage, layout
-        Where the tables lie.
-    configured
-        Names of sources that exist for the reader even where nothing is captured yet.
-    cache
-        Where copies of files are kept, if the storage is not a disk of this machine.
     """
 
     def __init__(

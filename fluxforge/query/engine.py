@@ -61,13 +61,7 @@ _lock = RLock()
 
 
 class Database:
-    """A DuckDB database in memory with views of tables.
-
-    Parameters
-    ----------
-    safe
-        Let it read no file, and change no setting, once its views are there.
-    """
+    """A DuckDB database in memory with views of tables; a safe one reads no file by itself."""
 
     def __init__(self, *, safe: bool = False) -> None:
         import duckdb
@@ -129,17 +123,7 @@ def connect(
     as_of: datetime | None = None,
     read_only: bool = False,
 ) -> duckdb.DuckDBPyConnection:
-    """Open a database in memory with a schema for each source and a view for each table.
-
-    Parameters
-    ----------
-    catalog
-        The tables.
-    only
-        Sources and tables, where only these are needed.
-    as_of, read_only
-        As :meth:`fluxforge.Lake.connect` has them.
-    """
+    """Open a database with a view for each table, or `only` some: see ``Lake.connect``."""
     database = Database(safe=read_only)
     versions = _open(catalog, only, as_of)
     database.create({version: version.files for version in versions})
@@ -198,16 +182,9 @@ class Rows:
 def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> Rows:
     """Run SQL and return its rows; Ctrl-C ends it at once.
 
-    Parameters
-    ----------
-    safe
-        Only a query of the lake's tables: see ``read_only`` of :meth:`fluxforge.Lake.connect`.
-
-    Returns
-    -------
-    Rows
-        Intervals as ISO 8601 durations of months, days and seconds (``P1M3DT5S``). Of columns that
-        are called the same, the later ones are numbered.
+    Intervals are ISO 8601 durations of months, days and seconds (``P1M3DT5S``). Of columns that are
+    called the same, the later ones are numbered. If `safe`, only a query of the lake's tables: see
+    ``read_only`` of :meth:`fluxforge.Lake.connect`.
 
     Raises
     ------
@@ -251,13 +228,7 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> Rows:
 
 
 def _iso_duration(months: int, days: int, micros: int) -> str:
-    """Write months, days and the rest as ISO 8601 does.
-
-    Examples
-    --------
-    >>> _iso_duration(1, 0, 90_500_000)
-    'P1M0DT90.500000S'
-    """
+    """Write months, days and the rest as ISO 8601 does: P1M0DT90.500000S."""
     seconds, rest = divmod(abs(micros), 1_000_000)
     fraction = f".{rest:06}" if rest else ""
     return f"P{months}M{days}DT{'-' if micros < 0 else ''}{seconds}{fraction}S"

@@ -44,16 +44,9 @@ _FEW_BYTES = 4 << 20
 
 
 class LiveCatalog(Catalog):
-    """Tables with the rows that are not in them yet.
+    """Tables with the rows that are not in them yet; asking again reads only what is new.
 
-    What was read is kept: asking again reads only what was written since.
-
-    Parameters
-    ----------
-    storage, layout, configured, cache
-        As :class:`~fluxforge.query.catalog.Catalog` takes them.
-    readers
-        Returns what finds the segments of a source, in the order in which they move.
+    `readers` returns what finds the segments of a source, in the order in which they move.
     """
 
     def __init__(

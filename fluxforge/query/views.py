@@ -27,15 +27,7 @@ MARKET_TABLES = ("trades", "ticker", "orderbook", "candles")
 def create_views(
     connection: duckdb.DuckDBPyConnection, database: str, version: TableVersion, rows: str
 ) -> None:
-    """Create the view of one table, and for a table with a key the one with all rows.
-
-    Parameters
-    ----------
-    database
-        The attached database that the views are to be in.
-    rows
-        What gives the rows, as FROM takes it.
-    """
+    """Create the view of a table's `rows`, as FROM takes them, and with a key that of all rows."""
     schema = f"{database}.{identifier(version.source)}"
     place = f"{schema}.{identifier(version.name)}"
     columns = ", ".join(identifier(name) for name in version.columns)
@@ -85,13 +77,7 @@ def read_files(
     *,
     through_arrow: bool,
 ) -> tuple[str, dict[str, Any]]:
-    """Return what gives the rows of some files of a version, as FROM takes it.
-
-    Returns
-    -------
-    str, dict
-        The text, and the objects that it reads by the names under which they are to be registered.
-    """
+    """Return what gives the rows of files, as FROM takes it, and the objects that it names."""
     names = frozenset(version.columns)
     parts, known, data = [], frozenset[str](), {}
     unique = f"{version.source}_{version.name}_{id(version)}"
