@@ -37,7 +37,7 @@ NEVER_WRITTEN = -1
 class TableVersion:
     """One version of one table, as a reader sees it.
 
-    `version` may be :data:`NEVER_WRITTEN`; `files` are oldest capture first; `types` are the columns
+    `version` may be :data:`NEVER_WRITTEN`; `files` are oldest capture first; `types` its columns
     as the log states them; `channel`, with the key, is None for tables that no venue's SQL makes;
     `live` has rows of segments that are not in it yet; `frames` are readers' scans, by the paths of
     their files, which later versions share.
