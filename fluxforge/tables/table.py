@@ -150,12 +150,7 @@ class Table:
     ) -> Snapshot:
         """Return the newest version, making the table or adding columns where needed.
 
-        Parameters
-        ----------
-        metadata
-            Notes for the table's history, if something has to be done.
-        known
-            A version that will do, where it has the columns.
+        `metadata` are notes for its history then. A `known` version will do if it has the columns.
 
         Raises
         ------
@@ -168,15 +163,7 @@ class Table:
         return Snapshot(self._grow(delta, schema, metadata), self.log, self.retried)
 
     def retried(self, call: Callable[[], T]) -> T:
-        """Return what `call` does, trying again while the storage gives no whole answer.
-
-        Only for what may be done twice.
-
-        Raises
-        ------
-        StorageUnavailableError
-            If that goes on.
-        """
+        """Return what `call`, which may be done twice, does: again where no whole answer comes."""
 
         def attempt() -> T:
             try:
