@@ -270,7 +270,8 @@ async def test_a_disk_that_recovers_costs_no_frame(
     lake: Any, exchange_url: str, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buffer, "BUFFER_BYTES", 200_000)
-    pipeline = IngestionPipeline(lake.config(exchange_url), "coinbase", frames=3_000)
+    config = lake.config(exchange_url)
+    pipeline = IngestionPipeline(config, "coinbase", frames=3_000, write_timeout=0.2)
     await pipeline.start()
     await received(pipeline, 100)
     disk.trouble = OSError(errno.ENOSPC, "No space left on device")
@@ -305,8 +306,10 @@ async def test_a_disk_that_stays_broken_ends_the_capture_and_says_what_it_cost(
     while not pipeline.reports[0].frames:
         await asyncio.sleep(0.005)
     disk.trouble = trouble
+    # Room is waited for, however long it takes; a stop does not wait.
+    end = pipeline.stop if kind is StorageFullError else pipeline.wait_for_shutdown
     with pytest.raises(kind, match="could not be written") as caught:
-        await pipeline.wait_for_shutdown()
+        await end()
     disk.trouble = None
     assert caught.value.exit_code == 1
     total = pipeline.progress[0].frames
