@@ -17,7 +17,14 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from fluxforge.errors import InvalidKeyError, QueryError, UnknownSourceError, UnknownTableError
+from fluxforge.errors import (
+    EXHAUSTED,
+    InvalidKeyError,
+    QueryError,
+    UnknownSourceError,
+    UnknownTableError,
+    translate,
+)
 from fluxforge.query.pruning import planner
 from fluxforge.query.views import (
     MARKET,
@@ -211,7 +218,7 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> Rows:
                 pass  # on Windows, a wait without an end hears no Ctrl-C
             found = rows.result()
         except duckdb.Error as exc:
-            raise QueryError(_message(exc)) from exc
+            raise translate(exc, EXHAUSTED, "in this process") or QueryError(_message(exc)) from exc
         except BaseException:
             while not wait([rows], timeout=0.1).done:
                 database.interrupt()  # again and again: before a query begins, it is forgotten
@@ -251,7 +258,7 @@ def _prepare(
     except duckdb.BinderException as exc:
         raise UnknownTableError(_message(exc)) from exc
     except duckdb.Error as exc:
-        raise QueryError(_message(exc)) from exc
+        raise translate(exc, EXHAUSTED, "in this process") or QueryError(_message(exc)) from exc
     try:
         return _bind(catalog, query, None, prune=False, safe=safe)
     except duckdb.Error as exc:
