@@ -179,7 +179,8 @@ def _keys(group: SegmentGroup, rows: SegmentRows, channel: Channel, file: TableF
     listed = ", ".join(map(identifier, columns))
     day = f"DATE {literal(file.date.isoformat())}"
     return rows.database.sql(
-        f"SELECT {listed}, row_number() OVER (ORDER BY symbol, ts_recv, rowid) - 1 AS place "
+        f"SELECT {listed}, "
+        "row_number() OVER (ORDER BY symbol, ts_recv, line_no, rowid) - 1 AS place "
         f"FROM {identifier(f'rows_{channel.name}')} "
         f"WHERE date = {day} AND {_members(group, channel.name)} ORDER BY place"
     ).to_arrow_table()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PARENT_SECONDS = 1.0
-_RUN = "from {} import main; main()"
+_RUN = "import sys; sys.path.append({!r}); from {} import main; main()"
 
 
 class Child(subprocess.Popen[bytes]):
@@ -29,12 +29,10 @@ class Child(subprocess.Popen[bytes]):
 
     def __init__(self, module: str, job: object, name: str) -> None:
         package = str(Path(errors.__file__).parent.parent)
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         super().__init__(
-            [sys.executable, "-P", "-c", _RUN.format(module), name],
+            [sys.executable, "-P", "-c", _RUN.format(package, module), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,  # an interrupt of this process is not meant for that one
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
@@ -77,9 +75,11 @@ class Parent:
         """Hand over what it says, and call `left`, once or twice, when it has gone."""
 
         def read() -> None:
-            for message in _received(self._in):
-                take(message)
-            left()
+            try:
+                for message in _received(self._in):
+                    take(message)
+            finally:
+                left()
 
         def watch() -> None:  # another child of its may hold our input open
             parent = os.getppid()

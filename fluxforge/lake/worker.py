@@ -74,7 +74,7 @@ class Worker:
         try:
             change(source, product)
             self._say("answer", "")
-        except FluxForgeError as exc:
+        except Exception as exc:
             self._say("answer", str(exc))
 
     def _leave(self) -> None:

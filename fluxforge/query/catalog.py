@@ -231,17 +231,17 @@ _Found = tuple[int, "Iterable[TableFile]", str | None, str, "StoredFile | None"]
 def _replayed(table: Table) -> _Found | None:
     """Return the newest version from a log that is still short: each file is read once."""
     listed = table.log.whole()
+    files: dict[str, TableFile] = {}
     try:
         commits = table.log.commits(sorted(listed))
-    except (FluxForgeError, OSError):
-        return None  # deltalake tells what is wrong
-    stated = [commit for commit in commits if commit.columns is not None]
-    if not stated or any(commit.moved_to or commit.reader > 1 for commit in commits):
-        return None
-    files: dict[str, TableFile] = {}
-    types, number = stated[-1].columns, len(commits) - 1
-    for commit in commits:
-        _apply(commit, files, _kinds(types))
+        stated = [commit for commit in commits if commit.columns is not None]
+        if not stated or any(commit.moved_to or commit.reader > 1 for commit in commits):
+            return None
+        types, number = stated[-1].columns, len(commits) - 1
+        for commit in commits:
+            _apply(commit, files, _kinds(types))
+    except (FluxForgeError, OSError, AttributeError, LookupError, TypeError, ValueError):
+        return None  # deltalake reads what others wrote, or tells what is wrong
     return number, files.values(), types, stated[-1].table_id, listed[number]
 
 
@@ -282,7 +282,8 @@ def _typed(file: TableFile, kinds: Mapping[str, Any]) -> TableFile:
 
     def read(name: str, value: Any) -> Any:
         if kinds[name] in ("timestamp", "timestamp_ntz"):
-            return datetime.fromisoformat(value).astimezone(UTC)
+            at = datetime.fromisoformat(value)
+            return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
         return date.fromisoformat(value) if kinds[name] == "date" else value
 
     least, greatest = (

@@ -140,7 +140,7 @@ class LiveTable:
         only = () if channel is None else (name,)
         self._rows = SegmentRows(self._database, [self._path], tables, Path(folder), only=only)
         self._made = identifier("classified" if channel is None else f"rows_{name}")
-        self._words = [kind.encode() for kind in channel.takes] if channel else None
+        self._words = [word.encode() for word in channel.marks] if channel else None
         self._channel = channel
         self._seen: dict[str, _Seen] = {}
         self._keys: tuple[int, datetime | None, pl.DataFrame] | None = None

@@ -154,7 +154,9 @@ def _committed(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
     """Return the rows of files; a frame is kept, for it keeps what it read of their footers."""
     import polars as pl
 
-    key, columns = tuple(file.path for file in files), version.polars_schema
+    columns, options = version.polars_schema, version.table.storage.get_storage_options()
+    # Credentials may be others the next time.
+    key = (*(file.path for file in files), repr(sorted(options.items())))
     if key in version.frames:
         return version.frames[key]
     if version.cache:
@@ -170,10 +172,10 @@ def _committed(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
             missing_columns="insert",
             extra_columns="ignore",
             glob=False,  # a folder may be named [1]
-            storage_options=version.table.storage.get_storage_options() or None,
+            storage_options=options or None,
             credential_provider=None,
         ).select(*columns)
-    if len(version.frames) == _FRAMES:
+    if len(version.frames) >= _FRAMES:
         version.frames.clear()
     version.frames[key] = frame
     return frame

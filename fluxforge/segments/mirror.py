@@ -160,7 +160,8 @@ class Mirror:
     def clear(self, objects: Objects, *, whole: bool) -> None:
         """Remove the head, then the parts; only where `whole` is true, fences and the end too."""
         names = [HEAD] if objects.head else []
-        names += [f"{offset:015d}" for offset, size in objects.parts.items() if size or whole]
+        parts = sorted(objects.parts.items())
+        names += [f"{offset:015d}" for offset, size in parts if size or whole]
         names += [END] if whole and objects.end else []
         for name in names:
             self._storage.delete(self._key(name))
@@ -211,7 +212,8 @@ def take_over(mirror: Mirror) -> bool:
         if end is None:
             return False
         objects = mirror.list()  # begun after the decision: it shows all parts, or no head
-        published = objects.head and end > 0 and bool(objects.parts)
+        # Parts go from the first on, after all else was done: a head beside none came late.
+        published = objects.head and end > 0 and bool(objects.parts.get(0))
         if published:
             with tempfile.TemporaryDirectory(prefix="fluxforge-recover-") as work:
                 mirror.publish(mirror.assemble(objects, end, Path(work)))
@@ -340,8 +342,10 @@ class MirroredSegment(ActiveSegment):
         return not self.settled
 
     def _has_more(self) -> bool:
-        # A closed file of which nothing has been sent needs no parts: it goes to ready at once.
-        return self.mirrored < self.file.size and (self._head or not self.file.closed)
+        # A closed file of which nobody can know needs no parts: it goes to ready at once. Where a
+        # head may have come to the store, others may end the segment, and an end must say where.
+        known = self._head or self._mirror.in_doubt
+        return self.mirrored < self.file.size and (known or not self.file.closed)
 
     def _look(self) -> None:
         """Find out what an earlier process, or this one before an error, has sent."""

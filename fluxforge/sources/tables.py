@@ -64,6 +64,7 @@ class Channel:
     unused: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
     keep: Literal["first", "last"] | None = None
+    words: tuple[str, ...] = ()
 
     @classmethod
     def from_sql(cls, name: str, sql: str) -> Channel:
@@ -101,7 +102,14 @@ class Channel:
             columns={**LEADING, **MARKET, **columns},
             key=_words(key),
             keep=keep,
+            words=_words(head.get("words", "")),
         )
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Of which one at least stands in every frame of the channel: its kinds, or ``words``."""
+        kinds = ('"history"' if kind.startswith("history_") else kind for kind in self.takes)
+        return tuple(dict.fromkeys((*kinds, *self.words)))
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ class Table:
         return self.current(snapshot)
 
     def current(self, snapshot: Snapshot) -> Snapshot:
-        """Return the version that a commit against an older one led to; nothing is asked for."""
+        """Return the newest version that an older one's log knows of; nothing is asked for."""
         return Snapshot(snapshot.delta, self.log, self.retried)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:

@@ -146,12 +146,12 @@ def test_a_worker_killed_at_any_step(
 ) -> None:
     """A batch of three segments whose trades overlap, and then a batch with one more.
 
-    At every fourth step by default; with FLUXFORGE_LONG at every one.
+    At every eighth step by default; with FLUXFORGE_LONG at every one.
     """
     truth = Truth()
     contents = [truth.segment(frames, range(first, first + 4)) for first in (1, 3, 5)]
     later = truth.segment(frames, range(2, 7))
-    steps = range(1, 75, 1 if LONG > 1 else 4 if mode == "delete" else 8)
+    steps = range(1, 75, 1 if LONG > 1 else 8 if mode == "delete" else 12)
     lakes = [lake_at(tmp_path / str(step)) for step in steps]
     for lake in lakes:
         for number, content in enumerate(contents):

@@ -1,6 +1,6 @@
 """Collectors, workers and `optimize` are killed and put to sleep: nothing is lost or doubled.
 
-``FLUXFORGE_LONG=50 pytest -m long tests/kill`` kills a thousand times; ``FLUXFORGE_SEED`` chooses
+``FLUXFORGE_LONG=100 pytest -m long tests/kill`` kills a thousand times; ``FLUXFORGE_SEED`` chooses
 other moments. What fails says its seed.
 """
 
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="nothing there can be put to sleep"),
 ]
 
-KILLS = 10
+KILLS = 5
 ROUNDS = max(1, round(float(os.environ.get("FLUXFORGE_LONG", "1"))))
 SEED = os.environ.get("FLUXFORGE_SEED", "1")
 QUICK = (

@@ -7,14 +7,17 @@ process may die, sleep beyond its lease while others take over, or not hear an a
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fluxforge import layout
 from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageUnavailableError
 from fluxforge.layout import Layout
 from fluxforge.segments import SegmentStore, files, mirror
@@ -35,8 +39,6 @@ from fluxforge.storage.lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    import pytest
 
     from fluxforge.segments.mirror import MirroredSegment
 
@@ -60,7 +62,12 @@ class World:
     leases: dict[str, Process] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     locks: list[LockFile] = field(default_factory=list)
+    names: Iterator[int] = field(default_factory=count)
     while_asleep: Callable[[], None] = lambda: None
+
+    def token(self, size: int) -> str:
+        """Return the random part of a name, the same in each run of an example."""
+        return hashlib.sha256(b"%d" % next(self.names)).hexdigest()[: 2 * size]
 
     def put(self, key: str, data: bytes, *, exclusive: bool) -> None:
         if exclusive and key in self.objects:
@@ -363,9 +370,10 @@ class MirrorMachine(RuleBasedStateMachine):
         self.asleep = False
 
 
-def test_every_frame_once_whoever_dies_or_sleeps(
+@pytest.fixture
+def machine(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> type[MirrorMachine]:
     worlds: list[World] = []
     real = {name: getattr(files, name) for name in ("sync_file", "rename_exclusively")}
     acquire = LockFile.acquire
@@ -384,12 +392,17 @@ def test_every_frame_once_whoever_dies_or_sleeps(
     for name in real:
         monkeypatch.setattr(files, name, step(name))
     monkeypatch.setattr(files.LockFile, "acquire", locked)
+    monkeypatch.setattr(layout.secrets, "token_hex", lambda size: worlds[0].token(size))
     monkeypatch.setattr(mirror, "PART_BYTES", 100)
     monkeypatch.setattr(MirrorMachine, "world_of_test", worlds, raising=False)
     folder = staticmethod(lambda: tmp_path_factory.mktemp("spool"))
     monkeypatch.setattr(MirrorMachine, "folder", folder, raising=False)
+    return MirrorMachine
+
+
+def test_every_frame_once_whoever_dies_or_sleeps(machine: type[MirrorMachine]) -> None:
     run_state_machine_as_test(
-        MirrorMachine,
+        machine,
         settings=settings(
             max_examples=int(25 * FACTOR),
             stateful_step_count=30,
@@ -397,3 +410,27 @@ def test_every_frame_once_whoever_dies_or_sleeps(
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_head_that_came_unheard_and_is_ended_by_others(machine: type[MirrorMachine]) -> None:
+    """Its owner closes the file, stores it, and dies before it hears of that, too."""
+    run = machine()
+    run.begin()
+    run.work(at=0, lines=3, which=0, times=1, faults=["lost"], rotate=False)
+    run.work(at=0, lines=0, which=0, times=1, faults=["lost"], rotate=True)
+    run._others_take_over()
+    run._kill(0, torn=False)
+    run.teardown()
+    run.no_frame_is_there_twice()
+
+
+def test_a_head_that_comes_when_all_is_done(machine: type[MirrorMachine]) -> None:
+    run = machine()
+    run.begin()
+    run.work(at=0, lines=6, which=0, times=1, faults=["late"], rotate=False)
+    run.work(at=0, lines=0, which=0, times=12, faults=[], rotate=False)
+    run.work(at=0, lines=0, which=0, times=12, faults=["sleep"], rotate=True)
+    run._late_request_arrives()
+    run.what_was_mirrored_outlives_its_machine()
+    run.teardown()
+    run.no_frame_is_there_twice()

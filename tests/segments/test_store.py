@@ -48,7 +48,9 @@ def orphan(store: SegmentStore, content: bytes, name: str = NAME) -> None:
 
 
 def files(storage: StorageBackend) -> dict[str, bytes]:
-    return {key: storage.read_bytes(key) for key in storage.list_files()}
+    """Return all files; an end that a dead owner's requests may still meet stays for ever."""
+    keys = [key for key in storage.list_files() if not key.endswith(".ndjson/end")]
+    return {key: storage.read_bytes(key) for key in keys}
 
 
 def on_disk(store: SegmentStore) -> list[str]:

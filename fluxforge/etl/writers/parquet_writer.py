@@ -82,7 +82,9 @@ class ParquetWriter:
         casts = [_enumeration(*one) for one in zip(texts, words, strict=False)]
         replace = f"REPLACE ({', '.join(filter(None, casts))})" if any(casts) else ""
         columns = ", ".join(map(identifier, (PARTITION, *without)))
-        sort = ", ".join([*map(identifier, order), "rowid"])
+        # Segments may be read in another order than their own.
+        ties = ("line_no", "rowid") if "line_no" in kinds else ("rowid",)
+        sort = ", ".join([*(identifier(name) for name in order if name in kinds), *ties])
         return [
             self._write_date(
                 database,

@@ -13,36 +13,45 @@ of_numbers AS (
     GROUP BY gap
 ),
 of_connections AS (
-    SELECT gap, bool_and(whole) AS whole
+    SELECT gap, bool_and(coalesce(whole, false)) AS whole
     FROM (
-        SELECT gap, numbered.symbol,
+        SELECT gap, seen.symbol,
             max(trade_id) - min(trade_id) + 1 = count(DISTINCT trade_id)
                 AND min(ts_event) <= any_value(received_before)
                 AND max(ts_event) >= any_value(received_after) AS whole
         FROM gaps
         JOIN (SELECT DISTINCT conn, symbol FROM numbered) AS seen ON seen.conn = gaps.conn
-        JOIN numbered ON numbered.symbol = seen.symbol AND numbered.ts_event
+        LEFT JOIN numbered ON numbered.symbol = seen.symbol AND numbered.ts_event
             BETWEEN received_before - INTERVAL 1 HOUR AND received_after + INTERVAL 1 HOUR
         WHERE gaps.channel IS NULL
-        GROUP BY gap, numbered.symbol
+        GROUP BY gap, seen.symbol
     )
     GROUP BY gap
 ),
+candles AS (
+    SELECT conn, symbol, "interval", "start", ts_recv,
+        CASE WHEN "interval" LIKE '%m' THEN to_minutes(n) WHEN "interval" LIKE '%h'
+            THEN to_hours(n) ELSE to_days(n) END AS length
+    FROM (SELECT *, TRY_CAST(regexp_extract("interval", '[0-9]+') AS INTEGER) AS n FROM candles_raw)
+),
 of_candles AS (
-    SELECT gap, bool_and(received > least(ends, received_after)) AS whole
+    SELECT gap, bool_and(starts = wanted AND received > least(ends, received_after)) AS whole
     FROM (
-        SELECT gap, received_after, candles.symbol, candles."interval", "start",
-            "start" + candles.length AS ends, max(candles.ts_recv) AS received
+        SELECT gap, any_value(received_after) AS received_after,
+            count(DISTINCT candles."start") AS starts,
+            floor(epoch(any_value(received_after)) / epoch(any_value(seen.length)))
+                - floor(epoch(any_value(received_before)) / epoch(any_value(seen.length))) + 1 AS wanted,
+            min(last_recv) AS received, min(ends) AS ends
         FROM gaps
-        JOIN (SELECT DISTINCT conn, symbol FROM candles_raw) AS seen ON seen.conn = gaps.conn
-        JOIN (
-            SELECT *, CASE WHEN "interval" LIKE '%m' THEN to_minutes(n) WHEN "interval" LIKE '%h'
-                THEN to_hours(n) ELSE to_days(n) END AS length
-            FROM (SELECT *, TRY_CAST(regexp_extract("interval", '[0-9]+') AS INTEGER) AS n FROM candles_raw)
-        ) AS candles ON candles.symbol = seen.symbol
-            AND "start" <= received_after AND "start" + length > received_before
+        JOIN (SELECT DISTINCT conn, symbol, "interval", length FROM candles) AS seen
+            ON seen.conn = gaps.conn
+        LEFT JOIN (
+            SELECT symbol, "interval", "start", "start" + length AS ends, max(ts_recv) AS last_recv
+            FROM candles GROUP BY ALL
+        ) AS candles ON candles.symbol = seen.symbol AND candles."interval" = seen."interval"
+            AND candles."start" <= received_after AND ends > received_before
         WHERE gaps.channel IS NULL OR gaps.channel = 'candles'
-        GROUP BY ALL
+        GROUP BY gap, seen.symbol, seen."interval"
     )
     GROUP BY gap
 )

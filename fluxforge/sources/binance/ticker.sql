@@ -2,6 +2,7 @@
 -- (24hrTicker, 24hrMiniTicker). Not trades.
 -- takes: bookTicker, 24hrTicker, 24hrMiniTicker
 -- rows: $.data
+-- words: "B"
 -- unused: e, E, u, p, w, x, Q, o, q, O, C, F, L, n
 --
 -- A bookTicker has no time and no last price: those columns are null.
