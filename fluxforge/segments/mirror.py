@@ -149,7 +149,10 @@ class Mirror:
                 file.write(self._storage.read_bytes(self._key(f"{offset:015d}")))
                 offset += size
         if offset != end or path.stat().st_size != end:
-            raise SegmentError(f"{self.folder}: of {end} bytes, those from {offset} on are missing")
+            wanted = (
+                f"{self.folder}: of {end} bytes, those from {offset} on are missing: restore them"
+            )
+            raise SegmentError(f"{wanted}, or remove it where the table segments has its name")
         return path
 
     def publish(self, path: Path) -> None:
@@ -160,19 +163,14 @@ class Mirror:
     def clear(self, objects: Objects, *, whole: bool) -> None:
         """Remove the head, then the parts; only where `whole` is true, fences and the end too."""
         names = [HEAD] if objects.head else []
-        parts = sorted(objects.parts.items())
-        names += [f"{offset:015d}" for offset, size in parts if size or whole]
+        names += [f"{at:015d}" for at, size in sorted(objects.parts.items()) if size or whole]
         names += [END] if whole and objects.end else []
         for name in names:
             self._storage.delete(self._key(name))
 
     def exists(self, name: str) -> bool:
         """Tell whether one of the objects is there."""
-        try:
-            self._storage.stat(self._key(name))
-        except FileMissingError:
-            return False
-        return True
+        return self._storage.exists(self._key(name))
 
     def _create(self, name: str, data: bytes) -> None:
         try:
@@ -212,7 +210,7 @@ def take_over(mirror: Mirror) -> bool:
         if end is None:
             return False
         objects = mirror.list()  # begun after the decision: it shows all parts, or no head
-        # Parts go from the first on, after all else was done: a head beside none came late.
+        # Parts go from the first on: a head beside none came when all was done.
         published = objects.head and end > 0 and bool(objects.parts.get(0))
         if published:
             with tempfile.TemporaryDirectory(prefix="fluxforge-recover-") as work:
@@ -342,10 +340,9 @@ class MirroredSegment(ActiveSegment):
         return not self.settled
 
     def _has_more(self) -> bool:
-        # A closed file of which nobody can know needs no parts: it goes to ready at once. Where a
-        # head may have come to the store, others may end the segment, and an end must say where.
-        known = self._head or self._mirror.in_doubt
-        return self.mirrored < self.file.size and (known or not self.file.closed)
+        # A closed file without a head goes to ready at once; where one may come, it needs an end.
+        known = self._head or self._mirror.in_doubt or not self.file.closed
+        return known and self.mirrored < self.file.size
 
     def _look(self) -> None:
         """Find out what an earlier process, or this one before an error, has sent."""
