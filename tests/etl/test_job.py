@@ -549,6 +549,18 @@ class TestReport:
 
 
 class TestWhatGoesWhere:
+    def test_equal_times_keep_the_order_of_small_and_large_segments(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        """Those from elsewhere may have the same time on both sides of a rotation."""
+        now = 1_786_309_548_000_000_000
+        large = [frames.ticker(n + 1, capture_ns=now) for n in range(12_000)]
+        assert sum(map(len, large)) > 2_000_000
+        lake.put(b"".join(large), 1)
+        lake.put(frames.ticker(0.5, capture_ns=now), 2)
+        lake.etl()
+        assert lake.rows("ticker")["price"][-2:].to_list() == [12_000, 0.5]
+
     def test_a_segment_over_midnight_is_in_two_partitions(
         self, lake: LakeFolder, frames: Frames
     ) -> None:

@@ -162,7 +162,9 @@ def test_candles_of_the_past_are_there_once(tmp_path: Path) -> None:
             again = lake.backfill(source, "candles", start=since, interval="1h")
         assert report.parts >= 1
         assert again.parts + again.already == report.parts
+        live = lake.scan(source, "candles", live=True).collect()
         lake.etl(source)
         candles = lake.scan(source, "candles").collect()
+        assert live.height == candles.height
         assert candles["interval"].unique().to_list() == ["1h"]
         assert 1 <= candles.height == candles["start"].n_unique() <= 4
