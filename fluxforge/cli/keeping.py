@@ -59,8 +59,8 @@ def _dask_executor(address: str) -> Executor:
     except ImportError as exc:
         raise MissingExtraError("--dask", "distributed") from exc
     try:
-        client: Any = distributed.Client(address)  # type: ignore[no-untyped-call]
-        executor: Executor = client.get_executor(pure=False, retries=3)
+        connect: Any = distributed.Client
+        executor: Executor = connect(address).get_executor(pure=False, retries=3)
     except (OSError, ValueError) as exc:
         raise ConnectionFailedError(f"no Dask scheduler answers at {address}") from exc
     return executor
