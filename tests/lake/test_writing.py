@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from fluxforge import Lake
 from fluxforge.errors import TableError, UnknownSourceError, UnknownSymbolError, UsageError
@@ -38,6 +39,22 @@ def test_a_frame_is_written_once(lake: Lake) -> None:
     rows = lake.scan("mine", "signals").collect()
     assert rows.height == 7
     assert set(rows["date"]) == {date(2026, 8, 9), date(2026, 8, 10)}
+
+
+def test_files_of_a_table_without_capture_times_are_joined(lake: Lake) -> None:
+    for count in (1, 2):
+        lake.write("mine", "signals", FRAME.head(count))
+    assert lake.optimize()
+    assert lake.scan("mine", "signals").collect().height == 3
+
+
+def test_a_table_that_others_overwrote_with_other_columns_is_read(lake: Lake) -> None:
+    path = lake.storage.get_full_path("processed/mine/signals")
+    rows = pl.DataFrame({"symbol": ["A"], "old": [1], "date": [AT.date()]}).to_arrow()
+    write_deltalake(path, rows, partition_by=["date"])
+    write_deltalake(path, rows.drop_columns(["old"]), mode="overwrite", schema_mode="overwrite")
+    assert lake.scan("mine", "signals").collect().rows() == [("A", AT.date())]
+    assert lake.tables().height == 1
 
 
 def test_a_table_of_ones_own_is_read_as_others_are(lake: Lake) -> None:
