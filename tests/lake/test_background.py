@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -148,5 +148,8 @@ def test_products_come_and_go(lake: Lake) -> None:
         capture.remove("SOL-USD")
         with pytest.raises(UsageError, match="sol usd"):
             capture.add("sol usd")
+        odd: Any = 123
+        with pytest.raises(UsageError):
+            capture.add(odd)
     with pytest.raises(UsageError, match="has ended"):
         capture.add("SOL-USD")
