@@ -154,8 +154,9 @@ def _committed(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
     """Return the rows of files; a frame is kept, for it keeps what it read of their footers."""
     import polars as pl
 
-    columns, options = version.polars_schema, version.table.storage.get_storage_options()
-    # Credentials may be others the next time.
+    columns = version.polars_schema
+    # Credentials may be others the next time; through the cache none are used.
+    options = {} if version.cache else version.table.storage.get_storage_options()
     key = (*(file.path for file in files), repr(sorted(options.items())))
     if key in version.frames:
         return version.frames[key]
