@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -119,7 +120,7 @@ class LogWriter:
         self._is_local = storage.is_local
         self._max_bytes = segment_max_mb * MEGABYTE
         self._max_seconds = segment_max_seconds
-        self._spool_max_mb = spool_max_mb
+        self._spool_max_bytes = spool_max_mb * MEGABYTE
         self._mirror_interval = mirror_interval_seconds
         self._clock = clock
 
@@ -317,10 +318,13 @@ class LogWriter:
     # With the disk
 
     def _append_next(self, *, bounded: bool) -> None:
-        parts = self._pending.next_parts()
+        waiting = self._store.spool_bytes() if bounded else 0
+        room = self._spool_max_bytes - waiting if bounded else math.inf
+        parts = self._pending.next_parts(room)
         data = parts[0][1] if len(parts) == 1 else b"".join(lines for _, lines in parts)
-        if bounded:
-            self._check_room(len(data))
+        if waiting and len(data) > room:  # an empty spool takes a line of any length
+            self._end_segment()  # only what is closed leaves the spool
+            raise self._spool_full()
         if self._segment is None:
             now = self._clock()
             self._segment, self._opened = self._store.open(now), now
@@ -331,12 +335,14 @@ class LogWriter:
         self.flushed_bytes += len(data)
         self._pending.drop(parts)
 
-    def _check_room(self, size: int) -> None:
-        try:
-            self._store.check_room(size, self._spool_max_mb)
-        except SpoolFullError as exc:
-            error = self._uploader.error if self._uploader else None
-            raise SpoolFullError(f"{exc} ({error})" if error else str(exc)) from exc
+    def _spool_full(self) -> SpoolFullError:
+        error = self._uploader.error if self._uploader else None
+        most = f"{self._spool_max_bytes / MEGABYTE:,g} MB"
+        return SpoolFullError(
+            f"the spool in {self._store.folder} is full ({most}), so that the venue has "
+            "to wait until the object store takes what is in it: ingestion.spool_max_mb sets how "
+            f"much may wait{f' ({error})' if error else ''}"
+        )
 
     def _rotate_if_due(self) -> None:
         """Close the segment where it is large or old enough, its hour has passed, or it is lost."""

@@ -51,13 +51,13 @@ class PendingLines:
             self.bytes += size
         return size
 
-    def next_parts(self) -> list[tuple[int, bytes]]:
-        """Return what to append next; it stays until it is dropped."""
+    def next_parts(self, room: float) -> list[tuple[int, bytes]]:
+        """Return what to append next, one part at least; it stays until it is dropped."""
         parts: list[tuple[int, bytes]] = []
         size = 0
         with self._lock:
             for count, lines in self._parts:
-                if parts and size + len(lines) > BATCH_BYTES:
+                if parts and size + len(lines) > min(room, BATCH_BYTES):
                     break
                 parts.append((count, lines))
                 size += len(lines)

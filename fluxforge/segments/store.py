@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from fluxforge.errors import (
     FileExistsAlreadyError,
     FileMissingError,
-    SpoolFullError,
     StorageError,
     StorageUnavailableError,
 )
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MEGABYTE = 1_000_000
 Claims = list[Claim]  # in the class, `list` is a method
 
 
@@ -119,14 +117,9 @@ class SegmentStore:
         logger.debug("%s: opened %s", self.home.source, file.path)
         return self._segment(file, adopted=False)
 
-    def check_room(self, size: int, max_mb: float) -> None:
-        """Raise :class:`SpoolFullError` where the spool cannot take `size` bytes more."""
-        if not self._storage.is_local and size_of(self.folder) + size > max_mb * MEGABYTE:
-            raise SpoolFullError(
-                f"the spool in {self.folder} is full ({max_mb:,g} MB), so that the venue has to "
-                "wait until the object store takes what is in it: ingestion.spool_max_mb sets how "
-                "much may wait"
-            )
+    def spool_bytes(self) -> int:
+        """Return how many bytes wait on this disk for the object store; 0 on a local lake."""
+        return 0 if self._storage.is_local else size_of(self.folder)
 
     def adopt(self) -> tuple[list[ActiveSegment], RecoveryReport]:
         """Take over the segments on this machine's disk whose writers have ended."""

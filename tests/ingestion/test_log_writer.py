@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from fluxforge.errors import (
+    SpoolFullError,
     StorageError,
     StorageFullError,
     StorageUnavailableError,
@@ -34,6 +36,7 @@ from fluxforge.layout import Layout, SegmentName
 from fluxforge.segments import Envelope, SegmentStore, files
 from fluxforge.segments.active import LocalSegment
 from fluxforge.segments.files import SegmentFile
+from fluxforge.segments.mirror import MirroredSegment
 from fluxforge.storage.local import LocalStorage
 from tests.support.object_store import object_store
 
@@ -343,6 +346,38 @@ def test_a_full_disk_costs_nothing_once_there_is_room(
     writer.close()
     assert frames_in(storage, READY) == [frame(1), frame(2), frame(3)]
     assert (writer.segments, writer.flushed_frames) == (1, 3)
+
+
+@pytest.mark.parametrize("size", [0, 40, 2_000])
+def test_a_full_spool_empties_however_much_waits_for_it(
+    size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers = threading.Event()
+    advance = MirroredSegment.advance
+
+    def advance_or_not(segment: MirroredSegment) -> bool:
+        if not answers.is_set():
+            raise StorageUnavailableError("the store does not answer")
+        return advance(segment)
+
+    monkeypatch.setattr(MirroredSegment, "advance", advance_or_not)
+    storage = object_store()
+    writer = open_writer(
+        storage, spool_dir=tmp_path, spool_max_mb=0.001, mirror_interval_seconds=0.01
+    )
+    written = [frame(number, size) for number in range(200)]
+    writer.write(written[0])
+    writer.flush()  # an empty spool takes a line that is longer than it may become
+    for data in written[1:]:
+        writer.write(data)
+    with pytest.raises(SpoolFullError, match="spool_max_mb"):
+        writer.flush()
+    answers.set()
+    while writer.buffered_frames:  # ends, whatever a batch's size: the full segment was closed
+        with suppress(SpoolFullError):
+            writer.flush()
+    writer.close()
+    assert frames_in(storage, READY) == written
 
 
 def test_what_cannot_be_closed_is_left_for_recovery(tmp_path: Path) -> None:
