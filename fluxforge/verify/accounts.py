@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from fluxforge.segments import SegmentStore
 from fluxforge.sources import get_source
 from fluxforge.tables.retention import is_retirement, retired_rows
 from fluxforge.transform.schema import BOOKKEEPING, SEQUENCES
-from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
+from fluxforge.verify.report import Check, Finding, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
     from fluxforge.tables import Commit, Table
-    from fluxforge.verify.tables import Counted, Tables
+    from fluxforge.verify.report import Found
+    from fluxforge.verify.tables import Counted
 
     Places = Sequence[tuple[StorageBackend, Layout]]
 
@@ -66,30 +67,25 @@ class Ledger:
         return self.counts.keys() | {row["digest"] for row in self.rows}
 
 
-def verify_accounts(ledgers: Mapping[str, Ledger], tables: Tables, places: Places) -> VerifyReport:
-    """Check the ledgers, which were read first, against the tables, which were read then."""
-    report = VerifyReport()
-    for source, ledger in ledgers.items():
-        found = tables.get(source, {})
-        where = ledger.table.path.rpartition("/")[0]
-        report += guarded(where, partial(_ledger, ledger, found, places))
-        report += guarded(where, partial(_sequences, ledger, found.get(SEQUENCES)))
-    return report
+def verify_accounts(ledger: Ledger, tables: Mapping[str, Counted], places: Places) -> Found:
+    """Check a ledger, which was read first, against its source's tables, which were read then."""
+    where = ledger.table.path.rpartition("/")[0]
+    yield from guarded(where, _ledger(ledger, tables, places))
+    yield from guarded(where, _sequences(ledger, tables.get(SEQUENCES)))
 
 
-def _ledger(ledger: Ledger, tables: Mapping[str, Counted], places: Places) -> VerifyReport:
+def _ledger(ledger: Ledger, tables: Mapping[str, Counted], places: Places) -> Found:
     path = ledger.table.path
     expected = sum(ledger.counts.values(), Counter[str]())
-    in_work = partial(_in_work, ledger, places)
     missing: set[str] = set()
     wrong = []
     for name in sorted({*expected, *tables}):
         counted = tables.get(name)
-        ahead, unknown = (0, set[str]()) if counted is None else _ahead(ledger, name, counted)
-        if unknown:
-            missing |= unknown - in_work()
-        rows = 0
+        rows = ahead = 0
         if counted is not None:
+            ahead, unknown = _ahead(ledger, name, counted)
+            if unknown:
+                missing |= unknown - _in_work(ledger, places)
             rows = counted.rows + retired_rows(counted.snapshot.transactions)
         if name not in BOOKKEEPING and rows != expected[name] + ahead:
             message = f"{rows:,} rows, but the ledger accounts for {expected[name]:,}"
@@ -97,12 +93,21 @@ def _ledger(ledger: Ledger, tables: Mapping[str, Counted], places: Places) -> Ve
     if not ledger.exists:
         if missing or wrong:
             message = "it is gone, and there are tables: restore it from a copy"
-            return problem("missing_ledger", path, message)
-        return VerifyReport()
+            yield Finding("missing_ledger", path, message)
+        return
+    yield Check("segments", path, len(ledger.rows))
     message = "its rows are in a table, and no row here tells of it: restore this table from a copy"
-    gone = [Finding("missing_ledger_row", f"{path}: {name}", message) for name in sorted(missing)]
-    report = VerifyReport((Check("segments", path, len(ledger.rows)),), (*gone, *wrong))
-    return report + _entries(path, ledger)
+    for name in sorted(missing):
+        yield Finding("missing_ledger_row", f"{path}: {name}", message)
+    yield from wrong
+    for row in ledger.rows:
+        if row["lines_read"] != row["lines_taken"] + row["lines_quarantined"]:
+            message = "lines read are not those taken and quarantined: keep its raw copy"
+            yield Finding("wrong_account", f"{path}: {row['segment']}", message)
+    for digest, times in Counter(row["digest"] for row in ledger.rows).items():
+        if times > 1:
+            message = f"the segment {digest} is entered {times} times: its rows may be doubled"
+            yield Finding("repeated_segment", path, message)
 
 
 def _in_work(ledger: Ledger, places: Places) -> set[str]:
@@ -142,20 +147,7 @@ def _commits_of(counted: Counted, identities: set[str]) -> Iterator[Commit]:
         version -= 1
 
 
-def _entries(path: str, ledger: Ledger) -> VerifyReport:
-    problems = []
-    for row in ledger.rows:
-        if row["lines_read"] != row["lines_taken"] + row["lines_quarantined"]:
-            message = "lines read are not those taken and quarantined: keep its raw copy"
-            problems.append(Finding("wrong_account", f"{path}: {row['segment']}", message))
-    for digest, times in Counter(row["digest"] for row in ledger.rows).items():
-        if times > 1:
-            message = f"the segment {digest} is entered {times} times: its rows may be doubled"
-            problems.append(Finding("repeated_segment", path, message))
-    return VerifyReport(problems=tuple(problems))
-
-
-def _sequences(ledger: Ledger, counted: Counted | None) -> VerifyReport:
+def _sequences(ledger: Ledger, counted: Counted | None) -> Found:
     path = f"{ledger.table.path.rpartition('/')[0]}/{SEQUENCES}"
     committed = counted.snapshot.transactions if counted is not None else {}
     young = datetime.now(UTC) - _REMEMBERED
@@ -164,12 +156,11 @@ def _sequences(ledger: Ledger, counted: Counted | None) -> VerifyReport:
         for row in ledger.rows
         if row["processed_at"] > young and not committed.keys() & {row["digest"], row["segment"]}
     ]
-    report = VerifyReport()
     if absent:
         message = f"{len(absent)} segments of the ledger are not here: restore it from a copy"
-        report += problem("missing_commit", f"{path}: {absent[0]}", message)
+        yield Finding("missing_commit", f"{path}: {absent[0]}", message)
     if counted is None:
-        return report
+        return
     import duckdb
 
     runs = counted.snapshot.read(
@@ -179,17 +170,17 @@ def _sequences(ledger: Ledger, counted: Counted | None) -> VerifyReport:
         database.register("sequences", runs)
         for conn, first, last in _query(database, "stored_twice"):
             message = f"frames {first} to {last} of connection {conn}"
-            report += problem("stored_twice", path, message)
+            yield Finding("stored_twice", path, message)
         ((connections, repeats),) = _query(database, "repeated")
         if repeats:
             message = f"the venue repeated {repeats:,} numbers on {connections} connections"
-            report += note("repeated_number", path, message)
+            yield Finding("repeated_number", path, message)
         first = get_source(ledger.source).limits.first_sequence
         ((connections, missing),) = _query(database, "missing", first_sequence=first)
         if missing:
             message = f"{missing:,} frames of {connections} connections never came: see the gaps"
-            report += note("gap", path, message)
-    return report + VerifyReport((Check("runs", path, runs.num_rows),))
+            yield Finding("gap", path, message)
+    yield Check("runs", path, runs.num_rows)
 
 
 def _query(

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
+from fluxforge.errors import FluxForgeError
 from fluxforge.sources import source_names
 from fluxforge.tables import Table
 from fluxforge.transform.schema import LEDGER
 from fluxforge.verify.accounts import Ledger, verify_accounts
 from fluxforge.verify.places import verify_raw, verify_set_aside, verify_spool
-from fluxforge.verify.report import VerifyReport, guarded, problem
-from fluxforge.verify.tables import verify_tables
+from fluxforge.verify.report import Finding, VerifyReport, guarded
+from fluxforge.verify.tables import Tables, verify_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
+    from fluxforge.verify.report import Found
+
+    Place = tuple[StorageBackend, Layout]
 
 
 def verify_lake(
-    raw: Sequence[tuple[StorageBackend, Layout]],
-    tables: tuple[StorageBackend, Layout],
-    configured: Iterable[str],
+    raw: Sequence[Place],
+    tables: Place,
+    configured: Sequence[str],
     *,
     deep: bool = False,
     spool_dir: str | Path | None = None,
@@ -37,51 +40,43 @@ def verify_lake(
     places = {
         storage.get_full_path(layout.ready("x")): (storage, layout) for storage, layout in raw
     }
-    report, away = _ask((tables, *places.values()))
+    return VerifyReport.of(_checks([*places.values()], tables, known, spool_dir, deep=deep))
+
+
+def _checks(
+    places: list[Place], tables: Place, known: set[str], spool_dir: str | Path | None, *, deep: bool
+) -> Found:
+    away = set()
+    for storage, layout in {
+        place[0].get_full_path(): place for place in (tables, *places)
+    }.values():
+        found = [*guarded(storage.get_full_path(), _look(storage, layout))]
+        yield from found
+        if found:
+            away.add(storage.get_full_path())
     storage, layout = tables
-    ledgers: dict[str, Ledger] = {}
     if storage.get_full_path() not in away:
+        ledgers: dict[str, Ledger] = {}
         for source in sorted(known):
-            where = layout.tables(source)
-            report += guarded(where, partial(_read_ledger, ledgers, storage, layout, source))
-        found, snapshots = verify_tables(storage, layout, known, deep=deep)
-        report += found
-        if not away:
-            report += verify_accounts(ledgers, snapshots, list(places.values()))
-            for ledger in ledgers.values():
-                report += verify_set_aside(list(places.values()), ledger, deep=deep)
-    for storage, layout in places.values():
+            # Read before anything else: what it says is done is in the tables by then.
+            try:
+                ledger = Ledger.read(source, Table(storage, layout.table(source, LEDGER)))
+                ledgers[source] = ledger
+            except FluxForgeError as exc:
+                yield Finding("check_failed", layout.tables(source), str(exc))
+        counted: Tables = {}
+        yield from verify_tables(storage, layout, known, counted, deep=deep)
+        for source, ledger in () if away else ledgers.items():
+            yield from verify_accounts(ledger, counted.get(source, {}), places)
+        for ledger in () if away else ledgers.values():
+            yield from verify_set_aside(places, ledger, deep=deep)
+    for storage, layout in places:
         if storage.get_full_path() not in away:
-            report += verify_raw(storage, layout, known)
-            report += verify_spool(storage, layout, known, spool_dir)
-    return report
+            yield from verify_raw(storage, layout, known)
+            yield from verify_spool(storage, layout, known, spool_dir)
 
 
-def _read_ledger(
-    ledgers: dict[str, Ledger], storage: StorageBackend, layout: Layout, source: str
-) -> VerifyReport:
-    # Read before anything else: what it says is done is in the tables by then.
-    ledgers[source] = Ledger.read(source, Table(storage, layout.table(source, LEDGER)))
-    return VerifyReport()
-
-
-def _ask(places: Iterable[tuple[StorageBackend, Layout]]) -> tuple[VerifyReport, set[str]]:
-    """Find the storages that do not answer, or hold no lake: each is one problem."""
-    report, away = VerifyReport(), set()
-    for storage, layout in {place[0].get_full_path(): place for place in places}.values():
-        root = storage.get_full_path()
-        answer = guarded(root, partial(_look, storage, layout))
-        report += answer
-        if not answer.ok:
-            away.add(root)
-    return report, away
-
-
-def _look(storage: StorageBackend, layout: Layout) -> VerifyReport:
-    if layout.is_used(storage.list_folders()):
-        return VerifyReport()
-    return problem(
-        "no_lake",
-        storage.get_full_path(),
-        "there is no lake: look at the working directory and storage.base_dir",
-    )
+def _look(storage: StorageBackend, layout: Layout) -> Found:
+    if not layout.is_used(storage.list_folders()):
+        message = "there is no lake: look at the working directory and storage.base_dir"
+        yield Finding("no_lake", storage.get_full_path(), message)

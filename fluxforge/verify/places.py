@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from fluxforge.segments.tries import SUFFIX as TRIES
 from fluxforge.segments.tries import TriesJournal
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables.retention import retired_quarantine
-from fluxforge.verify.report import Check, Finding, VerifyReport, guarded, note, problem
+from fluxforge.verify.report import Check, Finding, guarded
 from fluxforge.verify.strays import odd_files, unknown_sources
 
 if TYPE_CHECKING:
@@ -34,46 +33,41 @@ if TYPE_CHECKING:
     from fluxforge.layout import Layout, State
     from fluxforge.storage.base import StorageBackend, StoredFile
     from fluxforge.verify.accounts import Ledger, Places
+    from fluxforge.verify.report import Found
 
 _ABANDONED = "its collector ended without closing it: the next ingest of this source will"
 _UNFINISHED = "its worker ended, or failed over it: the next etl takes it up, or tells why not"
 
 
-def verify_raw(storage: StorageBackend, layout: Layout, known: set[str]) -> VerifyReport:
+def verify_raw(storage: StorageBackend, layout: Layout, known: set[str]) -> Found:
     """Check the segments of one storage. Nothing is changed."""
-    report = guarded(layout.raw, partial(_unknown_folders, storage, layout))
-    report += guarded(layout.raw, partial(odd_files, storage, layout.raw))
+    yield from guarded(layout.raw, _unknown_folders(storage, layout))
+    yield from guarded(layout.raw, odd_files(storage, layout.raw))
     for state in STATES:
-        home = _home(layout, state)
-        report += guarded(home, partial(_state, storage, layout, state, known))
-    return report
+        yield from guarded(_home(layout, state), _state(storage, layout, state, known))
 
 
 def verify_spool(
     storage: StorageBackend, layout: Layout, sources: Iterable[str], spool_dir: str | Path | None
-) -> VerifyReport:
+) -> Found:
     """Check what waits on this machine for an object store."""
-    report = VerifyReport()
     for source in () if storage.is_local else sorted(sources):
         folder = SegmentStore(storage, layout, source, spool_dir=spool_dir).folder
-        report += guarded(str(folder), partial(_spool, folder))
-    return report
+        yield from guarded(str(folder), _spool(folder))
 
 
-def _spool(folder: Path) -> VerifyReport:
+def _spool(folder: Path) -> Found:
     found, strays = find_segments(folder)
-    report = VerifyReport()
     for stray in strays:
-        report += problem("misplaced_file", str(folder), stray)
+        yield Finding("misplaced_file", str(folder), stray)
     disk = LocalStorage(folder)
     for path in found:
         if _is_abandoned(disk, path.name):
-            report += problem("abandoned_segment", str(path), _ABANDONED)
+            yield Finding("abandoned_segment", str(path), _ABANDONED)
     if found:
         size = sum(file.size for file in disk.list_entries() if is_segment_name(file.name))
         message = f"{len(found)} segments ({size / 1e6:,.1f} MB) are on their way to the store"
-        report += note("spooled", str(folder), message)
-    return report
+        yield Finding("spooled", str(folder), message)
 
 
 def _home(layout: Layout, state: State) -> str:
@@ -81,82 +75,72 @@ def _home(layout: Layout, state: State) -> str:
     return layout.state(state, "x").rpartition("/")[0]
 
 
-def _unknown_folders(storage: StorageBackend, layout: Layout) -> VerifyReport:
+def _unknown_folders(storage: StorageBackend, layout: Layout) -> Found:
     prefix = f"{layout.raw}/" if layout.raw else ""
     known = {_home(layout, state).removeprefix(prefix).split("/")[0] for state in STATES}
     if not layout.raw:
         known.add(layout.processed.split("/")[0])
     message = "no state has this name: move what is in it away"
-    return VerifyReport(
-        problems=tuple(
-            Finding("unknown_folder", join_key(layout.raw, name), message)
-            for name in storage.list_folders(layout.raw)
-            if name not in known
-        )
-    )
+    for name in storage.list_folders(layout.raw):
+        if name not in known:
+            yield Finding("unknown_folder", join_key(layout.raw, name), message)
 
 
-def _state(storage: StorageBackend, layout: Layout, state: State, known: set[str]) -> VerifyReport:
+def _state(storage: StorageBackend, layout: Layout, state: State, known: set[str]) -> Found:
     home = _home(layout, state)
     found = set(storage.list_folders(home))
-    report = unknown_sources(home, found - known)
+    yield from unknown_sources(home, found - known)
     for key in storage.list_files(home, recursive=False):
         message = "it belongs to no source: move it into the folder of one"
-        report += problem("misplaced_file", key, message)
+        yield Finding("misplaced_file", key, message)
     for source in sorted(found & known):
         folder = layout.state(state, source)
-        report += guarded(folder, partial(_segments, storage, layout, source, state))
-    return report
+        yield from guarded(folder, _segments(storage, layout, source, state))
 
 
-def _segments(storage: StorageBackend, layout: Layout, source: str, state: State) -> VerifyReport:
+def _segments(storage: StorageBackend, layout: Layout, source: str, state: State) -> Found:
     folder = layout.state(state, source)
     files = storage.list_entries(folder)
-    report = VerifyReport((Check("files", folder, len(files)),))
+    yield Check("files", folder, len(files))
     if state == "active":
-        return report + _active(storage, folder, files)
+        yield from _active(storage, folder, files)
+        return
     for file in files:
         name = file.key[len(folder) + 1 :]
         if not belongs_in(state, name.removesuffix(TRIES) if state == "processing" else name):
             message = f"not a segment of {state}: nothing reads it"
-            report += problem("misplaced_file", file.key, message)
+            yield Finding("misplaced_file", file.key, message)
     for name in storage.list_folders(folder):
         if storage.is_local and not storage.list_files(join_key(folder, name)):
             message = "a folder among the segments: nothing reads it; move it away"
-            report += problem("odd_file", join_key(folder, name), message)
+            yield Finding("odd_file", join_key(folder, name), message)
     segments = [file.key for file in files if file.name.endswith(".ndjson")]
     if state == "processing":
-        return report + _processing(storage, TriesJournal(storage, layout, source), segments)
-    if segments and state == "ready":
-        report += note("waiting", folder, f"{len(segments)} segments wait for the etl")
-    return report
+        yield from _processing(storage, TriesJournal(storage, layout, source), segments)
+    elif segments and state == "ready":
+        yield Finding("waiting", folder, f"{len(segments)} segments wait for the etl")
 
 
-def _processing(
-    storage: StorageBackend, journal: TriesJournal, segments: list[str]
-) -> VerifyReport:
-    report, known = VerifyReport(), journal.read()
+def _processing(storage: StorageBackend, journal: TriesJournal, segments: list[str]) -> Found:
+    known = journal.read()
     for key in segments:
         tries = known.get(key.rpartition("/")[2])
         if tries is not None and tries.aside:
             message = f"{tries.error}: when that is mended, `fluxforge etl --retry` takes it up"
-            report += problem("set_aside_segment", key, message)
+            yield Finding("set_aside_segment", key, message)
         elif _is_abandoned(storage, key):
             message = _UNFINISHED if tries is None else f"it is tried again later: {tries.error}"
-            report += problem("unfinished_segment", key, message)
-    return report
+            yield Finding("unfinished_segment", key, message)
 
 
-def _active(storage: StorageBackend, folder: str, files: Iterable[StoredFile]) -> VerifyReport:
-    report = VerifyReport()
+def _active(storage: StorageBackend, folder: str, files: Iterable[StoredFile]) -> Found:
     for file in files:
         name = file.key[len(folder) + 1 :].partition("/")[0]  # of a mirrored one, its folder
         if not is_segment_name(name):
             message = "not a segment of active: nothing reads it"
-            report += problem("misplaced_file", file.key, message)
+            yield Finding("misplaced_file", file.key, message)
         elif (storage.is_local or file.name == HEAD) and _is_abandoned(storage, file.key):
-            report += problem("abandoned_segment", file.key, _ABANDONED)
-    return report
+            yield Finding("abandoned_segment", file.key, _ABANDONED)
 
 
 def _is_abandoned(storage: StorageBackend, key: str) -> bool:
@@ -171,24 +155,22 @@ def _is_abandoned(storage: StorageBackend, key: str) -> bool:
         return storage.exists(key)  # its holder may have finished it just now
 
 
-def verify_set_aside(places: Places, ledger: Ledger, *, deep: bool) -> VerifyReport:
+def verify_set_aside(places: Places, ledger: Ledger, *, deep: bool) -> Found:
     """Compare quarantine and archive with what the ledger says of their segments."""
-    report = VerifyReport()
     for storage, layout in places if deep else ():
         folder = layout.archive(ledger.source)
-        report += guarded(folder, partial(_archive, storage, folder, ledger))
+        yield from guarded(folder, _archive(storage, folder, ledger))
     folder = places[-1][1].quarantine(ledger.source)
-    return report + guarded(folder, partial(_quarantine, places, folder, ledger, deep=deep))
+    yield from guarded(folder, _quarantine(places, folder, ledger, deep=deep))
 
 
-def _quarantine(places: Places, folder: str, ledger: Ledger, *, deep: bool) -> VerifyReport:
+def _quarantine(places: Places, folder: str, ledger: Ledger, *, deep: bool) -> Found:
     files = {
         key.removesuffix(".ndjson").rpartition("-")[2]: (storage, key)
         for storage, layout in places
         for key in storage.list_files(layout.quarantine(ledger.source))
         if is_quarantine_name(key)
     }
-    report = VerifyReport()
     stores = [SegmentStore(*place, ledger.source) for place in places]
     # Lines that are tried again are those of a segment of their own, in work or done.
     retried = {segment.name for store in stores for segment in store.waiting()}
@@ -203,19 +185,18 @@ def _quarantine(places: Places, folder: str, ledger: Ledger, *, deep: bool) -> V
     }
     for row in [row for digest, row in expected.items() if digest not in files]:
         message = f"its {row['lines_quarantined']:,} lines are gone: restore them from a copy"
-        report += problem("missing_quarantine", join_key(folder, row["segment"]), message)
+        yield Finding("missing_quarantine", join_key(folder, row["segment"]), message)
     for digest, (storage, key) in files.items() if deep else ():
         # Those that the ledger does not know are of torn lines, or of a segment in work.
         row = expected.get(digest, {})
-        report += _records(storage, key, row.get("lines_quarantined"))
+        yield from _records(storage, key, row.get("lines_quarantined"))
     if expected or files:
         lines = sum(row["lines_quarantined"] for row in expected.values())
         message = f"{lines:,} lines of {len(expected):,} segments, in {len(files):,} files"
-        report += note("quarantine", folder, message)
-    return report
+        yield Finding("quarantine", folder, message)
 
 
-def _records(storage: StorageBackend, key: str, expected: int | None) -> VerifyReport:
+def _records(storage: StorageBackend, key: str, expected: int | None) -> Found:
     lines = storage.read_bytes(key).splitlines(keepends=True)
     edited = [number for number, line in enumerate(lines, 1) if not Quarantined.is_intact(line)]
     if edited:
@@ -223,13 +204,12 @@ def _records(storage: StorageBackend, key: str, expected: int | None) -> VerifyR
     elif expected is not None and len(lines) != expected:
         message = f"{len(lines):,} of {expected:,} lines: restore the file from a copy"
     else:
-        return VerifyReport()
-    return problem("damaged_quarantine", key, message)
+        return
+    yield Finding("damaged_quarantine", key, message)
 
 
-def _archive(storage: StorageBackend, folder: str, ledger: Ledger) -> VerifyReport:
+def _archive(storage: StorageBackend, folder: str, ledger: Ledger) -> Found:
     """Read archived segments, and compare them with their digests in the ledger."""
-    report = VerifyReport()
     digests = {row["segment"]: row["digest"] for row in ledger.rows}
     digests |= {row["digest"][:12]: row["digest"] for row in ledger.rows}
     for key in storage.list_files(folder, "*.zst"):
@@ -239,8 +219,7 @@ def _archive(storage: StorageBackend, folder: str, ledger: Ledger) -> VerifyRepo
             found = _digest(storage.fetch(key, Path(work)))
         if not found or (expected and found != expected):
             message = "it is not the segment that was processed: restore it from a copy"
-            report += problem("damaged_archive", key, message)
-    return report
+            yield Finding("damaged_archive", key, message)
 
 
 def _digest(path: Path) -> str:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self, get_args
 
 from fluxforge.errors import FluxForgeError
 from fluxforge.report import Report
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Kind = Literal[
-    # problems
+Problem = Literal[
     "no_lake", "check_failed", "unknown_folder", "unknown_source", "misplaced_file", "odd_file",
     "abandoned_segment", "unfinished_segment", "set_aside_segment", "missing_quarantine",
     "damaged_quarantine", "damaged_archive", "missing_log", "missing_file", "damaged_file",
     "wrong_partition", "wrong_column", "missing_ledger", "missing_ledger_row", "missing_commit",
     "wrong_row_count", "wrong_account", "repeated_segment", "stored_twice",
-    # notes
+]  # fmt: skip
+Note = Literal[
     "waiting", "spooled", "quarantine", "leftover", "unknown_table", "gap", "repeated_number",
 ]  # fmt: skip
+Kind = Problem | Note
 """The identifiers of what may be found. They stay; new ones may come."""
 
 
@@ -85,6 +84,19 @@ class VerifyReport(Report):
     problems: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
 
+    @classmethod
+    def of(cls, found: Found) -> Self:
+        """Run checks, and sort what they find."""
+        checks: list[Check] = []
+        problems: list[Finding] = []
+        notes: list[Finding] = []
+        for one in found:
+            if isinstance(one, Check):
+                checks.append(one)
+            else:
+                (notes if one.kind in get_args(Note) else problems).append(one)
+        return cls(tuple(checks), tuple(problems), tuple(notes))
+
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
@@ -105,11 +117,8 @@ class VerifyReport(Report):
         for check in self.checks:
             counts[check.name] += check.looked_at
         looked_at = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        return f"{self._verdict}: looked at {looked_at or 'nothing'}"
-
-    @property
-    def _verdict(self) -> str:
-        return "ok" if self.ok else f"{len(self.problems)} problems"
+        verdict = "ok" if self.ok else f"{len(self.problems)} problems"
+        return f"{verdict}: looked at {looked_at or 'nothing'}"
 
     def __str__(self) -> str:
         lines = [self.summary()]
@@ -130,19 +139,13 @@ class VerifyReport(Report):
         return f"<table><caption>{escape(self.summary())}</caption>{body}</table>"
 
 
-def problem(kind: Kind, where: str, message: str) -> VerifyReport:
-    """Return a report of one problem."""
-    return VerifyReport(problems=(Finding(kind, where, message),))
+Found = Iterator[Check | Finding]
+"""What a check yields, while it looks."""
 
 
-def note(kind: Kind, where: str, message: str) -> VerifyReport:
-    """Return a report of one note."""
-    return VerifyReport(notes=(Finding(kind, where, message),))
-
-
-def guarded(where: str, check: Callable[[], VerifyReport]) -> VerifyReport:
+def guarded(where: str, found: Found) -> Found:
     """Run a check; if it cannot be carried out, that is a problem and no end of the others."""
     try:
-        return check()
+        yield from found
     except FluxForgeError as exc:
-        return problem("check_failed", where, str(exc))
+        yield Finding("check_failed", where, str(exc))

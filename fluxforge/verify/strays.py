@@ -7,23 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluxforge.layout import join_key
-from fluxforge.verify.report import Finding, VerifyReport, problem
+from fluxforge.verify.report import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fluxforge.storage.base import StorageBackend
+    from fluxforge.verify.report import Found
 
 
-def odd_files(storage: StorageBackend, folder: str) -> VerifyReport:
+def odd_files(storage: StorageBackend, folder: str) -> Found:
     """Name what is neither a file nor a folder, and is never followed: links, pipes, devices."""
-    report = VerifyReport()
     root = Path(storage.get_full_path())
     for entry in _odd(root / folder) if storage.is_local and (root / folder).is_dir() else ():
         kind = "a symbolic link" if entry.is_symlink() else "no regular file"
         where = Path(entry.path).relative_to(root).as_posix()
-        report += problem("odd_file", where, f"{kind}: nothing reads it; move it away")
-    return report
+        yield Finding("odd_file", where, f"{kind}: nothing reads it; move it away")
 
 
 def _odd(folder: Path | str) -> Iterator[os.DirEntry[str]]:
@@ -36,11 +35,8 @@ def _odd(folder: Path | str) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def unknown_sources(home: str, names: Iterable[str]) -> VerifyReport:
+def unknown_sources(home: str, names: Iterable[str]) -> Found:
     """Name the folders of sources that are not known."""
     message = "no source of this name is installed or configured: install it, or move this away"
-    return VerifyReport(
-        problems=tuple(
-            Finding("unknown_source", join_key(home, name), message) for name in sorted(names)
-        )
-    )
+    for name in sorted(names):
+        yield Finding("unknown_source", join_key(home, name), message)
