@@ -44,10 +44,7 @@ class Source(Venue, ABC):
     def plan(self, products: Sequence[str], channels: Sequence[str]) -> list[Subscription]:
         """Spread products over as many sockets as the venue needs, each with all channels.
 
-        Raises
-        ------
-        ConfigError
-            If a channel or a product is not one of the venue's, with the nearest right name.
+        A ConfigError says which is not one of the venue's, with the nearest right name.
         """
         wanted = self.check_channels(channels)
         if not products:
@@ -75,13 +72,7 @@ class Source(Venue, ABC):
         raise UsageError(f"{self.name} has no list of its instruments")
 
     def past(self, wanted: Past) -> Calls[None]:
-        """Return the calls whose answers hold a part of the past.
-
-        Raises
-        ------
-        UsageError
-            If the venue does not give it.
-        """
+        """Return the calls whose answers hold a part of the past."""
         raise UsageError(f"{self.name} gives nothing of its past")
 
     def complaint(self, answer: Any) -> str | None:
@@ -110,13 +101,7 @@ class Source(Venue, ABC):
         return rest_address != self.rest_url or host == domain or host.endswith(f".{domain}")
 
     def check_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
-        """Return the channels, each once, if all of them are the venue's.
-
-        Raises
-        ------
-        ConfigError
-            If there is none, or one that the venue does not have; with the nearest right name.
-        """
+        """Return the channels, each once; a ConfigError where one is not the venue's."""
         known = ", ".join(self.channels)
         if not channels:
             raise ConfigError(f"{self.name}: no channels; there are: {known}")
@@ -131,11 +116,7 @@ class Source(Venue, ABC):
     def split(self, product: str) -> tuple[str, str]:
         """Return the market and the symbol of a product: ``linear:BTCUSDT``, or ``BTC-USD``.
 
-        Raises
-        ------
-        ConfigError
-            If it is not written as the venue writes it, with the right form where it can be
-            guessed; or lacks its market where the venue has several.
+        A ConfigError has the right form, where it can be guessed.
         """
         market, _, symbol = product.rpartition(":")
         if self.product.fullmatch(symbol) and market in (*self.markets, ""):

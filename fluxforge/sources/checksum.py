@@ -33,8 +33,6 @@ SILENCE_SECONDS = 60.0
 class ChecksumBook:
     """One symbol's book, its numbers as the venue wrote them.
 
-    Examples
-    --------
     >>> book = ChecksumBook(depth=10)
     >>> book.apply([(45283.5, "45283.5", "0.10000000")], [(45283.6, "45283.6", "0.01500000")])
     >>> book.checksum()

@@ -73,8 +73,6 @@ TABLES = {
 def parse_columns(text: str) -> dict[str, str]:
     """Read ``name TYPE, name TYPE``, as the head of a ``.sql`` file declares its columns.
 
-    Examples
-    --------
     >>> parse_columns("trade_id VARCHAR, price DOUBLE")
     {'trade_id': 'VARCHAR', 'price': 'DOUBLE'}
     """

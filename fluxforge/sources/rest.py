@@ -25,52 +25,28 @@ _MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10_080}
 
 @dataclass(frozen=True)
 class Instrument:
-    """One instrument of a venue.
+    """One instrument of a venue."""
 
-    Attributes
-    ----------
-    symbol, instrument, market
-        In the venue's spelling, in the common one, and where it trades.
-    base, quote
-        What is traded, and in what it is paid.
-    price_decimals, size_decimals
-        The digits of its prices and sizes; None where the venue does not say.
-    active
-        Whether it trades now.
-    """
-
-    symbol: str
-    instrument: str
+    symbol: str  # in the venue's spelling
+    instrument: str  # in the common one
     market: str
-    base: str
-    quote: str
-    price_decimals: int | None = None
+    base: str  # what is traded
+    quote: str  # in what it is paid
+    price_decimals: int | None = None  # None where the venue does not say
     size_decimals: int | None = None
-    active: bool = True
+    active: bool = True  # whether it trades now
 
 
 @dataclass(frozen=True)
 class Past:
-    """A part of the past: ``start <= time < end`` of one table and symbol.
+    """A part of the past: ``start <= time < end`` of one table and symbol."""
 
-    Attributes
-    ----------
-    table
-        ``"trades"`` or ``"candles"``.
-    symbol, market
-        In the venue's spelling.
-    start, end
-        With a zone.
-    interval
-        Of candles, in the common words: ``"1m"``, ``"1h"``, ``"1d"``.
-    """
-
-    table: str
-    symbol: str
+    table: str  # trades or candles
+    symbol: str  # in the venue's spelling
     market: str
-    start: datetime
+    start: datetime  # with a zone
     end: datetime
-    interval: str = "1m"
+    interval: str = "1m"  # of candles
 
     @property
     def seconds(self) -> tuple[int, int]:
@@ -88,13 +64,7 @@ class Past:
         return minutes_of(self.interval)
 
     def word(self, words: dict[str, str]) -> str:
-        """Return the venue's word for the interval.
-
-        Raises
-        ------
-        UsageError
-            If it has none.
-        """
+        """Return the venue's word for the interval; a UsageError where it has none."""
         if self.interval not in words:
             raise UsageError(f"no candles of {self.interval!r}: there are {', '.join(words)}")
         return words[self.interval]
@@ -103,13 +73,6 @@ class Past:
 def minutes_of(interval: str) -> int:
     """Return the minutes of an interval.
 
-    Raises
-    ------
-    UsageError
-        If it is not written as ``5m``, ``1h``, ``1d`` or ``1w``.
-
-    Examples
-    --------
     >>> minutes_of("5m"), minutes_of("1h")
     (5, 60)
     """
@@ -122,8 +85,6 @@ def minutes_of(interval: str) -> int:
 def decimals_of(step: object) -> int | None:
     """Return the digits of a smallest step, as ``"0.01000000"``.
 
-    Examples
-    --------
     >>> decimals_of("0.01000000"), decimals_of("1"), decimals_of(None)
     (2, 0, None)
     """

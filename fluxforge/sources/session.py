@@ -28,22 +28,12 @@ Method = Literal["subscribe", "unsubscribe"]
 
 @dataclass(frozen=True)
 class Lost:
-    """Frames that the venue sent and that did not arrive.
-
-    Attributes
-    ----------
-    evidence
-        How it is known.
-    table, symbol
-        What they would have changed; None: anything of the connection.
-    first, last
-        The venue's numbers of the first and last frame missing; None where it has none.
-    """
+    """Frames that the venue sent and that did not arrive."""
 
     evidence: Evidence
-    table: str | None = None
+    table: str | None = None  # what they would have changed; None: anything of the connection
     symbol: str | None = None
-    first: int | None = None
+    first: int | None = None  # the venue's number of the first missing; None where it has none
     last: int | None = None
 
     @property
@@ -61,34 +51,16 @@ class Lost:
 
 @dataclass(frozen=True)
 class Refused:
-    """The venue's refusal of a request.
-
-    Attributes
-    ----------
-    message
-        The venue's own words.
-    symbol
-        The one that it does not serve; None: the whole request.
-    fatal
-        Whether trying again cannot help.
-    """
+    """The venue's refusal of a request, in its own words."""
 
     message: str
-    symbol: str | None = None
-    fatal: bool = False
+    symbol: str | None = None  # which it does not serve; None: the whole request
+    fatal: bool = False  # whether trying again cannot help
 
 
 @dataclass(frozen=True)
 class Silent:
-    """Nothing came of a channel for longer than is usual; a request for a new snapshot follows.
-
-    Attributes
-    ----------
-    channel, symbol
-        What is silent.
-    seconds
-        For how long, at least.
-    """
+    """Nothing came of a channel for longer than is usual; a request for a new snapshot follows."""
 
     channel: str
     symbol: str
@@ -107,19 +79,11 @@ class Send:
 
 @dataclass(frozen=True)
 class Fetch:
-    """A REST call whose answer belongs into the segment.
-
-    Attributes
-    ----------
-    kind, symbol
-        What it is about.
-    path
-        What to GET, below :meth:`Source.rest_address`.
-    """
+    """A REST call whose answer belongs into the segment."""
 
     kind: str
     symbol: str
-    path: str
+    path: str  # below :meth:`Source.rest_address`
 
     def frame(self, answer: bytes) -> bytes:
         """Return the frame that stands for an answer, verbatim inside it; a session reads it."""
@@ -131,13 +95,7 @@ Event = Lost | Refused | Silent | Send | Fetch
 
 
 class Session(ABC):
-    """One connection's conversation with a venue.
-
-    Attributes
-    ----------
-    subscription
-        What the connection is subscribed to; :meth:`subscribe` and :meth:`unsubscribe` change it.
-    """
+    """One connection's conversation with a venue."""
 
     def __init__(self, venue: Venue, subscription: Subscription) -> None:
         self.venue = venue

@@ -68,14 +68,7 @@ class Channel:
 
     @classmethod
     def from_sql(cls, name: str, sql: str) -> Channel:
-        """Read a channel from its file's text.
-
-        Raises
-        ------
-        TableError
-            If the head lacks ``takes``, ``rows`` or the columns of a table that no other venue
-            has, or if the key names no winner.
-        """
+        """Read a channel from its file's text; a TableError says what its head lacks."""
         head = dict(_HEAD.findall(sql))
         missing = [word for word in ("takes", "rows") if not head.get(word)]
         if missing:
@@ -84,15 +77,10 @@ class Channel:
         if not columns:
             raise TableError(f"{name}.sql lacks a line '-- columns: name TYPE, …' at its head")
         key, _, winner = head.get("key", "").partition(";")
-        keep: Literal["first", "last"] | None = None
-        if key:
-            match winner.strip():
-                case "first wins":
-                    keep = "first"
-                case "last wins":
-                    keep = "last"
-                case other:
-                    raise TableError(f"{name}.sql: key needs 'first wins' or 'last wins': {other}")
+        winners: dict[str, Literal["first", "last"]] = {"first wins": "first", "last wins": "last"}
+        keep = winners.get(winner.strip())
+        if key and keep is None:
+            raise TableError(f"{name}.sql: key needs 'first wins' or 'last wins': {winner.strip()}")
         return cls(
             name=name,
             sql=sql,
@@ -119,20 +107,9 @@ class Channel:
     @cached_property
     def known_fields(self) -> frozenset[str]:
         """Every field name that the SQL reads, by a shape or by a path, or declares unused."""
-        names = {*self.unused, *_PATH.findall(self.sql)}
-
-        def collect(shape: object) -> None:
-            if isinstance(shape, dict):
-                names.update(shape)
-                for value in shape.values():
-                    collect(value)
-            elif isinstance(shape, list):
-                for value in shape:
-                    collect(value)
-
-        for text in _SHAPE.findall(self.sql):
-            collect(json.loads(text))
-        return frozenset(names)
+        shapes = _SHAPE.findall(self.sql)
+        named = (name for text in shapes for name in re.findall(r'"([^"]*)" *:', text))
+        return frozenset({*self.unused, *_PATH.findall(self.sql), *named})
 
 
 @dataclass(frozen=True)
@@ -188,7 +165,3 @@ class SourceTables:
             shape = shape[0] if isinstance(shape, list) else shape
             names |= set(shape)
         return names
-
-    def channel_of(self, kind: str) -> Channel | None:
-        """Return the channel that takes frames of this kind."""
-        return next((c for c in self.channels.values() if kind in c.takes), None)

@@ -37,13 +37,6 @@ class Signer:
         r"""Read ``<prefix>_KEY_NAME`` and ``<prefix>_PRIVATE_KEY``; None if neither is set.
 
         A key as PEM may have its line ends written as ``\n``.
-
-        Raises
-        ------
-        ConfigError
-            If only half of the settings is there, or the key is unreadable.
-        MissingExtraError
-            If there is a key, but not the package that signs.
         """
         variables = (f"{prefix}_KEY_NAME", f"{prefix}_PRIVATE_KEY")
         given = {name: environ.get(name, "") for name in variables}
@@ -71,12 +64,8 @@ class Signer:
         import jwt
 
         now = int(time.time())
-        claims = {
-            "sub": self.key_name,
-            "iss": self.issuer,
-            "nbf": now,
-            "exp": now + _LIFETIME_SECONDS,
-        }
+        claims: dict[str, object] = {"sub": self.key_name, "iss": self.issuer}
+        claims |= {"nbf": now, "exp": now + _LIFETIME_SECONDS}
         headers = {"kid": self.key_name, "nonce": secrets.token_hex()}
         return jwt.encode(claims, self._key, algorithm=self.algorithm, headers=headers)
 

@@ -24,56 +24,31 @@ class Subscription:
 
 @dataclass(frozen=True)
 class VenueLimits:
-    """What the venue allows and what to expect of it.
-
-    Attributes
-    ----------
-    connections_per_second, messages_per_second
-        Rates that the collector keeps below.
-    silence_seconds
-        How long a healthy connection may be without a single frame.
-    products_per_socket
-        How many products share a connection.
-    first_sequence
-        The number of the first frame of a connection; None where frames are not numbered.
-    ping_seconds
-        How often to send the venue's own ping; None: it has none.
-    rest_per_second
-        How many REST calls to make at most.
-    channel_silence
-        How many seconds a channel of one product may be silent before a new snapshot is asked
-        for; channels that are not named may be silent for ever.
-    """
+    """What the venue allows, which the collector keeps below, and what to expect of it."""
 
     connections_per_second: float
     messages_per_second: float
-    silence_seconds: float
+    silence_seconds: float  # how long a healthy connection may be without a single frame
     products_per_socket: int
-    first_sequence: int | None = None
-    ping_seconds: float | None = None
+    first_sequence: int | None = None  # of a connection; None where frames are not numbered
+    ping_seconds: float | None = None  # how often to send the venue's own ping; None: it has none
     rest_per_second: float = 5.0
     channel_silence: Mapping[str, float] = field(default_factory=dict)
+    """How many seconds a channel of one product may be silent before a new snapshot is asked for;
+    channels that are not named may be silent for ever."""
 
 
 @dataclass(frozen=True)
 class BookRules:
-    """How the rows of a venue's table ``orderbook`` make a book.
-
-    Attributes
-    ----------
-    depths
-        Where a level that falls below the subscribed depth is gone without a removal: the depths
-        that can be subscribed to.
-    by_number
-        Whether a snapshot takes its place among the changes by its number: it comes by another
-        way than they do, and may be older than changes that were received before it.
-    runs
-        Where books have checksums: what finds, from rows, the times in which they are right.
-    """
+    """How the rows of a venue's table ``orderbook`` make a book."""
 
     depths: tuple[int, ...] = ()
+    """Where a level that falls below the subscribed depth is gone without a removal: the depths."""
     by_number: bool = False
+    """Whether a snapshot takes its place among the changes by its number: it comes by another way
+    than they do, and may be older than changes that were received before it."""
     runs: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    """Where books have checksums: what finds, from rows, the times in which they are right."""
 
     def depth_of(self, levels: int) -> int | None:
         """Return the depth to which a book is cut whose snapshot has so many levels a side."""
@@ -81,32 +56,18 @@ class BookRules:
 
 
 class Venue:
-    """What a :class:`~fluxforge.sources.Source` declares.
-
-    Attributes
-    ----------
-    name, limits, book
-        What it is called, what it allows, and how its books are made.
-    channels, other_names
-        Its channels, and what some of them are called elsewhere.
-    product, example
-        The form of its symbols, and one of them.
-    markets
-        Its markets; where there are several, a product is written ``linear:BTCUSDT``.
-    rest_url, candle_interval
-        Where its public REST calls are answered, and how long its channel's candles are.
-    """
+    """What a :class:`~fluxforge.sources.Source` declares."""
 
     name: ClassVar[str]
     limits: ClassVar[VenueLimits]
     book: ClassVar[BookRules] = BookRules()
     channels: ClassVar[tuple[str, ...]]
-    other_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    product: ClassVar[re.Pattern[str]]
+    other_names: ClassVar[Mapping[str, str]] = MappingProxyType({})  # of channels, elsewhere
+    product: ClassVar[re.Pattern[str]]  # the form of its symbols
     example: ClassVar[str]
-    markets: ClassVar[tuple[str, ...]] = ("spot",)
+    markets: ClassVar[tuple[str, ...]] = ("spot",)  # of several, a product is ``linear:BTCUSDT``
     rest_url: ClassVar[str]
-    candle_interval: ClassVar[str] = "1m"
+    candle_interval: ClassVar[str] = "1m"  # of its channel
 
 
 def in_parts(items: Sequence[str], size: int) -> list[tuple[str, ...]]:
