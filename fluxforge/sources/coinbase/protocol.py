@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,15 +38,6 @@ _HEAD = re.compile(
     rb'"timestamp":"[^"\\]*","sequence_num":(0|[1-9][0-9]{0,17}),"events":'
     rb'(?:\[\{"type":"\w+","product_id":"([^"\\]+)")?'
 )
-
-
-@dataclass(frozen=True)
-class FrameSummary:
-    """A frame's kind and number, and a refusal's words, mostly read without parsing."""
-
-    kind: str | None
-    sequence: int | None
-    message: str | None = None
 
 
 class Coinbase(Source):
@@ -111,25 +100,6 @@ class Coinbase(Source):
             # The second that a page ends in may have more trades than the page had room for.
             end = min(end - 1, int(min(times).timestamp()) + 1)
 
-    @staticmethod
-    def summarize(frame: bytes) -> FrameSummary:
-        """Read a frame's kind and number, by its first bytes where it begins as usual."""
-        head = _HEAD.match(frame)
-        if head is not None:
-            return FrameSummary(head[1].decode(), int(head[2]))
-        try:
-            content = json.loads(frame.decode())
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            return FrameSummary(None, None)
-        if content.get("type") == "error":
-            message = content.get("message")
-            return FrameSummary("error", None, message if isinstance(message, str) else None)
-        kind, number = content.get("channel"), content.get("sequence_num")
-        numbered = type(number) is int and 0 <= number < 1 << 63
-        return FrameSummary(kind if isinstance(kind, str) else None, number if numbered else None)
-
 
 class CoinbaseSession(Session):
     """One connection to Coinbase: all its frames are numbered together, from 0, without a hole."""
@@ -155,42 +125,49 @@ class CoinbaseSession(Session):
         return messages
 
     def read(self, frame: bytes) -> list[Event]:
+        head = _HEAD.match(frame)
+        if head is None:
+            return super().read(frame)
+        if head[1] in _DATA:
+            self.heard(_DATA[head[1]], head[3].decode(errors="replace") if head[3] else "")
+        if int(head[2]) == self._expected and head[1] != b"subscriptions":
+            self._expected += 1  # nearly all of them
+            return []
+        lost = self._follow(int(head[2]))
+        return lost + (super().read(frame) if head[1] == b"subscriptions" else [])
+
+    def note(self, content: Any) -> list[Event]:
+        if content.get("type") == "error":
+            # "authentication failure" is the answer to a refused token and to a channel that the
+            # venue does not have: both stay wrong.
+            self._unanswered -= self._unanswered > 0
+            said = content.get("message")
+            message = said if isinstance(said, str) else "an error without a message"
+            return [Refused(message, fatal="authentication" in message.lower())]
+        number = content.get("sequence_num")
+        numbered = type(number) is int and 0 <= number < 1 << 63
+        events = self._follow(number) if numbered else []
+        if content.get("channel") == "subscriptions":
+            self._unanswered -= self._unanswered > 0
+            events += [] if self._unanswered else self._unacknowledged(content)
+        return events
+
+    def _follow(self, number: int) -> list[Event]:
         # After a gap every book of the connection is in doubt: new snapshots are asked for. What is
         # late or repeated has a number below the expected one: it neither opens nor fills a gap.
-        head = _HEAD.match(frame)
-        if head is not None and head[1] in _DATA:
-            self.heard(_DATA[head[1]], head[3].decode(errors="replace") if head[3] else "")
-            if int(head[2]) == self._expected:
-                self._expected += 1  # nearly all of them
-                return []
-        summary = Coinbase.summarize(frame)
-        events: list[Event] = []
-        match summary.kind:
-            case "error":
-                # "authentication failure" is the answer to a refused token and to a channel that
-                # the venue does not have: both stay wrong.
-                self._unanswered -= self._unanswered > 0
-                message = summary.message or "an error without a message"
-                return [Refused(message, fatal="authentication" in message.lower())]
-            case "subscriptions":
-                self._unanswered -= self._unanswered > 0
-                events = super().read(frame) if not self._unanswered else []
-        number, expected = summary.sequence, self._expected
-        if number is None:
-            return events
-        self._expected = max(expected, number + 1)
-        if number > expected:
-            events.append(Lost("number", first=expected, last=number - 1))
-            if _BOOK in self.subscription.channels:
-                events += self.resubscribe(_BOOK, *self.subscription.products)
-        return events
+        expected, self._expected = self._expected, max(self._expected, number + 1)
+        if number <= expected:
+            return []
+        lost = Lost("number", first=expected, last=number - 1)
+        books = _BOOK in self.subscription.channels
+        return [lost, *(self.resubscribe(_BOOK, *self.subscription.products) if books else [])]
 
     def overdue(self, now: float) -> list[Event]:
         """Return what follows from silences; a book has two names."""
         self._heard |= {(channel, f"{symbol}C") for channel, symbol in self._heard}
         return super().overdue(now)
 
-    def note(self, content: Any) -> list[Event]:
+    def _unacknowledged(self, content: Any) -> list[Event]:
         """Return the products that the acknowledged channels are without."""
         listed = {
             _book_of(product)
