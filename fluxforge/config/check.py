@@ -35,15 +35,7 @@ _MORE_THAN_0 = {
 
 
 def check_config(config: FluxForgeConfig) -> None:
-    """Refuse settings that cannot work.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of range, the root of a storage is empty, leases are too short to be
-        renewed, a folder name leaves the root or is not one, two kinds of files would share a
-        folder, or ``s3.bucket`` names another bucket than ``base_dir``.
-    """
+    """Refuse settings that cannot work: a ConfigError says which, and what to write."""
     for section, names in _MORE_THAN_0.items():
         for name in names:
             if not getattr(getattr(config, section), name) > 0:

@@ -19,8 +19,6 @@ _SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 def parse_limit(value: str) -> tuple[float | None, int | None]:
     """Return an age in seconds, or a size in bytes, and None for the other.
 
-    Examples
-    --------
     >>> parse_limit("90d"), parse_limit("1.5 GB")
     ((7776000.0, None), (None, 1500000000))
     """
@@ -32,13 +30,6 @@ def parse_limit(value: str) -> tuple[float | None, int | None]:
 def parse_duration(value: str | float | timedelta) -> float:
     """Return seconds.
 
-    Raises
-    ------
-    ConfigError
-        If the text is neither a number nor of the form ``90s``, ``5m``, ``1h30m`` or ``7d``.
-
-    Examples
-    --------
     >>> parse_duration("1h30m"), parse_duration("0.5s"), parse_duration("2"), parse_duration(2)
     (5400.0, 0.5, 2.0, 2.0)
     """

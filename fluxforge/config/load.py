@@ -127,19 +127,11 @@ def _find_overlay(overlay: str | Path, folder: Path | None) -> _Layer:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What one file or override sets.
+    """What one file or override sets."""
 
-    Attributes
-    ----------
-    where
-        The path of the file, or ``"override"``.
-    home
-        What its relative paths are relative to.
-    """
-
-    where: str
+    where: str  # the path of the file, or "override"
     content: dict[str, Any]
-    home: Path
+    home: Path  # what its relative paths are relative to
 
     @classmethod
     def of_file(cls, path: Path, home: Path | None = None) -> _Layer:

@@ -18,16 +18,8 @@ OLD_KEYS = ("ingestion.output_dir", "etl.input_dir", "etl.output_dir", "etl.proc
 def migrate_config(old: Any) -> str:
     """Write the settings of an earlier configuration in today's form, as YAML.
 
-    Settings that have not changed are carried over.
+    What has not changed is carried over; a ConfigError says what cannot be expressed.
 
-    Raises
-    ------
-    ConfigError
-        If the old directories cannot be expressed: the folder of segments in processing lies
-        outside the raw folder, for instance.
-
-    Examples
-    --------
     >>> print(migrate_config({"ingestion": {"output_dir": "F://raw"}}), end="")
     storage:
       backend: local
@@ -94,13 +86,7 @@ def _place(folder: PurePosixPath) -> dict[str, Any]:
 
 
 def migrate_file(path: Path) -> str:
-    """Read an old configuration file and write its settings in today's form.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, is not YAML, or cannot be expressed.
-    """
+    """Read an old configuration file and write its settings in today's form."""
     try:
         return migrate_config(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as exc:

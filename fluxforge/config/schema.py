@@ -235,8 +235,6 @@ ROLE_KEYS = {
 def storage_config(config: FluxForgeConfig, role: Role | str | None = None) -> StorageConfig:
     """Return the storage settings of one role; without a role, the top-level ones.
 
-    Examples
-    --------
     >>> from fluxforge.config import load_config
     >>> config = load_config(overrides=["storage.base_dir=/a", "etl.storage_output.base_dir=/b"])
     >>> storage_config(config, "etl_output").base_dir, storage_config(config).base_dir

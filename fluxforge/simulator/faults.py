@@ -66,15 +66,8 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Read one fault.
+        """Read one fault; a UsageError says where it does not follow the grammar.
 
-        Raises
-        ------
-        UsageError
-            If it does not follow the grammar; the message says where.
-
-        Examples
-        --------
         >>> Fault.parse("skip@120:3")
         Fault(kind='skip', frame=120, amount=3.0)
         >>> Fault.parse("dorp@5")
@@ -102,18 +95,7 @@ class Fault:
 
 
 def parse_faults(text: str) -> tuple[Fault, ...]:
-    """Read a comma list of faults; an empty text has none.
-
-    Raises
-    ------
-    UsageError
-        If one of them does not follow the grammar.
-
-    Examples
-    --------
-    >>> [fault.kind for fault in parse_faults("drop@500, nonjson@20")]
-    ['drop', 'nonjson']
-    """
+    """Read a comma list of faults; an empty text has none."""
     return tuple(Fault.parse(part.strip()) for part in text.split(",") if part.strip())
 
 

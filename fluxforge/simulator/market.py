@@ -108,13 +108,7 @@ class MarketReader:
         market.readers.append(self)
 
     def next_step(self) -> Step | None:
-        """Return the next step, made now if need be; None while a slower reader has to catch up.
-
-        Raises
-        ------
-        SlowConsumerError
-            If the others were held up too long and went on without this reader.
-        """
+        """Return the next step, made now if need be; None while a slower reader has to catch up."""
         if self._unread is None:
             raise SlowConsumerError
         if not self._unread and not self._market.share_step():
@@ -348,14 +342,7 @@ class Market:
         self._products: dict[str, ProductMarket] = {}
 
     def product(self, name: str) -> ProductMarket:
-        """Return the market of a product.
-
-        Examples
-        --------
-        >>> market = Market(seed=1).product("BTC-USD")
-        >>> market.bids.best < market.asks.best
-        True
-        """
+        """Return the market of a product."""
         if name not in self._products:
             self._products[name] = ProductMarket(Instrument.named(name), self._seed, self.clock)
         return self._products[name]

@@ -22,13 +22,7 @@ class Recording:
     frames: int
 
     def envelopes(self) -> Iterator[Envelope]:
-        """Read the frames from disk, in order; memory holds one at a time.
-
-        Raises
-        ------
-        ExchangeError
-            If a file has become unreadable since it was indexed.
-        """
+        """Read the frames from disk, in order; memory holds one at a time."""
         left = self.frames
         for path in self.files:
             for envelope in _read(path):
@@ -46,11 +40,6 @@ def index_recordings(
 
     Every line is read once, so that a bad one is known before anything is served; `inspect` is
     shown each frame.
-
-    Raises
-    ------
-    ExchangeError
-        If a file is missing, unreadable or not a segment, or if there are no frames at all.
     """
     frames: dict[str, int] = {}
     files: dict[str, dict[Path, None]] = {}

@@ -89,13 +89,7 @@ class LocalExchange:
         self._server: Server
 
     async def finished(self) -> None:
-        """Wait until the last recording was served or, of the model, the first client has gone.
-
-        Raises
-        ------
-        ExchangeError
-            If a recording became unreadable while it was served.
-        """
+        """Wait until the last recording was served or, of the model, the first client has gone."""
         await self._done.wait()
         if self._failure is not None:
             raise self._failure

@@ -102,18 +102,14 @@ class ExchangeOptions:
 
 @dataclass(eq=False, slots=True)
 class Topic:
-    """What a connection is subscribed to: one channel of one product.
-
-    `since` is the first step that it sends; `due` and `period` are set where it is sent at regular
-    times. `state` is the venue's.
-    """
+    """What a connection is subscribed to: one channel of one product."""
 
     channel: str
     product: str
-    since: int = _NEVER
-    due: int = _NEVER
+    since: int = _NEVER  # the first step that it sends
+    due: int = _NEVER  # where it is sent at regular times
     period: int = 0
-    state: Any = None
+    state: Any = None  # the venue's
 
 
 @dataclass(eq=False, slots=True)
@@ -222,13 +218,7 @@ class Session(ABC):
             stream.reader.close()
 
     def next_frame(self) -> str | None:
-        """Return the next frame of this connection, None if there is nothing to say just now.
-
-        Raises
-        ------
-        SlowConsumerError
-            If the market went on without this connection.
-        """
+        """Return the next frame of this connection, None if there is nothing to say just now."""
         if self.clock() >= self._due:
             self._run_timer()
         while not self.outbox:
@@ -318,8 +308,6 @@ def _second_text(seconds: int) -> str:
 def utc_text(time_ns: int, digits: int = 9) -> str:
     """Write a time in UTC, to so many digits of a second.
 
-    Examples
-    --------
     >>> utc_text(1786309549253283580), utc_text(1786309549253283580, 6)
     ('2026-08-09T21:05:49.253283580', '2026-08-09T21:05:49.253283')
     """
@@ -333,13 +321,7 @@ def dumps(content: Any) -> str:
 
 
 def find_venue(source: str) -> type[Venue]:
-    """Return the server side of a source; a source may be without one.
-
-    Raises
-    ------
-    UnknownSourceError
-        If there is no such source, or it has no server side; the message says which have.
-    """
+    """Return the server side of a source; the error of one without says which have one."""
     venue = _venue(source)
     if venue is None:
         get_source(source)  # where there is no such source either, that is the better message

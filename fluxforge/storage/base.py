@@ -301,15 +301,7 @@ class StorageBackend(ObjectStore):
 
 
 def own_key(key: str) -> str:
-    """Check a caller's key for a file: valid, not empty, and not one of the storage's own names.
-
-    Examples
-    --------
-    >>> own_key("raw/.tmp-1")
-    Traceback (most recent call last):
-    ...
-    fluxforge.errors.InvalidKeyError: key 'raw/.tmp-1': names that begin with a dot are reserved
-    """
+    """Check a caller's key for a file: valid, not empty, and not one of the storage's own names."""
     check_key(key)
     names = key.split("/")
     if not key or "" in names:

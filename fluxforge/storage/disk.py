@@ -77,14 +77,7 @@ def sync_directory(folder: Path) -> None:
 
 
 def rename_exclusively(source: Path, target: Path) -> None:
-    """Rename without ever replacing another file.
-
-    Raises
-    ------
-    FileExistsError
-        If `target` is taken by another file. Where it is the same file (a rename that a crash
-        cut short), the rename is completed.
-    """
+    """Rename without ever replacing another file; a rename that a crash cut short is completed."""
     if sys.platform == "win32":
         source.rename(target)  # refuses to replace, by itself
         return

@@ -35,8 +35,6 @@ _ACQUIRE_ATTEMPTS = 5
 def lease_key(key: str) -> str:
     """Return the reserved key beside `key` that a lease on it lives under.
 
-    Examples
-    --------
     >>> lease_key("raw/active/coinbase/segment_20251203T14_00001.ndjson")
     'raw/active/coinbase/.segment_20251203T14_00001.ndjson.lease'
     """

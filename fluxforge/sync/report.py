@@ -78,13 +78,7 @@ class SyncReport(Report):
 
 @dataclass
 class Counters:
-    """Counts what a sync does, and tells from time to time how far it is.
-
-    Parameters
-    ----------
-    on_progress
-        Called with the files that are settled, those there are, and the bytes that were copied.
-    """
+    """Counts what a sync does, and tells from time to time how far it is."""
 
     on_progress: Callable[[int, int, int], object] | None = None
     copied: list[str] = field(default_factory=list)

@@ -94,15 +94,7 @@ def s3_server() -> Iterator[S3Server]:
 
 
 def start_s3_server() -> S3Server:
-    """Start a server that runs until :meth:`S3Server.stop`, or until this process ends.
-
-    Raises
-    ------
-    MissingExtraError
-        If there is no ``weed`` program.
-    StorageUnavailableError
-        If it does not come up.
-    """
+    """Start a server that runs until :meth:`S3Server.stop`, or until this process ends."""
     program = find_weed()
     for _ in range(_START_ATTEMPTS):  # another process may take a port before its bind
         server = _launch(program)

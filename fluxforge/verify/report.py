@@ -27,21 +27,11 @@ Kind = Problem | Note
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was looked at.
+    """Something that was looked at."""
 
-    Attributes
-    ----------
-    name
-        What: ``files``, ``tables``, ``segments`` or ``runs``.
-    where
-        The folder or table.
-    looked_at
-        How many.
-    """
-
-    name: str
-    where: str
-    looked_at: int
+    name: str  # files, tables, segments or runs
+    where: str  # the folder or table
+    looked_at: int  # how many
 
 
 @dataclass(frozen=True)
