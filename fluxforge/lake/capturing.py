@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
-from fluxforge.lake.awaiting import awaited
 from fluxforge.lake.reading import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from datetime import timedelta
 
     from fluxforge.ingestion.report import IngestProgress, IngestReport
@@ -23,15 +22,14 @@ if TYPE_CHECKING:
 class Capturing(Reader):
     """The part of :class:`~fluxforge.Lake` that captures."""
 
-    @awaited("lake.ingest(…)")
-    async def ingest(
+    def ingest(
         self,
         source: str | None = None,
         *,
         duration: str | float | timedelta | None = None,
         frames: int | None = None,
         on_progress: Callable[[IngestProgress], object] | None = None,
-    ) -> IngestReport:
+    ) -> Coroutine[Any, Any, IngestReport]:
         """Capture a source into segments, until a bound is reached or it is cancelled.
 
         Several sources fail and recover each by itself; the report says what kept one of them.
@@ -59,9 +57,13 @@ class Capturing(Reader):
         from fluxforge.ingestion.orchestrators import ingest
 
         seconds = None if duration is None else parse_duration(duration)
-        return await ingest(
+        running = ingest(
             self.config, source, duration=seconds, frames=frames, on_progress=on_progress
         )
+        # Shown by its repr, and by Python's warning where it was never awaited.
+        named = "lake.ingest(…), which begins with 'await lake.ingest(…)'"
+        running.__qualname__ = named  # type: ignore[attr-defined]
+        return running
 
     def ingest_sync(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
@@ -11,7 +12,7 @@ from fluxforge.lake.reading import Reader
 from fluxforge.lake.writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import polars as pl
 
@@ -106,7 +107,7 @@ class History(Writing, Reader):
         if table not in (*_TABLES, None) or (table is None and not gaps):
             raise UsageError(f"backfill is for {' and '.join(_TABLES)}: books are not given again")
         venue, address = self._venue(source)
-        wanted: Iterator[Past]
+        wanted: Iterable[Past]
         size = interval or venue.candle_interval
         if gaps:
             wanted = self._missing(venue, (table,) if table else _TABLES, symbols, size)
@@ -115,14 +116,10 @@ class History(Writing, Reader):
             if low is None or table is None:
                 raise UsageError("say from when: backfill(source, table, start='2026-08-09')")
             places = [venue.split(product) for product in self._products(source, symbols)]
-            wanted = (
-                part
-                for market, symbol in places
-                for part in parts_of(table, market, symbol, low, high, size)
-            )
-        ready = self.storage_for(Role.INGESTION).get_full_path(
-            self.layout_for(Role.INGESTION).ready(source)
-        )
+            parts = (parts_of(table, *place, low, high, size) for place in places)
+            wanted = chain.from_iterable(parts)
+        storage, layout = self._place(Role.INGESTION)
+        ready = storage.get_full_path(layout.ready(source))
         state = state_dir(self.config.ingestion.spool_dir) / state_name(source, ready)
         client = RestClient(venue, address)
         return run_backfill(venue, client, wanted, self.writer(source), state)
@@ -153,9 +150,8 @@ class History(Writing, Reader):
         """Yield the parts of the past in which frames are missing, one a table, symbol and gap."""
         from fluxforge.sources.rest import Past, minutes_of
 
-        wanted = None
-        if symbols is not None:
-            wanted = {venue.split(product) for product in self._products(venue.name, symbols)}
+        named = () if symbols is None else self._products(venue.name, symbols)
+        wanted = {venue.split(product) for product in named}
         for gap in self.gaps(venue.name).iter_rows(named=True):
             before = gap["received_before"] or gap["received_after"]
             for table in tables:
@@ -164,7 +160,7 @@ class History(Writing, Reader):
                 rows = self.scan(venue.name, table, raw=True).select("market", "symbol", "conn")
                 found = rows.unique().collect().filter(conn=gap["conn"])
                 for market, symbol, _ in sorted(found.rows()):
-                    ours = wanted is None or (market, symbol) in wanted
+                    ours = symbols is None or (market, symbol) in wanted
                     if gap["symbol"] in (None, symbol) and ours:
                         first, last = before - _AROUND, gap["received_after"] + _AROUND
                         if table == "candles":  # from the start of the candle that it begins in

@@ -160,9 +160,8 @@ class Keeping(Places):
         }
 
     @property
-    def _places(self) -> list[tuple[StorageBackend, Layout]]:
-        roles = (Role.INGESTION, Role.ETL_INPUT)
-        return [(self.storage_for(role), self.layout_for(role)) for role in roles]
+    def _raw(self) -> list[tuple[StorageBackend, Layout]]:
+        return [self._place(Role.INGESTION), self._place(Role.ETL_INPUT)]
 
     def status(self) -> pl.DataFrame:
         """Count segments: ``source, state, files, bytes, oldest, newest, next``.
@@ -175,7 +174,7 @@ class Keeping(Places):
         from fluxforge.verify.status import segment_status
 
         self._check_place(Role.ETL_INPUT)
-        counts = segment_status(self._places, self.sources, self.config.ingestion.spool_dir)
+        counts = segment_status(self._raw, self.sources, self.config.ingestion.spool_dir)
         ended = [
             name
             for name in self.sources
@@ -247,8 +246,8 @@ class Keeping(Places):
         from fluxforge.verify import verify_lake
 
         return verify_lake(
-            self._places,
-            (self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)),
+            self._raw,
+            self._place(Role.ETL_OUTPUT),
             self.sources,
             deep=deep,
             spool_dir=self.config.ingestion.spool_dir,
@@ -297,10 +296,7 @@ class Keeping(Places):
         from fluxforge.sync import Place, Route, sync_places
 
         segments, tables = (
-            Route(
-                Place(self.storage_for(role), self.layout_for(role)),
-                Place(other.storage_for(role), other.layout_for(role)),
-            )
+            Route(Place(*self._place(role)), Place(*other._place(role)))  # noqa: SLF001 -- a lake
             for role in (Role.ETL_INPUT, Role.ETL_OUTPUT)
         )
         return sync_places(

@@ -65,21 +65,23 @@ class Places:
         """The names of the configured sources."""
         return sorted(self.config.ingestion.sources)
 
+    def _place(self, role: Role) -> tuple[StorageBackend, Layout]:
+        return self.storage_for(role), self.layout_for(role)
+
     @cached_property
     def catalog(self) -> Catalog:
         """The tables and their versions, as readers see them."""
         from fluxforge.query.catalog import Catalog
 
-        storage, layout = self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)
-        return Catalog(storage, layout, self.sources, self._cache)
+        return Catalog(*self._place(Role.ETL_OUTPUT), self.sources, self._cache)
 
     @cached_property
     def live_catalog(self) -> LiveCatalog:
         """The same with the rows of segments that are not in tables yet."""
         from fluxforge.query.live import LiveCatalog
 
-        storage, layout = self.storage_for(Role.ETL_OUTPUT), self.layout_for(Role.ETL_OUTPUT)
-        return LiveCatalog(storage, layout, self.sources, self.readers, self._cache)
+        place = self._place(Role.ETL_OUTPUT)
+        return LiveCatalog(*place, self.sources, self.readers, self._cache)
 
     @cached_property
     def _cache(self) -> FileCache | None:
@@ -93,7 +95,7 @@ class Places:
 
         readers = {}
         for role in (Role.INGESTION, Role.ETL_INPUT):
-            storage, layout = self.storage_for(role), self.layout_for(role)
+            storage, layout = self._place(role)
             place = storage.server, storage.get_full_path(layout.ready(source))
             readers[place] = SegmentReader(self.segment_store(source, role))
         return list(readers.values())
@@ -102,8 +104,7 @@ class Places:
         """Return where a source's segments are captured, or where the ETL takes them."""
         from fluxforge.segments import SegmentStore
 
-        storage, layout = self.storage_for(role), self.layout_for(role)
-        return SegmentStore(storage, layout, source, spool_dir=self.config.ingestion.spool_dir)
+        return SegmentStore(*self._place(role), source, spool_dir=self.config.ingestion.spool_dir)
 
     def __repr__(self) -> str:
         written, read = self.storage_for(Role.INGESTION), self.storage_for(Role.ETL_INPUT)

@@ -36,14 +36,10 @@ class Plots:
         from fluxforge import plot
         from fluxforge.analytics.read import since_capture
 
-        wanted = [symbols] if isinstance(symbols, str) else symbols
-        frame = self._lake.scan(source, table, symbols=wanted, **scan)
-        return plot.price(
-            since_capture(frame) if table == "trades" else frame,
-            many=many,
-            gaps=self._gaps(source, table),
-            title=_title(source, wanted),
-        )
+        frame = self._lake.scan(source, table, symbols=_listed(symbols), **scan)
+        frame = since_capture(frame) if table == "trades" else frame
+        gaps, title = self._gaps(source, table), _title(source, symbols)
+        return plot.price(frame, many=many, gaps=gaps, title=title)
 
     def candles(
         self,
@@ -72,9 +68,8 @@ class Plots:
         """Draw the best ask less the best bid of the ticker."""
         from fluxforge import plot
 
-        wanted = [symbols] if isinstance(symbols, str) else symbols
-        frame = self._lake.scan(source, "ticker", symbols=wanted, **scan)
-        title = f"{_title(source, wanted)} spread"
+        frame = self._lake.scan(source, "ticker", symbols=_listed(symbols), **scan)
+        title = f"{_title(source, symbols)} spread"
         return plot.spread(frame, gaps=self._gaps(source, "ticker"), title=title)
 
     def volume(
@@ -103,6 +98,8 @@ class Plots:
 
 
 def _title(source: str | Sequence[str], symbols: str | Sequence[str] | None) -> str:
-    names = [source] if isinstance(source, str) else list(source)
-    shown = [symbols] if isinstance(symbols, str) else list(symbols or [])
-    return " ".join(part for part in (", ".join(names), ", ".join(shown)) if part)
+    return " ".join([", ".join(_listed(source) or ()), ", ".join(_listed(symbols) or ())]).strip()
+
+
+def _listed(names: str | Sequence[str] | None) -> Sequence[str] | None:
+    return [names] if isinstance(names, str) else names

@@ -72,7 +72,4 @@ class Writing(Places):
         """
         from fluxforge.etl.frames import write_frame
 
-        role = Role.ETL_OUTPUT
-        return write_frame(
-            self.storage_for(role), self.layout_for(role), source, table, frame, identity
-        )
+        return write_frame(*self._place(Role.ETL_OUTPUT), source, table, frame, identity)

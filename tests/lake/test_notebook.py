@@ -44,8 +44,10 @@ def test_an_error_is_its_message_and_the_users_own_line(tmp_path: Path) -> None:
 
 def test_a_coroutine_that_was_not_awaited_says_so(tmp_path: Path) -> None:
     lake = Lake(path=tmp_path)
-    with pytest.warns(RuntimeWarning, match=r"lake.ingest\(…\) was not awaited"):
-        assert "write 'await lake.ingest(…)'" in repr(lake.ingest("coinbase"))
+    with pytest.warns(RuntimeWarning, match=r"'await lake.ingest\(…\)'' was never awaited"):
+        assert "lake.ingest(…), which begins with 'await lake.ingest(…)'" in repr(
+            lake.ingest("coinbase")
+        )
     with pytest.raises(ConfigError, match="not a duration"):
         asyncio.run(lake.ingest("coinbase", duration="soon"))
 
