@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHUNK = 1 << 16  # what is compared stays in the processor's cache: five times as fast as 1 MB
-_OVERLAP = 64
 _NOT_JSON = re.compile(rb",\s*[}\]]")
 _TINY = re.compile(rb"\d[eE]-\d{3,}[,}\]\s]")
 
@@ -46,28 +45,27 @@ class Scan:
         """Read a file once, in bounded memory."""
         import numpy as np
 
-        digest, size, lines, keys, doubtful, last = hashlib.sha256(), 0, 0, 0, False, b"\n"
+        digest, size, lines, keys, doubtful, chunk = hashlib.sha256(), 0, 0, 0, False, b"\n"
         with translated(str(path)), path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while found := file.read(_CHUNK) + file.readline():
+                chunk = found
                 digest.update(chunk)
                 size += len(chunk)
-                seen = last[-_OVERLAP:] + chunk
-                text = np.frombuffer(seen, np.uint8)[min(len(last), _OVERLAP) - 1 :]
+                text = np.frombuffer(chunk, np.uint8)
                 first, second = text[:-1], text[1:]
-                lines += int(np.count_nonzero(second == ord("\n")))
+                lines += int(np.count_nonzero(text == ord("\n")))
                 keys += int(np.count_nonzero((first == ord('"')) & (second == ord(":"))))
                 if not doubtful:
-                    comma = first == ord(",")
                     ends = (second | 32 == ord("}")) | (second <= ord(" "))
-                    doubtful = bool((comma & ends).any() and _NOT_JSON.search(seen))
-                if not doubtful:
-                    minus = (first | 32 == ord("e")) & (second == ord("-"))
-                    doubtful = bool(minus.any() and _TINY.search(seen))
-                last = chunk
+                    comma = (first == ord(",")) & ends
+                    minus = np.flatnonzero((first | 32 == ord("e")) & (second == ord("-")))
+                    doubtful = bool(comma.any() and _NOT_JSON.search(chunk)) or any(
+                        _TINY.match(chunk, before) for before in (minus - 1).tolist()
+                    )
         return cls(
             digest=digest.hexdigest()[:32],
             size=size,
-            lines=lines + (not last.endswith(b"\n")),
+            lines=lines + (not chunk.endswith(b"\n")),
             keys=keys,
             doubtful=doubtful,
         )
