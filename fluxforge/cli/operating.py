@@ -10,7 +10,7 @@ import typer
 from fluxforge.cli.app import app, quarantine_app
 from fluxforge.cli.options import DryRun, SourceName
 from fluxforge.cli.request import Request, command
-from fluxforge.errors import StorageUnavailableError, UsageError
+from fluxforge.errors import StorageError, StorageUnavailableError, UsageError
 from fluxforge.logs import set_up_logs
 from fluxforge.signals import leave
 
@@ -43,11 +43,11 @@ def run(
         logging.getLogger("fluxforge.run").warning("%s: the parts wait for it", exc)
     supervisor = Supervisor(config, log_as_json=request.log_as_json)
     with serve(supervisor, config.run.metrics_port):
-        supervisor.run()
+        ok = supervisor.run()
     parts = supervisor.parts()
     restarts = sum(part["restarts"] for part in parts.values())
     request.show({"parts": parts}, f"stopped {len(parts)} parts after {restarts} restarts")
-    leave(0)
+    leave(0 if ok else 1)
 
 
 @command(app)
@@ -64,10 +64,14 @@ def health(request: Request) -> None:
 
     Exits with 1 if a limit is exceeded.
     """
-    from fluxforge.operate import check_health, lake_state
+    from fluxforge.operate import HealthReport, check_health, lake_state
+    from fluxforge.operate.health import Problem
 
     lake = request.lake()
-    report = check_health(lake.config, lake_state(lake))
+    try:
+        report = check_health(lake.config, lake_state(lake))
+    except StorageError as exc:
+        report = HealthReport(ok=False, problems=(Problem("storage", "lake", str(exc)),))
     request.show(report)
     if not report.ok:
         raise typer.Exit(1)

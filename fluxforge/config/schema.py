@@ -169,10 +169,12 @@ class RunConfig(_Section):
 class HealthConfig(_Section):
     """Limits beyond which ``fluxforge health`` finds a problem; None: no limit."""
 
-    age_seconds: float | None = 300
+    age_seconds: float | None = 900
     backlog_seconds: float | None = 900
     backlog_mb: float | None = None
     spool_mb: float | None = None
+    capture_lag_seconds: float | None = 60
+    set_aside: int | None = 0
     quarantine_files: int | None = None
     gaps: int | None = None
     disk_free_mb: float | None = 1024

@@ -188,8 +188,8 @@ class ETLJob:
             for name, one in known.items()
             if one.not_before is None or (back_off and one.not_before > now)
         }
-        waiting = sum(one.name not in seen for one in self._segments.waiting())
-        run = _Run(waiting, self._on_progress)
+        waiting = {one.name for one in self._segments.waiting()} - seen
+        run = _Run(len(waiting), self._on_progress)
         commits = SourceCommits(self._output, self._output_path, self._tables)
         batch_bytes = self._group_bytes * (1 if self._executor is None else _GROUPS)
         while not run.broken and not (stop is not None and stop.is_set()):
@@ -203,8 +203,8 @@ class ETLJob:
             finally:
                 for claim in claims:
                     claim.release()
-            if back_off and run.done >= waiting:
-                break  # what came meanwhile is the next round's: other sources wait, too
+            if run.done >= len(waiting) or waiting.isdisjoint(claim.name for claim in claims):
+                break  # what came meanwhile is the next round's: a capture may never end
         if run.reports:
             self._optimize(commits)
         report = EtlReport.of(self.source, run.reports, time.monotonic() - started)

@@ -32,7 +32,7 @@ WRITE_TIMEOUT_SECONDS = 60.0
 """How long a storage may refuse before a capture gives up."""
 
 LAST_WRITE_TIMEOUT_SECONDS = 10.0
-"""The same for what is left when a capture stops."""
+"""The same for what is left when a capture stops, and for an object store to take it."""
 
 REMINDER_SECONDS = 60.0
 """How often to say that a full disk or spool keeps the venue waiting."""
@@ -110,8 +110,8 @@ class FrameBuffer:
             self._flush_wanted.clear()
             await self._flush(timeout, wait_for_room=True)
 
-    async def finish(self) -> None:
-        """Write what is left and close the segment.
+    async def finish(self, timeout: float) -> None:
+        """Write what is left and close the segment, trying for `timeout` seconds at each.
 
         Raises
         ------
@@ -121,8 +121,8 @@ class FrameBuffer:
         writer = self._writer
         try:
             with suppress(StorageError):  # the writer's close has the last word
-                await self._flush(LAST_WRITE_TIMEOUT_SECONDS, wait_for_room=False)
-            await asyncio.to_thread(writer.close)
+                await self._flush(timeout, wait_for_room=False)
+            await asyncio.to_thread(writer.close, timeout)
         except StorageError as exc:
             lost = writer.buffered_frames
             await asyncio.to_thread(writer.abandon)

@@ -54,6 +54,7 @@ class SourceCapture:
         frames: int | None,
         write_timeout: float,
         connect_timeout: float,
+        stop_timeout: float,
     ) -> None:
         settings = config.ingestion.sources[name]
         self.name = name
@@ -65,6 +66,7 @@ class SourceCapture:
         self._writer = LogWriter.from_config(config, name)
         self._buffer = FrameBuffer(self._writer, config.ingestion.flush_interval_seconds, frames)
         self._timeouts = (write_timeout, connect_timeout)
+        self._stop_timeout = stop_timeout
         self._connections: list[Connection] = []
         self._sockets: set[asyncio.Task[None]] = set()
         self._helpers: set[asyncio.Task[None]] = set()
@@ -146,7 +148,7 @@ class SourceCapture:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._connections = []
         try:
-            await self._buffer.finish()
+            await self._buffer.finish(self._stop_timeout)
         finally:
             self.running = False
             self._ended = time.monotonic()

@@ -14,7 +14,7 @@ from fluxforge.errors import (
     UnknownSourceError,
     UsageError,
 )
-from fluxforge.ingestion.buffer import WRITE_TIMEOUT_SECONDS
+from fluxforge.ingestion.buffer import LAST_WRITE_TIMEOUT_SECONDS, WRITE_TIMEOUT_SECONDS
 from fluxforge.ingestion.capture import PROGRESS_SECONDS, SourceCapture
 from fluxforge.ingestion.report import IngestReport
 from fluxforge.retry import RetryPolicy
@@ -62,6 +62,8 @@ class IngestionPipeline:
     connect_timeout
         Seconds within which an exchange must be reached for the first time. Once it has been
         reached, lost connections are tried again for ever.
+    stop_timeout
+        Seconds for which the storage may refuse what is left at the end.
 
     Raises
     ------
@@ -90,6 +92,7 @@ class IngestionPipeline:
         on_progress: Callable[[IngestProgress], object] | None = None,
         write_timeout: float = WRITE_TIMEOUT_SECONDS,
         connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
+        stop_timeout: float = LAST_WRITE_TIMEOUT_SECONDS,
     ) -> None:
         if frames is not None and (type(frames) is not int or frames < 1):
             raise UsageError(f"frames is {frames!r}: it must be a whole number, at least 1")
@@ -104,6 +107,7 @@ class IngestionPipeline:
                 frames=frames,
                 write_timeout=write_timeout,
                 connect_timeout=connect_timeout,
+                stop_timeout=stop_timeout,
             )
             for name in _source_names(config, source)
         }
@@ -318,6 +322,7 @@ async def ingest(
     duration: float | None = None,
     frames: int | None = None,
     on_progress: Callable[[IngestProgress], object] | None = None,
+    stop_timeout: float = LAST_WRITE_TIMEOUT_SECONDS,
 ) -> IngestReport:
     """Capture one source, or all configured ones, until a bound, a signal, or an error.
 
@@ -326,12 +331,13 @@ async def ingest(
 
     Parameters
     ----------
-    config, source, duration, frames, on_progress
+    config, source, duration, frames, on_progress, stop_timeout
         As :class:`IngestionPipeline` takes them.
     """
     pipeline = IngestionPipeline(
-        config, source, duration=duration, frames=frames, on_progress=on_progress
-    )
+        config, source, duration=duration, frames=frames, on_progress=on_progress,
+        stop_timeout=stop_timeout,
+    )  # fmt: skip
     await pipeline.start()
     await pipeline.wait_for_shutdown()
     return IngestReport.total(await pipeline.stop())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fluxforge.errors import printable
 from fluxforge.report import Report
 
 if TYPE_CHECKING:
@@ -47,10 +49,12 @@ def check_health(config: FluxForgeConfig, state: LakeState) -> HealthReport:
 
 
 def _problems(config: FluxForgeConfig, state: LakeState) -> Iterator[Problem]:
-    def over(name: str, subject: str, value: float | None, words: str) -> Iterator[Problem]:
+    def over(
+        name: str, subject: str, value: float | None, words: str, why: str = ""
+    ) -> Iterator[Problem]:
         limit = getattr(config.health, name)
         if limit is not None and value is not None and value > limit:
-            yield Problem(f"health.{name}={limit:g}", subject, words.format(value))
+            yield Problem(f"health.{name}={limit:g}", subject, words.format(value) + why)
 
     ages, lags = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     for table in state.tables:
@@ -62,6 +66,8 @@ def _problems(config: FluxForgeConfig, state: LakeState) -> Iterator[Problem]:
         newest = min(ages[source])
         if newest < _DAY or source in config.ingestion.sources:
             yield from over("age_seconds", source, newest, "the newest row is {:,.0f} s old")
+    for source in sorted(config.ingestion.sources.keys() - ages.keys()):
+        yield from over("age_seconds", source, math.inf, "no row has come yet")
     for source in sorted(lags):
         # The way from the venue only adds to it: the least says most about the clocks.
         drift = min(lags[source], key=abs)
@@ -75,11 +81,18 @@ def _problems(config: FluxForgeConfig, state: LakeState) -> Iterator[Problem]:
         elif one.state == "quarantine":
             words = "{:,.0f} files in quarantine: see `fluxforge quarantine list`"
             yield from over("quarantine_files", one.source, one.files, words)
+    for source, failing in state.failing.items():
+        aside = [one for one in failing if one.aside]
+        errors = "; ".join({one.error: f"{one.segment}: {one.error}" for one in aside}.values())
+        words = "{:,.0f} segments are set aside: mend this, then `fluxforge etl --retry`: "
+        yield from over("set_aside", source, len(aside), words, printable(errors))
     for source, missing in state.missing.items():
         yield from over("gaps", source, missing, "{:,.0f} frames are missing")
     for source, size in state.spool_bytes.items():
         yield from over("spool_mb", source, size / 1e6, "{:,.0f} MB wait for the object store")
     for name, part in state.parts.items():
+        words = "frames wait to be written for {:,.0f} s: is the disk, or the spool, full?"
+        yield from over("capture_lag_seconds", name, part.get("lag"), words)
         if not part["up"]:
             yield Problem("run", name, f"it is down and was started {part['restarts']} times again")
     least_mb, least_hours = config.health.disk_free_mb, config.health.disk_hours

@@ -36,6 +36,12 @@ METRICS = {
     "segments": ("gauge", "source state", "Segments in a state"),
     "segments_bytes": ("gauge", "source state", "Their bytes"),
     "segments_oldest_seconds": ("gauge", "source state", "Since the oldest came there"),
+    "segments_failing": (
+        "gauge",
+        "source",
+        "Segments that failed and are tried again by themselves",
+    ),
+    "segments_set_aside": ("gauge", "source", "Segments that wait for `fluxforge etl --retry`"),
     "table_rows": ("gauge", "source table", "Rows"),
     "table_files": ("gauge", "source table", "Files"),
     "table_bytes": ("gauge", "source table", "Bytes of files"),
@@ -147,6 +153,10 @@ def _of_lake(state: LakeState) -> Iterator[Sample]:
     yield "state_age_seconds", (), since
     yield "disk_free_bytes", (), state.disk_free_bytes
     yield "disk_hours", (), state.disk_hours
+    for source, failing in state.failing.items():
+        aside = sum(one.aside for one in failing)
+        yield "segments_set_aside", (source,), aside
+        yield "segments_failing", (source,), len(failing) - aside
     for source, missing in state.missing.items():
         yield "missing_frames", (source,), missing
     for one in state.segments:

@@ -5,6 +5,7 @@ It says how far it is with totals since its start; its log goes to standard erro
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import FluxForgeError
+from fluxforge.ingestion.orchestrators import ingest
 from fluxforge.lake import Lake
 from fluxforge.lake.child import Parent
 from fluxforge.logs import set_up_logs
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fluxforge.run")
 
 ETL, MAINTENANCE, CAPTURE = "etl", "maintenance", "capture."
+LAST_WRITE_SECONDS = 1.0
+"""For which a capture that stops tries a full disk; then it says how many frames that costs."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ class Part:
             self._maintain()
         else:
             source = name.removeprefix(CAPTURE)
-            self._lake.ingest_sync(source, on_progress=lambda progress: self._say(vars(progress)))
+            capture = ingest(
+                self._task.config, source, stop_timeout=LAST_WRITE_SECONDS,
+                on_progress=lambda progress: self._say(vars(progress)),
+            )  # fmt: skip
+            asyncio.run(capture)
 
     def _leave(self) -> None:
         if self._stop.is_set():

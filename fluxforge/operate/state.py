@@ -18,11 +18,13 @@ from fluxforge.errors import FluxForgeError
 from fluxforge.report import Report, to_json
 from fluxforge.segments.files import size_of
 from fluxforge.segments.spool import default_spool_dir, spool_name
+from fluxforge.segments.tries import TriesJournal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fluxforge.lake import Lake
+    from fluxforge.segments.tries import Tries
 
 _counted: WeakKeyDictionary[Lake, dict[str, tuple[int, int]]] = WeakKeyDictionary()
 """By source: a version of ``sequences``, and the frames that are missing in it."""
@@ -70,6 +72,9 @@ class LakeState(Report):
 
     Attributes
     ----------
+    failing
+        By source: segments that the ETL could not process; those without ``not_before`` are set
+        aside, and tried again by ``fluxforge etl --retry`` alone.
     missing
         By source: frames that the venue numbered and nobody received, of those in tables.
     spool_bytes
@@ -85,6 +90,7 @@ class LakeState(Report):
     at: datetime
     segments: tuple[SegmentsState, ...]
     tables: tuple[TableState, ...]
+    failing: Mapping[str, tuple[Tries, ...]]
     missing: Mapping[str, int]
     spool_bytes: Mapping[str, int]
     disk_free_bytes: int
@@ -102,6 +108,7 @@ class LakeState(Report):
                 if one.source == source and one.age_seconds is not None
             ]
             newest = f"newest row {timedelta(seconds=round(min(ages)))} old" if ages else "no rows"
+            files["set aside"] = sum(one.aside for one in self.failing[source])
             states = ", ".join(f"{count} {state}" for state, count in files.items() if count)
             lines.append(f"{source}: {states or 'no segments'}; {newest}")
         hours = f", full in {self.disk_hours:,.0f} h" if self.disk_hours is not None else ""
@@ -133,10 +140,12 @@ def lake_state(lake: Lake) -> LakeState:
         )
         for row in lake.status().to_dicts()
     ]  # fmt: skip
+    where = lake.storage_for(Role.ETL_INPUT), lake.layout_for(Role.ETL_INPUT)
     return LakeState(
         at=now,
         segments=tuple(segments),
         tables=tuple(_tables(lake)),
+        failing={one: tuple(TriesJournal(*where, one).read().values()) for one in lake.sources},
         missing={source: _missing(lake, source) for source in lake.sources},
         spool_bytes={
             source: 0 if lake.storage_for(Role.INGESTION).is_local else size_of(store.folder)
@@ -186,10 +195,13 @@ def state_file(lake: Lake) -> Path:
     return default_spool_dir().parent / "run" / f"{name}.json"
 
 
-def publish(lake: Lake, parts: Mapping[str, Any], disk: list[tuple[float, int]]) -> None:
-    """Write how a run is, whole or not at all; a user without a home goes without."""
+def publish(lake: Lake, parts: Mapping[str, Any] | None, disk: list[tuple[float, int]]) -> None:
+    """Write how a run is, whole or not at all; None: it has ended. Without a home, do nothing."""
     with suppress(FluxForgeError, OSError):
         path = state_file(lake)
+        if parts is None:
+            path.unlink(missing_ok=True)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.write_text(to_json({"at": time.time(), "parts": parts, "disk": disk}), "utf-8")
@@ -205,8 +217,8 @@ def _published(lake: Lake) -> dict[str, Any]:
 
 
 def _hours_left(samples: list[tuple[float, int]], free: int) -> float | None:
-    """Return when a disk is full that lost room between the first sample and now."""
-    if not samples or time.time() - samples[0][0] < 60:
+    """Return when a disk is full that lost room over ten minutes or more."""
+    if not samples or time.time() - samples[0][0] < 600:
         return None
     rate = (samples[0][1] - free) / (time.time() - samples[0][0])
     return free / rate / 3600 if rate > 0 else None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fluxforge.run")
 
-STOP_SECONDS = 3.5
+STOP_SECONDS = 4.0
 """How long processes may take to stop; what they had flushed survives their being killed."""
 
 _BACKOFF = RetryPolicy(first=1.0, cap=60.0)
@@ -42,6 +42,7 @@ class Process:
         self.task = task
         self.restarts = 0
         self.stopping = threading.Event()
+        self.failed = False  # when it was to stop
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._said: dict[str, Any] = {}
@@ -54,6 +55,7 @@ class Process:
             started = time.monotonic()
             code = self._run()
             if self.stopping.is_set():
+                self.failed = code != 0
                 return
             if time.monotonic() - started > _STABLE_SECONDS:
                 delays = _BACKOFF.delays()
@@ -84,12 +86,12 @@ class Process:
         if self._child:
             self._child.leave()
 
-    def kill(self) -> bool:
-        """End it at once; return whether it was still there."""
-        if self._child is None or self._child.poll() is not None:
-            return False
-        self._child.kill()
-        return True
+    def kill(self) -> None:
+        """End it at once, if it is still there."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+            lost = f"{self._said.get('buffered_bytes', 0):,} bytes it had received are on no disk"
+            logger.error("%s did not stop in time and was killed: %s", self.task.name, lost)
 
     def state(self) -> dict[str, Any]:
         """Return its totals over all its lives, and whether it is up."""
@@ -103,7 +105,7 @@ class Process:
         return {**totals, **now, "ages": ages, "up": up, "restarts": self.restarts, "pid": pid}
 
 
-_GAUGES = ("connected", "buffered_bytes", "spool", "lag", "problems")
+_GAUGES = ("connected", "running", "rate", "buffered_bytes", "spool", "lag", "problems")
 """What a process says of this moment, and not of all time."""
 
 
@@ -129,19 +131,24 @@ class Supervisor:
         self._stop = threading.Event()
         self._disk: deque[tuple[float, int]] = deque(maxlen=_DISK_SAMPLES)
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Run everything until a signal to stop, then stop everything within five seconds.
 
-        :func:`fluxforge.operate.metrics.serve` shows its numbers meanwhile.
+        :func:`fluxforge.operate.metrics.serve` shows its numbers meanwhile. Return whether every
+        capture could write what it had received.
         """
         with on_stop_signal(self._stop.set):
             keepers = [threading.Thread(target=one.keep, daemon=True) for one in self.processes]
             for keeper in keepers:
                 keeper.start()
-            threading.Thread(target=self._look, daemon=True).start()
+            look = threading.Thread(target=self._look, daemon=True)
+            look.start()
             while not self._stop.wait(0.5):
                 pass  # in steps: on Windows a signal does not end a wait
             self._end(keepers)
+            look.join(0.5)
+            publish(self._lake, None, [])
+        return not any(one.failed for one in self.processes if one.task.name.startswith(CAPTURE))
 
     def _end(self, keepers: list[threading.Thread]) -> None:
         logger.info("stopping")
@@ -151,8 +158,7 @@ class Supervisor:
         for keeper in keepers:
             keeper.join(max(0.0, until - time.monotonic()))
         for process in self.processes:
-            if process.kill():
-                logger.warning("%s did not stop in time and was killed", process.task.name)
+            process.kill()
         for keeper in keepers:
             keeper.join(1.0)
 

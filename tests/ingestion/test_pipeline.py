@@ -296,12 +296,11 @@ async def test_a_disk_that_stays_broken_ends_the_capture_and_says_what_it_cost(
     lake: Any,
     steady: Callable[..., Awaitable[None]],
     disk: Disk,
-    monkeypatch: pytest.MonkeyPatch,
     trouble: OSError,
     kind: type[StorageError],
 ) -> None:
-    monkeypatch.setattr(buffer, "LAST_WRITE_TIMEOUT_SECONDS", 0.3)
-    pipeline = IngestionPipeline(lake.config(await venue(steady)), "coinbase", write_timeout=0.5)
+    config = lake.config(await venue(steady))
+    pipeline = IngestionPipeline(config, "coinbase", write_timeout=0.5, stop_timeout=0.3)
     await pipeline.start()
     while not pipeline.reports[0].frames:
         await asyncio.sleep(0.005)

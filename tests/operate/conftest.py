@@ -38,15 +38,17 @@ class Run:
         self.settings = (
             f"storage.base_dir={folder}/lake",
             f"ingestion.sources.coinbase.url={url}",
-            "ingestion.flush_interval_seconds=0.1",
+            "ingestion.flush_interval_seconds=0.2",
             "ingestion.segment_max_seconds=2",
             f"ingestion.spool_dir={folder}/spool",
             "ingestion.mirror_interval_seconds=0.5",
             "etl.delete_after_processing=false",
-            "etl.watch_interval_seconds=0.5",
-            "run.status_interval_seconds=1",
+            "etl.memory_limit_mb=256",
+            "etl.watch_interval_seconds=1",
+            "run.status_interval_seconds=2",
             "run.maintenance_interval_seconds=2",
             f"run.metrics_port={self.port}",
+            "health={age_seconds: null, disk_hours: null, clock_drift_seconds: null}",
             *settings,
         )
         self.environment = {
@@ -60,14 +62,14 @@ class Run:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "fluxforge", *words, *self.settings],
+            [sys.executable, "-m", "fluxforge", *words[:1], *self.settings, *words[1:]],
             capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment,
             cwd=self.folder,
         )  # fmt: skip
 
     @contextmanager
-    def going(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run it for the length of the block, then ask it to stop."""
+    def going(self, code: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it for the length of the block, then ask it to stop, for which it exits so."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "fluxforge", "run", "--log-format", "json", *self.settings],
@@ -78,11 +80,18 @@ class Run:
             children = psutil.Process(process.pid).children()
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0
+            assert process.returncode == code
             assert not [child for child in children if child.is_running()]
         finally:
             process.kill()
             process.wait()
+
+    def unhealthy(self, *settings: str) -> dict[str, str]:
+        """Return what ``fluxforge health`` finds, by limit."""
+        done = self.command("health", "--json", *settings)
+        said = json.loads(done.stdout)
+        assert done.returncode == (0 if said["ok"] else 1)
+        return {one["limit"]: one["message"] for one in said["problems"]}
 
     def log(self) -> list[dict[str, str]]:
         lines = (self.folder / "log").read_text().splitlines()
@@ -103,18 +112,24 @@ class Run:
         (found,) = [child for child in children if child.cmdline()[-1] == part]
         return found
 
+    def memory(self, process: subprocess.Popen[bytes]) -> dict[str, int]:
+        """Return the megabytes that each process has; the supervisor is ``run``."""
+        main = psutil.Process(process.pid)
+        parts = [("run", main), *((one.cmdline()[-1], one) for one in main.children())]
+        return {name: one.memory_info().rss // 1_000_000 for name, one in parts}
+
     def wait_for(self, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
         """Scrape until a condition holds, and return what it saw."""
         until = time.monotonic() + PATIENCE
         while not condition(now := self.metrics()):
             assert time.monotonic() < until, f"{now}\n{(self.folder / 'log').read_text()[-3000:]}"
-            time.sleep(0.2)
+            time.sleep(0.4)
         return now
 
     def check_accounts(self) -> int:
         """Commit what is left; every line of every segment is then in the tables, once."""
         lake = self.lake()
-        lake.recover() if hasattr(lake, "recover") else None
+        lake.recover()
         lake.etl()
         report = lake.verify()
         assert report.ok, str(report)
