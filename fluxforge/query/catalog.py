@@ -87,7 +87,7 @@ class TableVersion:
         """The columns as Polars types."""
         import polars as pl
 
-        return pl.Schema(pl.from_arrow(self.schema.empty_table()).schema)  # type: ignore[union-attr]
+        return pl.Schema(self.schema)
 
     @cached_property
     def transactions(self) -> Mapping[str, int | None]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import polars as pl
 
 from fluxforge.errors import FileMissingError, SegmentError
@@ -25,8 +26,9 @@ from fluxforge.query.scan import scan_table
 from fluxforge.sources import get_source
 from fluxforge.transform.database import identifier, open_database
 from fluxforge.transform.repeats import flag_repeats
+from fluxforge.transform.scan import Scan
 from fluxforge.transform.schema import SEQUENCES
-from fluxforge.transform.transform import SegmentRows, make_sequences
+from fluxforge.transform.transform import SegmentRows, few_rows, make_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,17 +74,15 @@ class LiveCatalog(Catalog):
         SegmentError
             If segments vanished again and again while they were read.
         """
-        opened = super().open(source, name, version, as_of)
-        if (
-            version is not None
-            or as_of is not None
-            or (opened.channel is None and name != SEQUENCES)
-        ):
-            return opened
+        past = version is not None or as_of is not None
+        table = None if past else self._tables.get((source, name))
+        if table is None:
+            opened = super().open(source, name, version, as_of)
+            if past or (opened.channel is None and name != SEQUENCES):
+                return opened
+            table = LiveTable(source, name, opened.channel)
         with self._lock:
-            table = self._tables.get((source, name))
-            if table is None:
-                table = self._tables[source, name] = LiveTable(source, name, opened.channel)
+            table = self._tables.setdefault((source, name), table)
             doubtful: set[str] = set()
             for _ in range(_TRIES):
                 segments = self._find(source)
@@ -140,6 +140,9 @@ class LiveTable:
         only = () if channel is None else (name,)
         self._rows = SegmentRows(self._database, [self._path], tables, Path(folder), only=only)
         self._made = identifier("classified" if channel is None else f"rows_{name}")
+        self._few: duckdb.DuckDBPyRelation | None = None
+        self._few_sql = "" if channel is None else few_rows(tables, channel, self._path)
+        self._types = self._database.sql(f"SELECT * FROM {self._made}").pl().schema
         self._words = [word.encode() for word in channel.marks] if channel else None
         self._channel = channel
         self._seen: dict[str, _Seen] = {}
@@ -196,16 +199,34 @@ class LiveTable:
         if not lines:
             return
         self._path.write_bytes(b"\n".join(lines) + b"\n")
-        for table in (self._made, "classified"):
-            self._database.execute(f"DELETE FROM {table}")
-        self._rows.read(together=sum(map(len, lines)) > _FEW_BYTES)
-        rows = self._database.sql(f"SELECT * FROM {self._made}").pl()
+        few = sum(map(len, lines)) < _FEW_BYTES
+        rows = self._rows_of_few(len(lines)) if few and self._few_sql else None
+        if rows is None:
+            for table in (self._made, "classified"):
+                self._database.execute(f"DELETE FROM {table}")
+            self._rows.read(together=not few)
+            rows = self._database.sql(f"SELECT * FROM {self._made}").pl()
         before = 0
         for seen, some in batch:
             own = rows.filter(pl.col("line_no").is_between(before + 1, before + len(some)))
             before += len(some)
             if own.height:
                 seen.add(own.drop("line_no"))
+
+    def _rows_of_few(self, count: int) -> pl.DataFrame | None:
+        """Return the rows of a few lines; None where they have to be read with care."""
+        if Scan.of(self._path).doubtful:
+            return None
+        try:
+            if self._few is None:  # kept, it is bound once less each time
+                self._few = self._database.sql(self._few_sql)
+            found: pl.DataFrame = self._few.pl()
+        except duckdb.InvalidInputException:
+            return None
+        rows = found.drop("lines").drop_nulls("line_no")
+        if found["lines"][0] != count or (rows["symbol"].fill_null("") == "").any():
+            return None
+        return rows.cast({name: self._types[name] for name in rows.columns})
 
     def is_in(self, version: TableVersion, name: str) -> bool:
         """Tell whether a version of the table has a segment: its name, once whole its content.
@@ -231,7 +252,7 @@ class LiveTable:
         return last[2]
 
     def _live(self, version: TableVersion, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        empty = pl.DataFrame(pl.from_arrow(version.schema.empty_table()))
+        empty = pl.DataFrame(schema=version.polars_schema)
         if not frames:
             return empty
         rows = pl.concat(frames)

@@ -104,7 +104,9 @@ def read_files(
 
 def columns_of(connection: duckdb.DuckDBPyConnection, version: TableVersion) -> str:
     """Return the columns of a table as nulls of their types."""
-    empty = connection.from_arrow(version.schema.empty_table())
+    import pyarrow as pa
+
+    empty = connection.from_arrow(pa.Table.from_batches([], version.schema))  # asks no pandas
     return ", ".join(
         f"NULL::{kind} AS {identifier(name)}"
         for name, kind in zip(empty.columns, empty.types, strict=True)

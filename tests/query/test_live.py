@@ -199,6 +199,31 @@ def test_live_rows_are_those_that_the_etl_makes(source: str) -> None:
             assert rows_of(lake, source, name, live=True).equals(live[name])
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"product_id": "BTC-USD"', b'"product_id": ""'),
+        (b'"size": "0.5"', b'"size": "0.5",'),
+        (b'"size": "0.5"', b'"size": 5e-999'),
+        (b'"events": [', b'"events": [['),
+        (b"market_trades", b"market\\u005ftrades"),
+    ],
+)
+def test_a_line_that_needs_care_is_read_with_care(
+    before: bytes, after: bytes, tmp_path: Path
+) -> None:
+    lake = Lake(path=tmp_path)
+    line = b'{"capture_ns":1786309548000000000,"conn":"A","data":%s}\n'
+    frames = [trade_frame(number) for number in range(4)]
+    frames[2] = frames[2].replace(before, after, 1)
+    key = f"{lake.layout.ready('coinbase')}/segment_20260809T21_00001.ndjson"
+    lake.storage.write_bytes(key, b"".join(line % frame for frame in frames))
+    live = rows_of(lake, "coinbase", "trades", live=True)
+    lake.etl()
+    assert live.equals(rows_of(lake, "coinbase", "trades"))
+    assert live.height in (5, 7)
+
+
 def rows_of(lake: Lake, source: str, name: str, *, live: bool = False) -> pl.DataFrame:
     """Return all rows; which of two segments came first with a trade is left to the ETL."""
     rows = lake.scan(source, name, live=live, raw=True).collect()

@@ -2,7 +2,6 @@
 -- table can take it. The words that begin with a dollar sign are filled in: the source's own
 -- frames.sql, its control frames, and its channels. json is the frame's text where the lines are
 -- read with care.
-CREATE OR REPLACE TABLE part AS
 WITH lines AS (
     SELECT
         ($number)::BIGINT                           AS file,
@@ -56,7 +55,4 @@ SELECT
 $channels
         ELSE 'unknown channel: ' || left(kind, 100)
     END AS reason
-FROM parsed;
-
--- A line's number holds its file's: the lower 40 bits count the lines of the file.
-CREATE OR REPLACE VIEW read_lines AS SELECT (file << 40) + $before + 1 + rowid AS line_no, * FROM part
+FROM parsed
