@@ -25,6 +25,7 @@ LONG = max(1, int(float(os.environ.get("FLUXFORGE_LONG", "1"))))
 # n-th call that changes something. Prints how each ended.
 AT_STEPS = """
 import os, signal, sys
+import deltalake, duckdb, pyarrow.parquet  # once, for all of them
 from fluxforge.etl.job import ETLJob
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
@@ -146,12 +147,12 @@ def test_a_worker_killed_at_any_step(
 ) -> None:
     """A batch of three segments whose trades overlap, and then a batch with one more.
 
-    At every eighth step by default; with FLUXFORGE_LONG at every one.
+    At every eleventh step by default, or seventeenth; with FLUXFORGE_LONG at every one.
     """
     truth = Truth()
     contents = [truth.segment(frames, range(first, first + 4)) for first in (1, 3, 5)]
     later = truth.segment(frames, range(2, 7))
-    steps = range(1, 75, 1 if LONG > 1 else 8 if mode == "delete" else 12)
+    steps = range(1, 75, 1 if LONG > 1 else 11 if mode == "delete" else 17)
     lakes = [lake_at(tmp_path / str(step)) for step in steps]
     for lake in lakes:
         for number, content in enumerate(contents):

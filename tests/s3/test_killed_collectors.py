@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for others"),
 ]
 
-LEASE_SECONDS = 8.0
+LEASE_SECONDS = 4.0
 RATE = 100
 QUICK = (
     f"storage.lease_seconds={LEASE_SECONDS}",
@@ -48,7 +48,7 @@ ACTIVE, READY = "raw/active/coinbase", "raw/ready/coinbase"
 NEVER = Fault("stall", seconds=600)  # the request is not carried out
 DONE = Fault("drop_response")  # it is, and its sender does not hear of it
 LATE = Fault("late", seconds=0.5)  # it is, when its sender is dead
-TOO_LATE = Fault("late", seconds=LEASE_SECONDS + 6)  # it is, when others have taken over
+TOO_LATE = Fault("late", seconds=LEASE_SECONDS + 4)  # it is, when others have taken over
 
 # Nine moments; the tenth kill is in an outage. FLUXFORGE_LONG=2 goes through the nine twice.
 LONG = max(1, int(float(os.environ.get("FLUXFORGE_LONG", "1"))))

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.s3
 SEGMENTS = 50
 FEWER = 10
 TASKS = 4
-LEASE_SECONDS = 5.0
+LEASE_SECONDS = 3.0
 ETL = ("etl", "coinbase", "--json")
 
 NEVER = Fault("stall", seconds=600)  # the request is not carried out
