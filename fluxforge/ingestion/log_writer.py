@@ -249,7 +249,7 @@ class LogWriter:
 
     def _flush(self, *, bounded: bool) -> None:
         with self._io_lock:
-            goal = self.flushed_frames + self.buffered_frames  # later frames wait their turn
+            goal = self.flushed_frames + self.buffered_frames  # later ones wait their turn
             self._rotate_if_due()
             while self.flushed_frames < goal:
                 self._append_next(bounded=bounded)
@@ -318,13 +318,18 @@ class LogWriter:
     # With the disk
 
     def _append_next(self, *, bounded: bool) -> None:
-        waiting = self._store.spool_bytes() if bounded else 0
+        waiting = self._store.spool_bytes()
         room = self._spool_max_bytes - waiting if bounded else math.inf
         parts = self._pending.next_parts(room)
         data = parts[0][1] if len(parts) == 1 else b"".join(lines for _, lines in parts)
         if waiting and len(data) > room:  # an empty spool takes a line of any length
             self._end_segment()  # only what is closed leaves the spool
-            raise self._spool_full()
+            error = self._uploader and self._uploader.error
+            raise SpoolFullError(
+                f"the spool in {self._store.folder} is full, so that the venue has to wait until "
+                "the object store takes what is in it: ingestion.spool_max_mb sets how much may "
+                f"wait{f' ({error})' if error else ''}"
+            )
         if self._segment is None:
             now = self._clock()
             self._segment, self._opened = self._store.open(now), now
@@ -334,15 +339,6 @@ class LogWriter:
         self.flushed_frames += sum(count for count, _ in parts)
         self.flushed_bytes += len(data)
         self._pending.drop(parts)
-
-    def _spool_full(self) -> SpoolFullError:
-        error = self._uploader.error if self._uploader else None
-        most = f"{self._spool_max_bytes / MEGABYTE:,g} MB"
-        return SpoolFullError(
-            f"the spool in {self._store.folder} is full ({most}), so that the venue has "
-            "to wait until the object store takes what is in it: ingestion.spool_max_mb sets how "
-            f"much may wait{f' ({error})' if error else ''}"
-        )
 
     def _rotate_if_due(self) -> None:
         """Close the segment where it is large or old enough, its hour has passed, or it is lost."""
