@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -55,90 +54,78 @@ def sync_places(
         raise UsageError(
             f"{segments.source.storage!r} is the source itself: name another destination"
         )
-    job = _SyncJob(segments, tables, Counters(on_progress), delete=delete, dry_run=dry_run)
+    counters = Counters(on_progress)
     if with_segments:
-        job.sync_segments()
+        _sync_segments(segments, _transfer(segments, counters, exact=delete), dry_run=dry_run)
     if with_tables:
-        job.sync_tables()
-    return job.counters.report(dry_run=dry_run)
+        transfer = _transfer(tables, counters, exact=delete)
+        _sync_tables(tables, segments.source, transfer, dry_run=dry_run)
+    return counters.report(dry_run=dry_run)
 
 
-@dataclass(frozen=True)
-class _SyncJob:
-    segments: Route
-    tables: Route
-    counters: Counters
-    delete: bool
-    dry_run: bool
+def _transfer(route: Route, counters: Counters, *, exact: bool) -> Transfer:
+    return Transfer(route.source.storage, route.destination.storage, exact, counters)
 
-    def _transfer(self, route: Route) -> Transfer:
-        return Transfer(route.source.storage, route.destination.storage, self.delete)
 
-    @contextmanager
-    def _noting_problems(self, name: str) -> Iterator[None]:
-        """Let one segment or table fail without keeping the others waiting."""
-        try:
-            yield
-        except _FATAL:
-            raise
-        except FluxForgeError as exc:
-            logger.info("%s: %s", name, exc)
-            self.counters.problems.append(f"{name}: {exc}")
+@contextmanager
+def _noting_problems(counters: Counters, name: str) -> Iterator[None]:
+    """Let one segment or table fail without keeping the others waiting."""
+    try:
+        yield
+    except _FATAL:
+        raise
+    except FluxForgeError as exc:
+        logger.info("%s: %s", name, exc)
+        counters.problems.append(f"{name}: {exc}")
 
-    def sync_segments(self) -> None:
-        """Copy or move every segment that nobody works on."""
-        here, there = self.segments
-        transfer = self._transfer(self.segments)
-        planned = []
-        for state in SETTLED_STATES:
-            for source in here.storage.list_folders(here.layout.state(state, "")):
-                options = (transfer, self.counters, self.delete, self.dry_run)
-                sync = SegmentSync(source, state, here, there, *options)
-                planned += [(sync, segment) for segment in sync.list()]
-        self.counters.expect(len(planned))
-        for sync, segment in planned:
-            with self._noting_problems(segment.key):
-                sync.run(segment)
 
-    def sync_tables(self) -> None:
-        """Copy or move every table."""
-        planned = self._plan_tables()
-        self.counters.expect(sum(len(plan.files) for _, _, plan in planned))
-        for source, table, plan in planned:
-            with self._noting_problems(table.name):
-                if self.dry_run:
-                    table.preview(plan)
-                    continue
-                table.copy(plan)
-                if self.delete:
-                    table.remove(plan, partial(_has_living_etl, self.segments.source, source))
+def _sync_segments(route: Route, transfer: Transfer, *, dry_run: bool) -> None:
+    """Copy or move every segment that nobody works on."""
+    here, there = route
+    syncs = [
+        SegmentSync(source, state, here, there, transfer, dry_run)
+        for state in SETTLED_STATES
+        for source in here.storage.list_folders(here.layout.state(state, ""))
+    ]
+    planned = [(sync, segment) for sync in syncs for segment in sync.list()]
+    transfer.counters.expect(len(planned))
+    for sync, segment in planned:
+        with _noting_problems(transfer.counters, segment.key):
+            sync.run(segment)
 
-    def _plan_tables(self) -> list[tuple[str, TableSync, TablePlan]]:
-        """Return each source's tables in the order in which an ETL commits to them.
 
-        Their versions are taken in the opposite order: what the ledger says is done when it is
-        read, the tables hold when they are.
-        """
-        here, there = self.tables
-        planned = []
-        for source in here.storage.list_folders(here.layout.processed):
-            names = table_names(here.storage, here.layout.tables(source))
-            for name in sorted(names, key=_commit_order, reverse=True):
-                table = TableSync(
-                    f"{source}.{name}",
-                    Table(here.storage, here.layout.table(source, name)),
-                    Table(there.storage, there.layout.table(source, name)),
-                    self._transfer(self.tables),
-                    self.counters,
-                    self.delete,
-                )
-                with self._noting_problems(table.name):
-                    plan = table.plan()
-                    if plan is not None:
-                        planned.append((source, table, plan))
-                    elif self.delete and not self.dry_run:
-                        table.finish()
-        return planned[::-1]
+def _sync_tables(route: Route, raw: Place, transfer: Transfer, *, dry_run: bool) -> None:
+    """Copy or move every table, in the order in which an ETL commits to them.
+
+    Their versions are taken in the opposite order: what the ledger says is done when it is read,
+    the tables hold when they are.
+    """
+    here, there = route
+    planned: list[tuple[str, TableSync, TablePlan]] = []
+    for source in here.storage.list_folders(here.layout.processed):
+        names = table_names(here.storage, here.layout.tables(source))
+        for name in sorted(names, key=_commit_order, reverse=True):
+            table = TableSync(
+                f"{source}.{name}",
+                Table(here.storage, here.layout.table(source, name)),
+                Table(there.storage, there.layout.table(source, name)),
+                transfer,
+            )
+            with _noting_problems(transfer.counters, table.name):
+                plan = table.plan()
+                if plan is not None:
+                    planned.insert(0, (source, table, plan))
+                elif transfer.exact and not dry_run:
+                    table.finish()
+    transfer.counters.expect(sum(len(plan.files) for _, _, plan in planned))
+    for source, table, plan in planned:
+        with _noting_problems(transfer.counters, table.name):
+            if dry_run:
+                table.preview(plan)
+                continue
+            table.copy(plan)
+            if transfer.exact:
+                table.remove(plan, partial(_has_living_etl, raw, source))
 
 
 def _has_living_etl(place: Place, source: str) -> bool:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fluxforge.sync.places import Place
-    from fluxforge.sync.report import Counters
     from fluxforge.sync.transfer import Transfer
 
 SETTLED_STATES: tuple[State, ...] = ("ready", "archive", "quarantine")
@@ -42,8 +41,6 @@ class SegmentSync:
     here: Place
     there: Place
     transfer: Transfer
-    counters: Counters
-    delete: bool
     dry_run: bool
     _present: list[StoredSegment] = field(default_factory=list)
 
@@ -59,10 +56,10 @@ class SegmentSync:
                 self._settle(segment)
         except _HeldError as exc:
             logger.info("%s is left for later: %s is held", segment.key, exc)
-            self.counters.skip(segment.key)
+            self.transfer.counters.skip(segment.key)
         except FileMissingError:
             logger.info("%s was taken by an ETL meanwhile", segment.key)
-            self.counters.settle()
+            self.transfer.counters.settle()
 
     def _look(self) -> None:
         """List what the destination has."""
@@ -73,7 +70,7 @@ class SegmentSync:
 
     def _claim(self, place: Place, name: str) -> AbstractContextManager[object]:
         """Keep a place's ETL away from a segment while it is moved."""
-        if not self.delete or self.dry_run or self.state != "ready":
+        if not self.transfer.exact or self.dry_run or self.state != "ready":
             return nullcontext()
         lease = SegmentStore(*place, self.source).lease(name)
         if lease is None:
@@ -86,14 +83,14 @@ class SegmentSync:
         except FileExistsAlreadyError:  # another writer took the name since the listing
             self._look()
             self._provide(segment)
-        if self.delete:
+        if self.transfer.exact:
             if not self.dry_run:
                 self.here.storage.delete(segment.key)
-            self.counters.deleted.append(segment.key)
+            self.transfer.counters.deleted.append(segment.key)
 
     def _provide(self, segment: StoredSegment) -> None:
         if self._has_copy(segment):
-            self.counters.skip(segment.key)
+            self.transfer.counters.skip(segment.key)
             return
         name = segment.name
         if any(other.name == name for other in self._present):
@@ -103,7 +100,7 @@ class SegmentSync:
             if not self.dry_run:
                 self.transfer.copy(segment.key, key)
         self._present.append(replace(segment, name=name, key=key))
-        self.counters.copy(key, segment.size)
+        self.transfer.counters.copy(key, segment.size)
 
     def _has_copy(self, segment: StoredSegment) -> bool:
         """Tell whether the destination has the segment's content, under whatever name."""

@@ -25,7 +25,6 @@ from fluxforge.tables import close_table, drop_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fluxforge.sync.report import Counters
     from fluxforge.sync.transfer import Transfer
     from fluxforge.tables import Commit, Snapshot, Table, TableFile
 
@@ -66,8 +65,6 @@ class TableSync:
     source: Table
     destination: Table
     transfer: Transfer
-    counters: Counters
-    delete: bool
 
     # Planning
 
@@ -88,7 +85,7 @@ class TableSync:
         commits, before = self._commits([n for n in versions if base < n <= version.version], base)
         known = before.keys() | {file.path for commit in commits for file in commit.added}
         wanted = live.keys() | (known & present.keys())
-        if self.delete:
+        if self.transfer.exact:
             wanted |= copied.keys() & present.keys()  # of versions that an earlier sync copied
         files = {path: live[path].size if path in live else present[path] for path in wanted}
         for path, size in files.items():
@@ -102,7 +99,7 @@ class TableSync:
         destination = self.source.log.commit(newest).moved_to
         if destination is None:
             return False
-        if not self.delete or destination != self.destination.uri:
+        if not self.transfer.exact or destination != self.destination.uri:
             raise TableError(
                 f"it is being moved to {destination}: run that sync again with --delete to finish"
             )
@@ -161,7 +158,9 @@ class TableSync:
         """Tell what would be done."""
         for path, size in plan.files.items():
             self._count(path, size, is_new=path not in plan.copied)
-        self.counters.deleted += [self._here(one) for one in plan.movable] if self.delete else []
+        self.transfer.counters.deleted += (
+            [self._here(one) for one in plan.movable] if self.transfer.exact else []
+        )
 
     def copy(self, plan: TablePlan) -> None:
         """Copy what is missing; whatever fails, the copy shows a whole version."""
@@ -190,9 +189,9 @@ class TableSync:
 
     def _count(self, path: str, size: int, *, is_new: bool) -> None:
         if is_new:
-            self.counters.copy(self._there(path), size)
+            self.transfer.counters.copy(self._there(path), size)
         else:
-            self.counters.skip(self._here(path))
+            self.transfer.counters.skip(self._here(path))
 
     def _here(self, path: str) -> str:
         return self.source.storage.join_path(self.source.path, path)
@@ -290,7 +289,7 @@ class TableSync:
     def _drop(self, paths: list[str]) -> None:
         for key in drop_table(self.source, paths):
             if not key.startswith(self.source.log.folder):
-                self.counters.deleted.append(key)
+                self.transfer.counters.deleted.append(key)
 
 
 def _files(snapshot: Snapshot) -> dict[str, TableFile]:

@@ -12,6 +12,7 @@ from fluxforge.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from fluxforge.storage.base import StorageBackend
+    from fluxforge.sync.report import Counters
 
 _END_BYTES = 64 << 10
 _BEGINNING_BYTES = 1024
@@ -28,7 +29,8 @@ class Transfer:
 
     source: StorageBackend
     destination: StorageBackend
-    exact: bool
+    exact: bool  # what is moved, and deleted after its copy
+    counters: Counters
 
     def copy(self, key: str, target: str) -> None:
         """Copy a file under a free key; where this is exact, read it back and compare."""
