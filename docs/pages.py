@@ -121,7 +121,7 @@ UNITS = {
 
 
 def tables() -> str:
-    import fluxforge.sources.columns as declared
+    import fluxforge.sources.tables as declared
 
     said = dict(re.findall(r'"(\w+)": "\w+",  # (.*)', inspect.getsource(declared)))
     text = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.config.durations import parse_duration
@@ -143,14 +144,12 @@ class Capturing(Reader):
         names = [source] if isinstance(source, str) else list(source)
         for name in names:
             IngestionPipeline(self.config, name)  # raises what is wrong with its settings
-        ingestion = self.config.ingestion
-        wanted = {name: ingestion.sources[name] for name in names}
-        job = Job(
-            config=replace(self.config, ingestion=replace(ingestion, sources=wanted)),
-            duration=None if duration is None else parse_duration(duration),
-            frames=frames,
-            etl_seconds=None if etl is None else parse_duration(etl),
-        )
+        seconds, every = (None if one is None else parse_duration(one) for one in (duration, etl))
+        own = self.config.ingestion
+        longest = min(own.segment_max_seconds, inf if every is None else every)
+        wanted = {name: own.sources[name] for name in names}
+        ingestion = replace(own, sources=wanted, segment_max_seconds=longest)
+        job = Job(replace(self.config, ingestion=ingestion), seconds, frames, every)
         capture = Capture(self, names, job)
         self._captures[:] = [*self.captures, capture]
         capture.wait_until_begun()

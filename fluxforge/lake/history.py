@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
+from fluxforge.config.schema import SourceConfig
 from fluxforge.errors import UsageError
 from fluxforge.lake.reading import Reader
 from fluxforge.lake.writing import Writing
@@ -127,18 +128,18 @@ class History(Writing, Reader):
     def _venue(self, source: str) -> tuple[Source, str]:
         from fluxforge.sources import get_source
 
-        venue, wanted = get_source(source), self.config.ingestion.sources.get(source)
-        if wanted is None:
-            return venue, venue.rest_address("")
+        venue, wanted = get_source(source), self._settings(source)
         return venue, venue.rest_address(wanted.url, wanted.rest_url)
+
+    def _settings(self, source: str) -> SourceConfig:
+        return self.config.ingestion.sources.get(source, SourceConfig())
 
     def _products(self, source: str, symbols: str | Sequence[str] | None) -> list[str]:
         if symbols is not None:
             return [symbols] if isinstance(symbols, str) else list(symbols)
-        configured = self.config.ingestion.sources.get(source)
-        if configured is None or not configured.products:
+        if not self._settings(source).products:
             raise UsageError(f"{source} has no products configured: say symbols=[…]")
-        return list(configured.products)
+        return self._settings(source).products
 
     def _missing(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import FluxForgeError, reason_of
@@ -108,12 +107,5 @@ class Worker:
 
 def main() -> None:
     """Take the job from standard input, and do it."""
-    parent = Parent()
-    job: Job = parent.job
-    if job.etl_seconds is not None:
-        settings = job.config.ingestion
-        shorter = min(settings.segment_max_seconds, job.etl_seconds)
-        ingestion = replace(settings, segment_max_seconds=shorter)
-        parent.job = replace(job, config=replace(job.config, ingestion=ingestion))
-    Worker(parent).run()
+    Worker(Parent()).run()
     leave(0)

@@ -103,31 +103,21 @@ class MarketReader:
     """One reader of the steps of a product, from the moment it was opened."""
 
     def __init__(self, market: ProductMarket) -> None:
+        self.unread: deque[Step] = deque()  # made for others, and still to be read
         self._market = market
-        self._unread: deque[Step] | None = deque()
         market.readers.append(self)
 
     def next_step(self) -> Step | None:
         """Return the next step, made now if need be; None while a slower reader has to catch up."""
-        if self._unread is None:
+        if self not in self._market.readers:
             raise SlowConsumerError
-        if not self._unread and not self._market.share_step():
+        if not self.unread and not self._market.share_step():
             return None
-        return self._unread.popleft()
-
-    @property
-    def backlog(self) -> int:
-        """How many steps were made for others that this reader has still to read."""
-        return len(self._unread or ())
-
-    def add(self, step: Step) -> None:
-        """Keep a step that somebody has made."""
-        if self._unread is not None:
-            self._unread.append(step)
+        return self.unread.popleft()
 
     def close(self) -> None:
         """Read no more, and hold nobody up any longer."""
-        self._unread = None
+        self.unread.clear()
         if self in self._market.readers:
             self._market.readers.remove(self)
 
@@ -165,7 +155,7 @@ class ProductMarket:
 
         It is given time to catch up; when that is over, the others go on without it.
         """
-        slow = [reader for reader in self.readers if reader.backlog >= _LOG_STEPS]
+        slow = [reader for reader in self.readers if len(reader.unread) >= _LOG_STEPS]
         now = time.monotonic()
         self._waiting_since = (self._waiting_since or now) if slow else None
         if self._waiting_since is not None and now - self._waiting_since < _SLOWEST_SECONDS:
@@ -175,7 +165,7 @@ class ProductMarket:
             reader.close()
         step = self.advance()
         for reader in self.readers:
-            reader.add(step)
+            reader.unread.append(step)
         return True
 
     def idle(self, steps: int) -> None:

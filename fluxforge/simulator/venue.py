@@ -11,7 +11,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -112,14 +112,6 @@ class Topic:
     state: Any = None  # the venue's
 
 
-@dataclass(eq=False, slots=True)
-class _Stream:
-    """What a connection reads of one product, and the topics that the steps are for."""
-
-    reader: MarketReader
-    topics: list[Topic] = field(default_factory=list)
-
-
 class Session(ABC):
     """The venue's side of one connection: what the client says, and the frames that it gets.
 
@@ -135,8 +127,8 @@ class Session(ABC):
         self.clock = venue.market.clock
         self.topics: dict[tuple[str, str], Topic] = {}
         self.outbox: deque[Any] = deque()
-        self._streams: dict[str, _Stream] = {}
-        self._flowing: list[_Stream] = []
+        self._readers: dict[str, MarketReader] = {}
+        self._flowing: list[tuple[MarketReader, list[Topic]]] = []
         self._turn = 0
         self._due = _NEVER
 
@@ -185,12 +177,8 @@ class Session(ABC):
         topic = self.topics.setdefault((channel, product), Topic(channel, product))
         if channel in self.streamed:
             topic.since = self.market(product).steps
-            if product not in self._streams:
-                self._streams[product] = _Stream(MarketReader(self.market(product)))
-            topics = self._streams[product].topics
-            if topic not in topics:
-                topics.append(topic)
-                topics.sort(key=lambda one: self.streamed.index(one.channel))
+            if product not in self._readers:
+                self._readers[product] = MarketReader(self.market(product))
         if seconds:
             topic.period = int(seconds * SECOND)
             topic.due = self.clock() + topic.period
@@ -199,23 +187,23 @@ class Session(ABC):
 
     def close_topic(self, channel: str, product: str) -> None:
         """Unsubscribe; from what was not subscribed to, too."""
-        topic = self.topics.pop((channel, product), None)
-        stream = self._streams.get(product)
-        if stream is not None and topic in stream.topics:
-            stream.topics.remove(topic)
-            if not stream.topics:
-                stream.reader.close()
-                del self._streams[product]
+        self.topics.pop((channel, product), None)
+        if product in self._readers and not self._streamed(product):
+            self._readers.pop(product).close()
         self._topics_changed()
+
+    def _streamed(self, product: str) -> list[Topic]:
+        topics = (self.topics.get((channel, product)) for channel in self.streamed)
+        return [topic for topic in topics if topic]
 
     def _topics_changed(self) -> None:
         self._due = min((topic.due for topic in self.topics.values()), default=_NEVER)
-        self._flowing = list(self._streams.values())
+        self._flowing = [(one, self._streamed(name)) for name, one in self._readers.items()]
 
     def close(self) -> None:
         """Let the market forget this connection."""
-        for stream in self._flowing:
-            stream.reader.close()
+        for reader in self._readers.values():
+            reader.close()
 
     def next_frame(self) -> str | None:
         """Return the next frame of this connection, None if there is nothing to say just now."""
@@ -231,9 +219,10 @@ class Session(ABC):
         streams = self._flowing
         for _ in range(len(streams)):
             self._turn = (self._turn + 1) % len(streams)
-            step = streams[self._turn].reader.next_step()
+            reader, topics = streams[self._turn]
+            step = reader.next_step()
             if step is not None:
-                for topic in streams[self._turn].topics:
+                for topic in topics:
                     if topic.since <= step.number:
                         self.on_step(topic, step)
                 return True

@@ -10,12 +10,87 @@ from importlib import resources
 from typing import Any, Literal
 
 from fluxforge.errors import TableError
-from fluxforge.sources.columns import LEADING, MARKET, TABLES, parse_columns
+
+# The columns of the tables that every venue has, each with its type in DuckDB's words. A ``.sql``
+# file selects by these names; what it leaves out is null. A table of a venue's own declares its
+# columns at the head of its file, and so does one whose type differs here.
+LEADING = {
+    "symbol": "VARCHAR",  # in the venue's own spelling
+    "ts_event": "TIMESTAMPTZ",  # the venue's time of the event
+    "ts_recv": "TIMESTAMPTZ",  # when the frame was captured
+    "seq": "BIGINT",  # the venue's number; null where it has none
+    "conn": "VARCHAR",  # the socket
+}
+MARKET = {
+    "instrument": "VARCHAR",  # in the common spelling: BASE-QUOTE for a spot pair
+    "market": "VARCHAR",  # spot, linear, inverse
+}
+TABLES = {
+    "trades": {
+        "trade_id": "BIGINT",
+        "price": "DOUBLE",
+        "size": "DOUBLE",
+        "side": "VARCHAR",  # the aggressor's: buy or sell
+        "is_snapshot": "BOOLEAN",
+    },
+    "orderbook": {
+        "side": "VARCHAR",  # bid or ask
+        "price": "DOUBLE",
+        "size": "DOUBLE",  # what now stands at the price; 0 removes the level
+        "is_snapshot": "BOOLEAN",
+        "position": "INTEGER",  # the level's place in its frame
+        "checksum": "BIGINT",  # the venue's, of the book after this frame
+    },
+    "ticker": {
+        "price": "DOUBLE",
+        "best_bid": "DOUBLE",
+        "best_bid_size": "DOUBLE",
+        "best_ask": "DOUBLE",
+        "best_ask_size": "DOUBLE",
+        "volume_24h": "DOUBLE",
+        "low_24h": "DOUBLE",
+        "high_24h": "DOUBLE",
+        "low_52w": "DOUBLE",
+        "high_52w": "DOUBLE",
+        "change_24h_percent": "DOUBLE",
+        "is_snapshot": "BOOLEAN",
+    },
+    "candles": {
+        "interval": "VARCHAR",  # 1m, 5m, 1h
+        "start": "TIMESTAMPTZ",
+        "open": "DOUBLE",
+        "high": "DOUBLE",
+        "low": "DOUBLE",
+        "close": "DOUBLE",
+        "volume": "DOUBLE",
+    },
+    "status": {
+        "product_type": "VARCHAR",
+        "base_currency": "VARCHAR",
+        "quote_currency": "VARCHAR",
+        "base_increment": "DOUBLE",
+        "quote_increment": "DOUBLE",
+        "display_name": "VARCHAR",
+        "status": "VARCHAR",
+        "status_message": "VARCHAR",
+        "min_market_funds": "DOUBLE",
+    },
+}
 
 _HEAD = re.compile(r"^-- (\w+): *(.*)$", re.MULTILINE)
 _FRAMES_SHAPE = re.compile(r"^-- shape:(.*)$", re.MULTILINE)
 _PATH = re.compile(r"'\$(?:[\w.\[\]*]*\.)?(\w+)(?:\[\*\])?'")
 _SHAPE = re.compile(r"'\s*([\[{]\s*[\"\[{][^']*)'")
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Read ``name TYPE, name TYPE``, as the head of a ``.sql`` file declares its columns.
+
+    >>> parse_columns("trade_id VARCHAR, price DOUBLE")
+    {'trade_id': 'VARCHAR', 'price': 'DOUBLE'}
+    """
+    pairs = (column.split() for column in text.split(",") if column.strip())
+    return {name: kind.upper() for name, kind in pairs}
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -48,7 +123,7 @@ class Channel:
     ``unused``
         optional: fields that the venue sends and no column needs;
     ``columns``
-        optional for the tables of :mod:`fluxforge.sources.columns`: ``name TYPE, …`` of further
+        optional for the tables of ``TABLES``: ``name TYPE, …`` of further
         columns, or of those whose type is another here.
 
     The SQL reads the view ``frames`` (``line_no, ts_recv, conn, kind, seq, ts_sent, data``) and

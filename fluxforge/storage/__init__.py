@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.storage.base import StorageBackend, StoredFile
-from fluxforge.storage.lease import Lease
 from fluxforge.storage.local import LocalStorage
+from fluxforge.storage.objects import Lease
 
 if TYPE_CHECKING:
     from fluxforge.storage.factory import create_storage_backend

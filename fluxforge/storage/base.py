@@ -25,8 +25,13 @@ from fluxforge.errors import (
 )
 from fluxforge.layout import Layout, check_key, join_key
 from fluxforge.storage.disk import translated
-from fluxforge.storage.lease import LEASE_SECONDS, Lease, LeaseKeeper
-from fluxforge.storage.objects import ObjectStore, StoredFile
+from fluxforge.storage.objects import (
+    LEASE_SECONDS,
+    Lease,
+    LeaseKeeper,
+    ObjectStore,
+    StoredFile,
+)
 
 if TYPE_CHECKING:
     from fluxforge.config import FluxForgeConfig

@@ -28,7 +28,7 @@ from fluxforge.errors import (
 from fluxforge.layout import join_key
 from fluxforge.storage.base import StorageBackend, StoredFile
 from fluxforge.storage.disk import FILE_ERRORS
-from fluxforge.storage.lease import LEASE_SECONDS
+from fluxforge.storage.objects import LEASE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

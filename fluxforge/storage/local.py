@@ -20,7 +20,7 @@ from fluxforge.storage.disk import (
     sync_file,
     translated,
 )
-from fluxforge.storage.lease import Lease, lease_key
+from fluxforge.storage.objects import Lease, lease_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

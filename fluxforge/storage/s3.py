@@ -26,7 +26,7 @@ from fluxforge.layout import join_key
 from fluxforge.retry import RetryPolicy
 from fluxforge.storage.base import StorageBackend, StoredFile
 from fluxforge.storage.disk import translated
-from fluxforge.storage.lease import LEASE_SECONDS
+from fluxforge.storage.objects import LEASE_SECONDS
 
 try:
     from fsspec.asyn import sync

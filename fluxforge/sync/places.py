@@ -23,9 +23,7 @@ class Place(NamedTuple):
     def locate(self, folder: str) -> tuple[str, str]:
         """Return where a folder is: the server, if there is one, and the path on it."""
         path = self.storage.get_full_path(folder)
-        if self.storage.backend_type == "local":
-            return "", os.path.realpath(path)
-        return self.storage.get_storage_options().get("AWS_ENDPOINT_URL", ""), path
+        return self.storage.server, os.path.realpath(path) if self.storage.is_local else path
 
 
 class Route(NamedTuple):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fluxforge.storage.base import StorageBackend
 
 FILE = "raw/ready/coinbase/segment_20251203T14_00001.ndjson"
-JOURNAL = "raw/active/coinbase/segment_20251203T14_00002.ndjson"
 SEALED = "raw/ready/coinbase/segment_20251203T14_00002.ndjson"
 
 INVALID_KEYS = [

@@ -45,13 +45,11 @@ class _StorageMachine(RuleBasedStateMachine):
 
     @rule(key=keys, data=contents)
     def write(self, key: str, data: bytes) -> None:
-        """Write, replacing what was there."""
         self.storage.write_bytes(key, data)
         self.model[key] = data
 
     @rule(key=keys, data=contents, as_file=st.booleans())
     def write_exclusively(self, key: str, data: bytes, as_file: bool) -> None:
-        """Write only where nothing was, from bytes or from a file."""
         try:
             if as_file:
                 with TemporaryDirectory() as folder:
@@ -68,7 +66,6 @@ class _StorageMachine(RuleBasedStateMachine):
 
     @rule(key=keys, start=positions, end=st.none() | positions)
     def read(self, key: str, start: int, end: int | None) -> None:
-        """Read a range of a file that may be missing."""
         if end is not None and end < start:
             start, end = end, start
         if key not in self.model:
@@ -82,7 +79,6 @@ class _StorageMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def fetch(self, key: str) -> None:
-        """Download a file that may be missing."""
         with TemporaryDirectory() as folder:
             try:
                 data = self.storage.fetch(key, Path(folder)).read_bytes()
@@ -93,13 +89,11 @@ class _StorageMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def delete(self, key: str) -> None:
-        """Delete a file that may be missing."""
         self.storage.delete(key)
         self.model.pop(key, None)
 
     @rule(source=keys, destination=keys)
     def move(self, source: str, destination: str) -> None:
-        """Move a file that may be missing to a place that may be taken."""
         if source == destination:
             return
         try:
@@ -114,7 +108,6 @@ class _StorageMachine(RuleBasedStateMachine):
 
     @rule(folder=st.sampled_from(FOLDERS), recursive=st.booleans())
     def list_folder(self, folder: str, recursive: bool) -> None:
-        """List one folder, alone or with all below it."""
         start = f"{folder}/" if folder else ""
         below = [
             (key, len(data))
@@ -126,10 +119,8 @@ class _StorageMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def ask_for_file(self, key: str) -> None:
-        """Ask whether a file is there."""
         assert self.storage.exists(key) == (key in self.model)
 
     @invariant()
     def holds_what_the_dict_holds(self) -> None:
-        """Compare names; the rules compare contents."""
         assert self.storage.list_files() == sorted(self.model)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from fluxforge.sources import get_source
-from fluxforge.sources.columns import LEADING, parse_columns
+from fluxforge.sources.tables import LEADING, parse_columns
 from fluxforge.tables import PARTITION
 from fluxforge.transform.database import identifier, sql
 

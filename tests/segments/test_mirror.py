@@ -34,7 +34,7 @@ from fluxforge.layout import Layout
 from fluxforge.segments import SegmentStore, files, mirror
 from fluxforge.storage.base import StorageBackend, StoredFile
 from fluxforge.storage.disk import LockFile
-from fluxforge.storage.lease import Lease
+from fluxforge.storage.objects import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

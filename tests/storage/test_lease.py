@@ -10,7 +10,7 @@ import pytest
 
 from fluxforge.errors import StorageUnavailableError
 from fluxforge.storage.fsspec_storage import FsspecStorage
-from fluxforge.storage.lease import lease_key
+from fluxforge.storage.objects import lease_key
 from tests.support.object_store import object_store
 
 if TYPE_CHECKING:
