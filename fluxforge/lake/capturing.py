@@ -1,4 +1,4 @@
-"""How a lake captures: from sockets to segments."""
+"""How a lake captures: from sockets to segments; and takes what is handed to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from fluxforge.config import Role
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
 from fluxforge.lake.reading import Reader
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from datetime import timedelta
 
+    from fluxforge.etl.frames import WriteReport
+    from fluxforge.ingestion.log_writer import LogWriter
     from fluxforge.ingestion.report import IngestProgress, IngestReport
     from fluxforge.lake.background import Capture
     from fluxforge.segments import RecoveryReport
@@ -174,3 +177,62 @@ class Capturing(Reader):
 
         names = self.sources if source is None else [source]
         return sum((self.segment_store(name).recover() for name in names), RecoveryReport())
+
+    def writer(self, source: str) -> LogWriter:
+        """Return a writer of a venue's frames into segments, with everything as configured.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fluxforge import Lake
+        >>> lake = Lake(path=tempfile.mkdtemp())
+        >>> with lake.writer("coinbase") as writer:
+        ...     writer.write(b'{"channel":"heartbeats"}')
+        >>> lake.etl("coinbase").lines_taken
+        1
+        """
+        from fluxforge.ingestion.log_writer import LogWriter
+        from fluxforge.sources import get_source
+
+        return LogWriter.from_config(self.config, get_source(source).name)
+
+    def write(
+        self, source: str, table: str, frame: Any, identity: str | None = None
+    ) -> WriteReport:
+        """Add a frame to a table of one's own, once per identity.
+
+        The table then is in :meth:`tables`, :meth:`scan` and SQL as others are. It is divided by
+        ``date``, which comes from ``ts_recv``, else from ``ts_event``; times without a zone are
+        UTC.
+
+        Parameters
+        ----------
+        source, table
+            What it is called; not the name of a venue.
+        frame
+            Of Polars, Arrow or pandas, or anything that Arrow can take.
+        identity
+            What is written once under this name is not written again; None: a digest of the data.
+
+        Raises
+        ------
+        UsageError
+            If the source is a venue's, or the frame has no times.
+        TableError
+            If the table has a column of another type.
+
+        Examples
+        --------
+        >>> import polars as pl, tempfile
+        >>> from datetime import UTC, datetime
+        >>> from fluxforge import Lake
+        >>> lake = Lake(path=tempfile.mkdtemp())
+        >>> frame = pl.DataFrame({"ts_event": [datetime(2026, 8, 9, tzinfo=UTC)], "price": [1.5]})
+        >>> lake.write("mine", "quotes", frame), lake.write("mine", "quotes", frame).written
+        (<WriteReport: mine.quotes: 1 rows written>, False)
+        >>> lake.sql("SELECT price FROM mine.quotes").fetchall()
+        [(1.5,)]
+        """
+        from fluxforge.etl.frames import write_frame
+
+        return write_frame(*self._place(Role.ETL_OUTPUT), source, table, frame, identity)

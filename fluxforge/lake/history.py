@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from fluxforge.config import Role
 from fluxforge.config.schema import SourceConfig
 from fluxforge.errors import UsageError
-from fluxforge.lake.reading import Reader
-from fluxforge.lake.writing import Writing
+from fluxforge.lake.capturing import Capturing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ _TABLES = ("trades", "candles")
 _AROUND = timedelta(seconds=5)
 
 
-class History(Writing, Reader):
+class History(Capturing):
     """The part of :class:`~fluxforge.Lake` that asks venues over REST."""
 
     def instruments(self, source: str, search: str | None = None) -> pl.DataFrame:

@@ -8,13 +8,12 @@ from importlib import import_module
 from typing import Any
 
 from fluxforge.lake.analysis import Analysis
-from fluxforge.lake.capturing import Capturing
 from fluxforge.lake.history import History
 from fluxforge.lake.keeping import Keeping
 from fluxforge.lake.plots import Plots
 
 
-class Lake(History, Capturing, Keeping, Analysis):
+class Lake(History, Keeping, Analysis):
     """A market-data lake: capture, tables and queries over one configuration.
 
     Parameters

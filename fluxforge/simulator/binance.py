@@ -97,7 +97,6 @@ class BinanceSession(Session):
         self.outbox.append(framed)
 
     def on_step(self, topic: Topic, step: Step) -> None:
-        """Queue the trades of a step, what changed in the book, and its top."""
         item = self.market(topic.product).instrument
         now = step.time_ns // _MS
         match topic.channel:
@@ -123,7 +122,6 @@ class BinanceSession(Session):
                 )
 
     def on_time(self, topic: Topic, due: int) -> None:
-        """Queue the running candle, or the statistics of the day."""
         market = self.idle_market(topic.product)
         item, now = market.instrument, due // _MS
         if topic.channel == "ticker":
@@ -160,7 +158,6 @@ class BinanceVenue(Venue):
     listing: ClassVar[str] = "/api/v3/exchangeInfo"
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
-        """Answer for books, the past of trades and candles, and the list of symbols."""
         call = path.removeprefix("/api/v3/")
         if call == "exchangeInfo":
             return 200, dumps({"symbols": [_listed(name) for name in all_products()]})
@@ -204,7 +201,6 @@ class BinanceVenue(Venue):
         return (found[1].decode(), frame[found.end() : -1].decode()) if found else None
 
     def recorded_key(self, path: str, query: dict[str, str]) -> str:
-        """Return the symbol of a call."""
         return query.get("symbol", path)
 
 

@@ -47,11 +47,9 @@ class BybitSession(Session):
         self._id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{path}{self.clock()}"))
 
     def fits(self, conn: str) -> bool:
-        """Tell whether a recorded connection is one to this market."""
         return self._market in conn or not any(market in conn for market in _MARKETS)
 
     def receive(self, message: str | bytes) -> None:
-        """Take a request, and queue its one answer, then snapshots."""
         try:
             request = json.loads(message)
             op, topics = request["op"], request.get("args", [])
@@ -118,7 +116,6 @@ class BybitSession(Session):
         self._send(topic, kind, moment, data, f',"cts":{moment // _MS}')
 
     def on_step(self, topic: Topic, step: Step) -> None:
-        """Queue the trades of a step, what changed within the depth, and of the ticker."""
         item = self.market(topic.product).instrument
         match topic.channel.partition(".")[0]:
             case "publicTrade" if step.trades:
@@ -171,7 +168,6 @@ class BybitVenue(Venue):
     listing: ClassVar[str] = "/v5/market/instruments-info"
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
-        """Answer for the past of trades and candles, and the list of symbols."""
         call, market = path.removeprefix("/v5/market/"), query.get("category", "")
         if market not in _MARKETS:
             return 200, _result(10001, "Illegal category")

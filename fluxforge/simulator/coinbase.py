@@ -50,7 +50,6 @@ class CoinbaseSession(Session):
         self._sequence = 0
 
     def receive(self, message: str | bytes) -> None:
-        """Take a request, and queue snapshots and acknowledgement, or a refusal."""
         refusal = self._carry_out(message)
         if refusal:
             self._refuse(refusal)
@@ -102,7 +101,6 @@ class CoinbaseSession(Session):
         self.outbox.append((_DATA_NAMES.get(channel, channel), event))
 
     def on_step(self, topic: Topic, step: Step) -> None:
-        """Queue the update of a step, if it has one for this channel."""
         channel = topic.channel
         text = step.texts.get(channel)
         if text is None:
@@ -111,7 +109,6 @@ class CoinbaseSession(Session):
             self._send(channel, text)
 
     def on_time(self, topic: Topic, due: int) -> None:
-        """Queue a heartbeat, the running candle, a batched ticker or the state of all products."""
         channel, product = topic.channel, topic.product
         match channel:
             case "heartbeats":
@@ -169,7 +166,6 @@ class CoinbaseVenue(Venue):
     subscribe_seconds: ClassVar[float] = 5.0
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
-        """Answer for the list of products, and the past of trades and candles."""
         product, _, call = path.removeprefix(_REST).strip("/").partition("/")
         if path == _REST:
             items = map(Instrument.named, all_products())

@@ -54,7 +54,6 @@ class KrakenSession(Session):
         self._last_sent = 0
 
     def greet(self) -> None:
-        """Queue the state of the venue."""
         state = {"version": "2.0.10", "system": "online", "api_version": "v2"}
         data = [state | {"connection_id": _CONNECTION_ID}]
         self.outbox.append(dumps({"channel": "status", "type": "update", "data": data}))
@@ -134,7 +133,6 @@ class KrakenSession(Session):
         self._data("book", kind, [row])
 
     def on_step(self, topic: Topic, step: Step) -> None:
-        """Queue what changed within the depth, the trades, and what follows from them."""
         market = self.market(topic.product)
         item = market.instrument
         match topic.channel:
@@ -161,7 +159,6 @@ class KrakenSession(Session):
             self.outbox.append('{"channel":"heartbeat"}')
 
     def seal(self, item: Any, *, numbered: bool = True) -> str:
-        """Return the frame as it is: nothing is numbered."""
         self._last_sent = self.clock()
         return str(item)
 
@@ -189,7 +186,6 @@ class KrakenVenue(Venue):
     listing: ClassVar[str] = "/0/public/AssetPairs"
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str]:
-        """Answer for the list of pairs, and the past of trades and candles."""
         call, pair = path.removeprefix("/0/public/"), query.get("pair", "")
         if call == "AssetPairs":
             items = map(Instrument.named, all_products())

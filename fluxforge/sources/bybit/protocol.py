@@ -73,7 +73,6 @@ class Bybit(Source):
         yield f"/v5/market/kline?{query}&interval={size}&start={start}&end={end - 1}"
 
     def complaint(self, answer: Any) -> str | None:
-        """Return ``retMsg`` where ``retCode`` is not 0."""
         return str(answer.get("retMsg")) if answer.get("retCode") else None
 
 

@@ -78,7 +78,6 @@ class Kraken(Source):
             start = last
 
     def complaint(self, answer: Any) -> str | None:
-        """Return what is in ``error``."""
         return ", ".join(answer.get("error") or ()) or None
 
 
