@@ -29,15 +29,7 @@ def check_answer(
     start: Any = None,
     end: Any = None,
 ) -> None:
-    """Refuse what no table can answer, and warn where the answer is empty; from the logs alone.
-
-    Raises
-    ------
-    UsageError
-        If `start` is not before `end`.
-    UnknownSymbolError
-        If no table has one of the symbols or instruments.
-    """
+    """Refuse what no table can answer, and warn where the answer is empty; from the logs alone."""
     from fluxforge.query.catalog import TableVersion
     from fluxforge.query.scan import asked, holds_name, may_answer, moment
 

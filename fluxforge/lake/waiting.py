@@ -19,12 +19,7 @@ def what_waits(
 ) -> str:
     """Say which segments are in no table yet, and what takes them up; empty if none are.
 
-    Parameters
-    ----------
-    live
-        Whether the answer has their rows anyway.
-    here_only
-        Ask no object store.
+    With `live` the answer has their rows anyway; `here_only` asks no object store.
     """
     from fluxforge.segments.reading import Backlog
 
@@ -32,19 +27,18 @@ def what_waits(
     for source in sources:
         for reader in readers(source):
             total += reader.backlog(here_only=here_only)
-    parts = []
-    if total.ended[0]:
-        many = f"{_segments(*total.ended)} of a capture that ended"
-        parts.append(f"{many} wait{'s' * (total.ended[0] == 1)}: lake.recover()")
-    if total.ready[0]:
-        parts.append(
-            f"{_segments(*total.ready)} wait{'s' * (total.ready[0] == 1)}: lake.etl()"
-            + ("" if live else ", or live=True")
-        )
-    if total.growing[0] and not live:
-        verb = "is" if total.growing[0] == 1 else "are"
-        parts.append(f"{_segments(*total.growing)} {verb} being written: live=True shows them")
-    return "; ".join(parts)
+    parts = [
+        (total.ended, "of a capture that ended waits", "of a capture that ended wait",
+         "lake.recover()"),
+        (total.ready, "waits", "wait", "lake.etl()" + ("" if live else ", or live=True")),
+        ((0, 0) if live else total.growing, "is being written", "are being written",
+         "live=True shows them"),
+    ]  # fmt: skip
+    return "; ".join(
+        f"{_segments(*found)} {one if found[0] == 1 else many}: {then}"
+        for found, one, many, then in parts
+        if found[0]
+    )
 
 
 def _segments(count: int, size: int) -> str:

@@ -51,29 +51,9 @@ _SETTLE_SECONDS = 1.0
 
 
 class LocalExchange:
-    """A local exchange, running while its ``async with`` block does.
+    """A local exchange, running while its ``async with`` block does; see :func:`local_exchange`."""
 
-    Parameters
-    ----------
-    source
-        The name of the venue to speak for.
-    options
-        How to run.
-
-    Attributes
-    ----------
-    url
-        Where clients connect to, once it runs.
-
-    Raises
-    ------
-    UnknownSourceError
-        If there is no server side of that venue.
-    ExchangeError
-        On entering: the port is taken, or a recording cannot be replayed.
-    """
-
-    url: str
+    url: str  # where clients connect to, once it runs
 
     def __init__(self, source: str, options: ExchangeOptions | None = None) -> None:
         self.options = options or ExchangeOptions()

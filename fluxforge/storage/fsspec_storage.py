@@ -54,23 +54,10 @@ _ERRORS = (
 
 
 class FsspecStorage(StorageBackend):
-    """Files below one path of an fsspec filesystem.
+    """Files below one path of an fsspec filesystem: a container that exists, and a prefix.
 
-    Parameters
-    ----------
-    protocol
-        What fsspec calls it: ``"gcs"``, ``"abfs"`` …
-    base
-        Container and prefix; the container must exist.
-    lease_seconds
-        How long a lease outlives a holder that died without releasing it.
-    **options
-        What the filesystem's own constructor takes. Tables are opened with those that are text.
-
-    Raises
-    ------
-    ConfigError
-        If fsspec knows no such protocol, the package for it is missing, or it refuses the options.
+    `options` are what the filesystem's own constructor takes; tables are opened with those that
+    are text.
     """
 
     def __init__(

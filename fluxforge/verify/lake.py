@@ -11,7 +11,7 @@ from fluxforge.transform.schema import LEDGER
 from fluxforge.verify.accounts import Ledger, verify_accounts
 from fluxforge.verify.places import verify_raw, verify_set_aside, verify_spool
 from fluxforge.verify.report import Finding, VerifyReport, guarded
-from fluxforge.verify.tables import Tables, verify_tables
+from fluxforge.verify.tables import TableChecks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,10 +64,10 @@ def _checks(
                 ledgers[source] = ledger
             except FluxForgeError as exc:
                 yield Finding("check_failed", layout.tables(source), str(exc))
-        counted: Tables = {}
-        yield from verify_tables(storage, layout, known, counted, deep=deep)
+        tables_found = TableChecks(storage, layout, known, deep)
+        yield from tables_found.run()
         for source, ledger in () if away else ledgers.items():
-            yield from verify_accounts(ledger, counted.get(source, {}), places)
+            yield from verify_accounts(ledger, tables_found.counted.get(source, {}), places)
         for ledger in () if away else ledgers.values():
             yield from verify_set_aside(places, ledger, deep=deep)
     for storage, layout in places:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,85 +43,83 @@ Tables = dict[str, dict[str, Counted]]
 """What was found, by source and name."""
 
 
-def verify_tables(
-    storage: StorageBackend, layout: Layout, known: set[str], tables: Tables, *, deep: bool
-) -> Found:
-    """Check the tables of one storage against their logs, and fill in what is found of them."""
-    home = layout.processed
-    yield from guarded(home, _sources(storage, layout, known, tables, deep=deep))
-    yield from guarded(home, odd_files(storage, home))
+@dataclass(frozen=True)
+class TableChecks:
+    """Checks of the tables of one storage against their logs."""
 
+    storage: StorageBackend
+    layout: Layout
+    known: set[str]  # the names of sources
+    deep: bool
+    counted: Tables = field(default_factory=dict)  # filled by :meth:`run`
 
-def _sources(
-    storage: StorageBackend, layout: Layout, known: set[str], tables: Tables, *, deep: bool
-) -> Found:
-    found = set(storage.list_folders(layout.processed))
-    own = {name for name in found - known if table_names(storage, layout.tables(name))}
-    yield from unknown_sources(layout.processed, found - known - own)
-    for key in storage.list_files(layout.processed, recursive=False):
-        yield Finding("misplaced_file", key, _MISPLACED)
-    for source in sorted((found & known) | own):
-        folder = layout.tables(source)
-        named = {} if source in own else tables.setdefault(source, {})
-        schemas = None if source in own else table_schemas(source)
-        yield from guarded(folder, _source(storage, schemas, folder, named, deep=deep))
+    def run(self) -> Found:
+        """Check all tables."""
+        home = self.layout.processed
+        yield from guarded(home, self._sources(home))
+        yield from guarded(home, odd_files(self.storage, home))
 
+    def _sources(self, home: str) -> Found:
+        found = set(self.storage.list_folders(home))
+        unknown = found - self.known
+        own = {name for name in unknown if table_names(self.storage, self.layout.tables(name))}
+        yield from unknown_sources(home, unknown - own)
+        for key in self.storage.list_files(home, recursive=False):
+            yield Finding("misplaced_file", key, _MISPLACED)
+        for source in sorted((found & self.known) | own):
+            folder = self.layout.tables(source)
+            if source in own:  # the user's own have no SQL
+                yield from guarded(folder, self._source(folder, {}, None))
+            else:
+                named, schemas = self.counted.setdefault(source, {}), table_schemas(source)
+                yield from guarded(folder, self._source(folder, named, schemas))
 
-def _source(
-    storage: StorageBackend,
-    schemas: Schemas | None,
-    folder: str,
-    named: dict[str, Counted],
-    *,
-    deep: bool,
-) -> Found:
-    """Check one source's tables, over a single listing of its files; the user's own have no SQL."""
-    files: dict[str, dict[str, int]] = {}
-    for file in storage.list_entries(folder):
-        name, _, path = file.key.removeprefix(f"{folder}/").partition("/")
-        if path:
-            files.setdefault(name, {})[path] = file.size
-        else:
-            yield Finding("misplaced_file", file.key, _MISPLACED)
-    for name, paths in sorted(files.items()):
-        table = Table(storage, join_key(folder, name))
-        yield from guarded(table.path, _table(schemas, name, table, paths, named, deep=deep))
-    yield Check("tables", folder, len(named))
+    def _source(self, folder: str, named: dict[str, Counted], schemas: Schemas | None) -> Found:
+        """Check one source's tables, over a single listing of its files."""
+        files: dict[str, dict[str, int]] = {}
+        for file in self.storage.list_entries(folder):
+            name, _, path = file.key.removeprefix(f"{folder}/").partition("/")
+            if path:
+                files.setdefault(name, {})[path] = file.size
+            else:
+                yield Finding("misplaced_file", file.key, _MISPLACED)
+        for name, paths in sorted(files.items()):
+            table = Table(self.storage, join_key(folder, name))
+            yield from guarded(table.path, self._table(name, table, paths, named, schemas))
+        yield Check("tables", folder, len(named))
 
-
-def _table(
-    schemas: Schemas | None,
-    name: str,
-    table: Table,
-    paths: dict[str, int],
-    named: dict[str, Counted],
-    *,
-    deep: bool,
-) -> Found:
-    data = {path: size for path, size in paths.items() if not path.startswith(_LOG)}
-    versions = [path for path in paths if _VERSION.fullmatch(path.removeprefix(_LOG))]
-    if data and not versions:
-        if name not in (schemas or {}) and len(data) == len(paths):
-            message = f"{len(data)} files that belong to no table: move them away"
-            yield Finding("misplaced_file", f"{table.path}/", message)
-        else:
-            message = f"{len(data)} data files without a log: restore {_LOG} from a copy"
-            yield Finding("missing_log", table.path, message)
-        return
-    snapshot = table.snapshot()
-    if snapshot is None:
-        message = "its creation was cut short: the next etl completes it"
-        yield Finding("leftover", table.path, message)
-        return
-    files = snapshot.files()
-    named[name] = Counted(table, snapshot, sum(file.rows for file in files))
-    yield from _files(table, files, data)
-    if schemas is not None:
-        yield from _columns(schemas, name, table, snapshot)
-    for file in files if deep else ():
-        where = f"{table.path}/{file.path}"
-        if file.path not in data and table.storage.exists(where):
-            yield from guarded(where, _content(table.storage, where, file))
+    def _table(
+        self,
+        name: str,
+        table: Table,
+        paths: dict[str, int],
+        named: dict[str, Counted],
+        schemas: Schemas | None,
+    ) -> Found:
+        data = {path: size for path, size in paths.items() if not path.startswith(_LOG)}
+        versions = [path for path in paths if _VERSION.fullmatch(path.removeprefix(_LOG))]
+        if data and not versions:
+            if name not in (schemas or {}) and len(data) == len(paths):
+                message = f"{len(data)} files that belong to no table: move them away"
+                yield Finding("misplaced_file", f"{table.path}/", message)
+            else:
+                message = f"{len(data)} data files without a log: restore {_LOG} from a copy"
+                yield Finding("missing_log", table.path, message)
+            return
+        snapshot = table.snapshot()
+        if snapshot is None:
+            message = "its creation was cut short: the next etl completes it"
+            yield Finding("leftover", table.path, message)
+            return
+        files = snapshot.files()
+        named[name] = Counted(table, snapshot, sum(file.rows for file in files))
+        yield from _files(table, files, data)
+        if schemas is not None:
+            yield from _columns(schemas, name, table, snapshot)
+        for file in files if self.deep else ():
+            where = f"{table.path}/{file.path}"
+            if file.path not in data and table.storage.exists(where):
+                yield from guarded(where, _content(table.storage, where, file))
 
 
 def _files(table: Table, files: list[TableFile], data: dict[str, int]) -> Found:
