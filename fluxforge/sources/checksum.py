@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import polars as pl
 
@@ -86,16 +86,6 @@ def depth_of(levels: int) -> int:
     return next((depth for depth in DEPTHS if depth >= levels), levels)
 
 
-@dataclass(frozen=True, slots=True)
-class BookFrame:
-    """One frame of a book as its rows in the table ``orderbook`` hold it; time in seconds."""
-
-    time: float
-    is_snapshot: bool
-    checksum: int | None
-    levels: list[tuple[bool, float, float]]
-
-
 def checked_runs(rows: pl.DataFrame) -> pl.DataFrame:
     """Find out in which times books are right, by the checksums in their rows.
 
@@ -126,83 +116,71 @@ def checked_runs(rows: pl.DataFrame) -> pl.DataFrame:
             pl.struct(pl.col("side") == "bid", "price", "size").alias("levels"),
         )
     )
-    runs: list[dict[str, Any]] = []
-    for (conn, symbol), book in frames.group_by("conn", "symbol", maintain_order=True):
-        times = book["ts_recv"].to_list()
-        losses = find_losses(
-            BookFrame(
-                time.timestamp(), whole, checksum, [tuple(level.values()) for level in levels]
-            )
-            for time, checksum, whole, levels in book.select(
-                "ts_recv", "checksum", "is_snapshot", "levels"
-            ).iter_rows()
-        )
-        known_by: Evidence | None = None
-        begins = 0
-        snapshots = book["is_snapshot"].to_list()
-        for number in range(1, len(times) + 1):
-            ended = number == len(times) or number in losses
-            if ended or (known_by == "checksum" and snapshots[number]):
-                runs.append({"conn": conn, "symbol": symbol, "start": times[begins],
-                             "end": times[number - 1], "known_by": known_by})  # fmt: skip
-                begins, known_by = number, losses.get(number)
-    moment = pl.Datetime("us", "UTC")
-    schema: dict[str, Any] = {
-        "conn": pl.String, "symbol": pl.String, "start": moment, "end": moment,
-        "known_by": pl.String,
-    }  # fmt: skip
-    return pl.DataFrame(runs, schema=schema).with_columns(channel=pl.lit("orderbook"))
+    runs = [
+        (conn, symbol, *run)
+        for (conn, symbol), book in frames.group_by("conn", "symbol", maintain_order=True)
+        for run in _runs(book)
+    ]
+    text, moment = pl.String(), pl.Datetime("us", "UTC")
+    schema = {"conn": text, "symbol": text, "start": moment, "end": moment, "known_by": text}
+    return pl.DataFrame(runs, schema, orient="row").with_columns(channel=pl.lit("orderbook"))
 
 
-def find_losses(frames: Iterable[BookFrame]) -> dict[int, Evidence]:
-    """Return the frames of one book that do not follow from those before, and how that is known.
+def _runs(frames: pl.DataFrame) -> Iterator[tuple[datetime, datetime, Evidence | None]]:
+    """Yield the first and the last time of each run of one book, and with what loss it begins.
 
-    The frames are of one symbol and connection, in order; they are counted from 0. After a loss
-    the book is unknown up to its next snapshot. Decimals of prices and quantities, which a table
-    of floats does not hold, are those with which a snapshot's own checksum is right; where there
-    are none, nothing is claimed.
+    Decimals of prices and quantities, which a table of floats does not hold, are those with which
+    a snapshot's own checksum is right; where there are none, nothing is claimed.
     """
-    losses: dict[int, Evidence] = {}
     book: ChecksumBook | None = None
     scales: tuple[int, int] | None = None
-    last_time = 0.0
-    for number, frame in enumerate(frames):
-        if frame.is_snapshot:
-            silent = book is not None and frame.time - last_time >= SILENCE_SECONDS
-            before = book.checksum() if book is not None and silent else frame.checksum
-            if before != frame.checksum:
-                losses[number] = "age"
-            scales = _scales_of(frame, scales)
-            book = None if scales is None else _book_of(frame, scales)
+    begun: datetime | None = None
+    known_by: Evidence | None = None
+    last = datetime.min.replace(tzinfo=UTC)
+    columns = frames.select("ts_recv", "checksum", "is_snapshot", "levels")
+    for time, checksum, is_snapshot, levels in columns.iter_rows():
+        loss: Evidence | None = None
+        if is_snapshot:
+            silent = (time - last).total_seconds() >= SILENCE_SECONDS
+            if book is not None and silent and book.checksum() != checksum:
+                loss = "age"
+            scales = _scales_of(levels, checksum, scales)
+            book = None if scales is None else _book_of(levels, scales)
         elif book is not None and scales is not None:
-            book.apply(*_levels(frame, scales))
-            if frame.checksum is not None and book.checksum() != frame.checksum:
-                losses[number] = "checksum"
-                book = None
-        last_time = frame.time
-    return losses
+            book.apply(*_levels(levels, scales))
+            if checksum is not None and book.checksum() != checksum:
+                loss, book = "checksum", None
+        if begun is None:
+            begun = time
+        elif loss or (is_snapshot and known_by == "checksum"):
+            yield begun, last, known_by
+            begun, known_by = time, loss
+        last = time
+    if begun is not None:
+        yield begun, last, known_by
 
 
 def _levels(
-    frame: BookFrame, scales: tuple[int, int]
+    levels: list[dict[str, Any]], scales: tuple[int, int]
 ) -> tuple[list[tuple[float, str, str]], list[tuple[float, str, str]]]:
     price_scale, size_scale = 10.0 ** scales[0], 10.0 ** scales[1]
     sides: tuple[list[tuple[float, str, str]], list[tuple[float, str, str]]] = ([], [])
-    for is_bid, price, size in frame.levels:
+    for is_bid, price, size in map(dict.values, levels):
         level = price, f"{price * price_scale:.0f}", f"{size * size_scale:.0f}"
         sides[not is_bid].append(level)
     return sides
 
 
-def _book_of(frame: BookFrame, scales: tuple[int, int]) -> ChecksumBook:
-    bids, asks = _levels(frame, scales)
+def _book_of(levels: list[dict[str, Any]], scales: tuple[int, int]) -> ChecksumBook:
+    bids, asks = _levels(levels, scales)
     book = ChecksumBook(depth_of(max(len(bids), len(asks))))
     book.apply(bids, asks)
     return book
 
 
-def _scales_of(frame: BookFrame, usual: tuple[int, int] | None) -> tuple[int, int] | None:
-    usual_first = [usual] if usual else []
-    candidates = [(price, size) for size, price in product(_DECIMALS, range(13))]
-    right = (s for s in usual_first + candidates if _book_of(frame, s).checksum() == frame.checksum)
-    return next(right, None)
+def _scales_of(
+    levels: list[dict[str, Any]], checksum: int | None, usual: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    candidates = [usual] if usual else []
+    candidates += [(price, size) for size, price in product(_DECIMALS, range(13))]
+    return next((s for s in candidates if _book_of(levels, s).checksum() == checksum), None)
