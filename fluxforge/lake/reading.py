@@ -288,13 +288,8 @@ class Reader(Places):
             If the path ends otherwise.
         """
         target, rows = Path(path), self.scan(source, table, **scan)
-        match target.suffix.lower():
-            case ".parquet":
-                rows.sink_parquet(target)
-            case ".csv":
-                rows.sink_csv(target)
-            case ".arrow":
-                rows.sink_ipc(target)
-            case other:
-                raise UsageError(f"cannot export to {other!r}: choose .parquet, .csv or .arrow")
+        sinks = {".parquet": rows.sink_parquet, ".csv": rows.sink_csv, ".arrow": rows.sink_ipc}
+        if (form := target.suffix.lower()) not in sinks:
+            raise UsageError(f"cannot export to {form!r}: choose .parquet, .csv or .arrow")
+        sinks[form](target)
         return target
