@@ -12,7 +12,7 @@ from fluxforge.lake.places import Places
 from fluxforge.sources import get_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import duckdb
     import polars as pl
@@ -288,6 +288,7 @@ class Reader(Places):
             If the path ends otherwise.
         """
         target, rows = Path(path), self.scan(source, table, **scan)
+        sinks: dict[str, Callable[[Path], object]]
         sinks = {".parquet": rows.sink_parquet, ".csv": rows.sink_csv, ".arrow": rows.sink_ipc}
         if (form := target.suffix.lower()) not in sinks:
             raise UsageError(f"cannot export to {form!r}: choose .parquet, .csv or .arrow")
