@@ -224,11 +224,9 @@ def _archive(storage: StorageBackend, folder: str, ledger: Ledger) -> Found:
 
 def _digest(path: Path) -> str:
     """Return the digest of an archived segment; empty if it cannot be read to its end."""
-    sha = hashlib.sha256()
     try:
         with open_segment(path) as file:
-            while chunk := file.read(1 << 20):
-                sha.update(chunk)
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+            return digest.hexdigest()[:32]
     except OSError:
         return ""
-    return sha.hexdigest()[:32]
