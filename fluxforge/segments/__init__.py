@@ -13,7 +13,6 @@ from fluxforge.segments.envelope import (
 )
 from fluxforge.segments.records import (
     Claim,
-    Fingerprint,
     Quarantined,
     RecoveryReport,
     StoredSegment,
@@ -26,7 +25,6 @@ from fluxforge.segments.store import SegmentStore
 __all__ = [
     "Claim",
     "Envelope",
-    "Fingerprint",
     "Quarantined",
     "RecoveryReport",
     "SegmentStore",

@@ -15,12 +15,10 @@ from fluxforge.report import Report
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from fluxforge.layout import State
     from fluxforge.storage import Lease, StoredFile
 
-_CHUNK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{12}\.ndjson")
 
 
@@ -110,48 +108,6 @@ class RecoveryReport(Report):
         return RecoveryReport(
             *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
         )
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What a segment is, whatever its name: a digest of its bytes.
-
-    Two copies of one segment share it, so that both together are committed once.
-
-    Attributes
-    ----------
-    digest
-        The first 32 hexadecimal digits of the SHA-256 of the content.
-    size
-        Bytes.
-    lines
-        Lines that are not blank, counted independently of any parser.
-    longest
-        Bytes of the longest line.
-    """
-
-    digest: str
-    size: int
-    lines: int
-    longest: int
-
-    @classmethod
-    def of(cls, path: Path) -> Fingerprint:
-        """Read a file once, in bounded memory."""
-        digest, size, lines, longest = hashlib.sha256(), 0, 0, 0
-        blank, length = True, 0
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                first, *others = chunk.split(b"\n")
-                blank = blank and not first.strip()
-                length += len(first)
-                for piece in others:
-                    lines += not blank
-                    longest = max(longest, length)
-                    blank, length = not piece.strip(), len(piece)
-        return cls(digest.hexdigest()[:32], size, lines + (not blank), max(longest, length))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,11 @@ from hypothesis import strategies as st
 from fluxforge.errors import SegmentError
 from fluxforge.segments import (
     Envelope,
-    Fingerprint,
     Quarantined,
     new_connection_id,
     open_segment,
     quarantine_name,
     read_segment,
-    records,
 )
 from fluxforge.segments import envelope as envelopes_module
 
@@ -99,55 +96,6 @@ def test_connection_ids_are_unique_and_sort_by_time(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(envelopes_module.time, "time_ns", lambda at=millisecond: at * 1_000_000)
         ids.append(new_connection_id())
     assert ids == sorted(ids)
-
-
-def naive(content: bytes) -> Fingerprint:
-    lines = content.split(b"\n")
-    return Fingerprint(
-        digest=hashlib.sha256(content).hexdigest()[:32],
-        size=len(content),
-        lines=sum(1 for line in lines if line.strip()),
-        longest=max(len(line) for line in lines),
-    )
-
-
-PIECES = st.lists(
-    st.sampled_from([b"\n", b"\n\n", b" ", b"\r\n", b"\t", b"{}", b"abc", b"\x00", b"\x0b\x0c",
-                     b"\xc2\xa0", b"\xff", b"x" * 37])
-    | st.binary(max_size=20),
-    max_size=40,
-)  # fmt: skip
-
-
-@given(PIECES, st.integers(1, 50))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_fingerprint_is_the_same_whatever_the_chunks(
-    tmp_path: Path, pieces: list[bytes], chunk: int
-) -> None:
-    content = b"".join(pieces)
-    path = tmp_path / "segment"
-    path.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_CHUNK", chunk)
-        assert Fingerprint.of(path) == naive(content)
-
-
-def test_a_fingerprint_over_the_real_chunk_border(tmp_path: Path) -> None:
-    chunk = records._CHUNK
-    for head in (chunk - 1, chunk, chunk + 1, 2 * chunk):
-        content = b"a" * head + b"\n" + b" " * chunk + b"\n" + b"b" * (chunk + 3)
-        path = tmp_path / str(head)
-        path.write_bytes(content)
-        assert Fingerprint.of(path) == naive(content)
-
-
-def test_the_name_is_no_part_of_what_a_segment_is(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).write_bytes(b"{}\n")
-    (tmp_path / "c").write_bytes(b"{}\n{}\n")
-    one, two, three = (Fingerprint.of(tmp_path / name) for name in "abc")
-    assert one == two
-    assert one.digest != three.digest
 
 
 @given(
