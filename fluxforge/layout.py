@@ -38,14 +38,6 @@ def join_key(*parts: str) -> str:
     *parts
         Keys or names; empty parts vanish, so a root that is ``""`` adds nothing.
 
-    Raises
-    ------
-    InvalidKeyError
-        If the result would be absolute, leave the root, or hold a name that Windows, S3 or a
-        POSIX disk could not.
-
-    Examples
-    --------
     >>> join_key("raw", "active/coinbase")
     'raw/active/coinbase'
     >>> join_key("raw", "../secrets")
@@ -61,8 +53,6 @@ def join_key(*parts: str) -> str:
 def check_key(key: str) -> str:
     """Return `key` if it is a valid relative key, else raise :class:`InvalidKeyError`.
 
-    Examples
-    --------
     >>> check_key("raw/ready/coinbase")
     'raw/ready/coinbase'
     >>> check_key("F:/raw")
@@ -98,8 +88,6 @@ class SegmentName:
     part, so that nothing has to be listed to choose it. Names without the random part are read
     just so.
 
-    Examples
-    --------
     >>> str(SegmentName("20251203T14", 1, "9f86d081"))
     'segment_20251203T14_00001_9f86d081.ndjson'
     >>> SegmentName.parse("raw/ready/coinbase/segment_20251203T14_00001.ndjson")
@@ -124,8 +112,6 @@ class SegmentName:
     def derive(self, reason: object) -> SegmentName:
         """Return another name that follows from this one and `reason`, always the same.
 
-        Examples
-        --------
         >>> str(SegmentName("20251203T14", 1, "9f86d081").derive(4096))
         'segment_20251203T14_00001_af78663b.ndjson'
         """
@@ -144,8 +130,6 @@ class SegmentName:
 def hour_of(at: datetime) -> str:
     """Return the UTC hour of `at` as segment names write it.
 
-    Examples
-    --------
     >>> hour_of(datetime(2025, 12, 3, 14, 59, tzinfo=UTC))
     '20251203T14'
     """
@@ -156,8 +140,6 @@ def hour_of(at: datetime) -> str:
 class Layout:
     """The keys of one storage: ``raw/<state>/<source>/`` and ``processed/<source>/<channel>/``.
 
-    Examples
-    --------
     >>> layout = Layout(raw="raw", processed="processed")
     >>> layout.ready("coinbase")
     'raw/ready/coinbase'
@@ -184,13 +166,6 @@ class Layout:
         It is this layout where they are among its folders. Else the states that are not given lie
         beside `ready`, under their usual names.
 
-        Raises
-        ------
-        UsageError
-            If the two folders are not of one source: their last parts differ.
-
-        Examples
-        --------
         >>> Layout(processing_subdir="work").around("raw/ready/coinbase")[0].processing("coinbase")
         'raw/work/coinbase'
         >>> layout, source = Layout().around("mine/new/coinbase")

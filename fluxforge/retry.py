@@ -26,26 +26,16 @@ class RetryPolicy:
     The n-th delay is drawn evenly from zero to ``first * 2**n``, at most `cap` ("full jitter"), so
     that many processes that lost one server do not return in step.
 
-    Parameters
-    ----------
-    first, cap
-        Seconds.
-    attempts
-        Attempts in all, the first one included; None: no such bound.
-    seconds
-        No attempt begins later than this after the first; None: no such bound.
-
-    Examples
-    --------
     >>> delays = list(RetryPolicy(first=0.5, cap=30, attempts=5).delays())
     >>> len(delays), max(delays) <= 4
     (4, True)
     """
 
-    first: float = 0.5
+    first: float = 0.5  # seconds
     cap: float = 30.0
-    attempts: int | None = None
+    attempts: int | None = None  # attempts in all, the first one included; None: no such bound
     seconds: float | None = None
+    """No attempt begins later than this after the first; None: no such bound."""
 
     def delays(self) -> Iterator[float]:
         """Return the seconds to wait before each further attempt; it ends where one gives up.
@@ -74,8 +64,6 @@ class RetryPolicy:
         before_retry
             Called with the error and the seconds to wait, before that wait.
 
-        Examples
-        --------
         >>> answers = iter([StorageUnavailableError("busy"), 42])
         >>> def read():
         ...     answer = next(answers)

@@ -123,11 +123,6 @@ class SourceCommits:
             The names of the segments that this commit brought into the ledger, as others may
             have been faster; and what keeps segments from being done, by name: a table that
             cannot be written.
-
-        Raises
-        ------
-        StorageError
-            If the storage fails; running again carries on where it stopped.
         """
         failed: dict[str, Exception] = {}
         accounts = {name: one for done in batch for name, one in done.rows.accounts.items()}

@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 def outcomes(
     groups: Sequence[SegmentGroup], executor: Executor | None
 ) -> Iterator[tuple[SegmentGroup, GroupRows | Exception]]:
-    """Yield what each group became: its rows, or what is wrong with it or with its worker.
-
-    Raises
-    ------
-    StorageError
-        If a storage fails.
-    """
+    """Yield what each group became: its rows, or what is wrong with it or with its worker."""
     for group, result in [(group, _start(group, executor)) for group in groups]:
         try:
             yield group, result()

@@ -55,11 +55,6 @@ def optimize_table(
     ----------
     least_files, most_batches
         Join only where so many files become one, and stop after so many of these.
-
-    Raises
-    ------
-    TableError, StorageError
-        If the table cannot be read or written; it is then as it was.
     """
     snapshot = snapshot or table.snapshot()
     if snapshot is None:

@@ -18,15 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def process_sources(jobs: Sequence[ETLJob]) -> EtlReport:
-    """Run each job once; what fails in one source does not keep the others waiting.
-
-    Raises
-    ------
-    SegmentsFailedError
-        If segments could not be processed; its ``report`` tells of all sources.
-    FluxForgeError
-        The first of the other errors, when all jobs have run.
-    """
+    """Run each job once; what fails in one source does not keep the others waiting."""
     reports: list[EtlReport] = []
     failures: dict[str, Exception] = {}
     errors: list[FluxForgeError] = []

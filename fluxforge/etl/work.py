@@ -44,19 +44,7 @@ _DOWNLOADS = 8
 
 @dataclass(frozen=True)
 class SegmentGroup:
-    """Some segments whose rows share files.
-
-    Attributes
-    ----------
-    segments
-        Key and size of each, by name.
-    only
-        The tables to write; None: all of them, and quarantine.
-    skip
-        The segments whose rows a table has already.
-    made
-        The tables that are there; others are made before their first file.
-    """
+    """Some segments whose rows share files."""
 
     source: str
     tables: SourceTables
@@ -64,12 +52,14 @@ class SegmentGroup:
     layout: Layout
     output: StorageBackend
     folder: str
-    segments: Mapping[str, tuple[str, int]]
+    segments: Mapping[str, tuple[str, int]]  # key and size of each, by name
     memory_limit_mb: int
     threads: int
-    only: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None  # the tables to write; None: all of them, and quarantine
     skip: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The segments whose rows a table has already."""
     made: frozenset[str] = frozenset()
+    """The tables that are there; others are made before their first file."""
 
     def halves(self) -> Iterator[SegmentGroup]:
         """Divide the group in two."""
@@ -81,33 +71,16 @@ class SegmentGroup:
 
 @dataclass(frozen=True)
 class GroupRows:
-    """What became of a group: its segments' accounts, and the files that hold their rows.
+    """What became of a group: its segments' accounts, and the files that hold their rows."""
 
-    Attributes
-    ----------
-    accounts
-        By segment.
-    files
-        By table.
-    keys
-        For each file of a table whose first row of a key wins, the rows' keys, times and places.
-    """
-
-    accounts: Mapping[str, Account]
-    files: Mapping[str, list[TableFile]]
+    accounts: Mapping[str, Account]  # by segment
+    files: Mapping[str, list[TableFile]]  # by table
     keys: Mapping[str, pa.Table]
+    """For each file of a table whose first row of a key wins, the rows' keys, times and places."""
 
 
 def transform_group(group: SegmentGroup) -> GroupRows:
-    """Read a group's segments, and write what they hold into files that no table has yet.
-
-    Raises
-    ------
-    SegmentError
-        If one of them cannot be made into rows: try them one by one.
-    StorageError
-        If a storage fails.
-    """
+    """Read a group's segments, and write what they hold into files that no table has yet."""
     with work_folder() as work, translated(f"the work on {next(iter(group.segments))}"):
         with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="fluxforge-fetch") as pool:
             paths = list(

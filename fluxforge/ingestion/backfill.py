@@ -83,11 +83,6 @@ def run_backfill(
     """Fetch parts of the past into segments; those that were fetched before are left out.
 
     A part is done when its answers are durable. A run that was cut short is taken up by the next.
-
-    Raises
-    ------
-    ConnectionFailedError
-        If the venue does not answer, or refuses; what was fetched until then is stored.
     """
     began, now = time.monotonic(), datetime.now(UTC)
     state.parent.mkdir(parents=True, exist_ok=True)

@@ -98,11 +98,6 @@ class FrameBuffer:
 
         A full disk or spool is no reason to end: someone frees the disk, or the object store
         answers one day, and until then the venue waits.
-
-        Raises
-        ------
-        StorageError
-            Once the storage has refused for `timeout` seconds on end, for another reason than that.
         """
         while True:
             with suppress(TimeoutError):
@@ -111,13 +106,7 @@ class FrameBuffer:
             await self._flush(timeout, wait_for_room=True)
 
     async def finish(self, timeout: float) -> None:
-        """Write what is left and close the segment, trying for `timeout` seconds at each.
-
-        Raises
-        ------
-        StorageError
-            If the storage refuses to the end; the message says how many frames it cost.
-        """
+        """Write what is left and close the segment, trying for `timeout` seconds at each."""
         writer = self._writer
         try:
             with suppress(StorageError):  # the writer's close has the last word

@@ -78,15 +78,7 @@ class SourceCapture:
         self.running = False
 
     async def start(self) -> None:
-        """Recover what crashed captures left, and begin to capture.
-
-        Raises
-        ------
-        StorageError
-            If the storage, or the disk of the spool, cannot be written to.
-        ConfigError
-            If the venue's own list of instruments, where it can be had, lacks a product.
-        """
+        """Recover what crashed captures left, and begin to capture."""
         await self._check_products()
         self._recovered += await _in_thread(self._writer.prepare)
         self._started = self._started or time.monotonic()
@@ -127,13 +119,7 @@ class SourceCapture:
             raise self._failure
 
     async def stop(self) -> None:
-        """Close the sockets, write everything that was received, and close the segment.
-
-        Raises
-        ------
-        StorageError
-            If the storage refuses to the end; the message says how many frames it cost.
-        """
+        """Close the sockets, write everything that was received, and close the segment."""
         if not self.running:
             return
         self._subscriptions = [connection.subscription for connection in self._connections]

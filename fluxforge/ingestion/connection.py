@@ -93,13 +93,7 @@ class Endpoint:
         await socket.send(message)
 
     def check_deadline(self, error: Exception, delay: float) -> None:
-        """Give up on a venue never reached, if an attempt in `delay` seconds would be too late.
-
-        Raises
-        ------
-        ConnectionFailedError
-            If so. Once it has been reached, there is no such bound.
-        """
+        """Give up on a venue never reached, if an attempt in `delay` seconds would be too late."""
         self._last_error = error  # for the end, where there is no time for another attempt
         if not self.reached and time.monotonic() + delay > self._give_up_at:
             raise self.failure(error) from error
@@ -175,13 +169,7 @@ class Connection:
         return {} if self._session is None else self._session.ages()
 
     async def run(self) -> None:
-        """Connect, receive, and connect again, until :meth:`leave` or enough has been received.
-
-        Raises
-        ------
-        ConnectionFailedError
-            If the venue cannot be reached even once, or refuses for good.
-        """
+        """Connect, receive, and connect again, until :meth:`leave` or enough has been received."""
         self._task = asyncio.current_task()
         while not self._ended:
             self._frames = 0

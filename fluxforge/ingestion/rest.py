@@ -57,13 +57,7 @@ class RestClient:
         self._free_at = 0.0
 
     def run(self, calls: Calls[T], keep: Callable[[bytes], object] = len) -> T:
-        """Make calls to their end, and return what they end in; `keep` is given each answer.
-
-        Raises
-        ------
-        ConnectionFailedError
-            If the venue does not answer, or refuses.
-        """
+        """Make calls to their end, and return what they end in; `keep` is given each answer."""
         try:
             path = next(calls)
             while True:
@@ -125,13 +119,7 @@ def state_dir(spool_dir: str | Path | None) -> Path:
 def list_instruments(
     source: Source, address: str, kept_in: Path, policy: RetryPolicy | None = None
 ) -> list[Instrument]:
-    """Return the venue's instruments, from its own list, which is kept for a day.
-
-    Raises
-    ------
-    ConnectionFailedError
-        If the venue does not answer.
-    """
+    """Return the venue's instruments, from its own list, which is kept for a day."""
     place = urlsplit(address).netloc.replace(":", "_")
     kept = kept_in / f"instruments-{source.name}-{place}.json"
     try:
@@ -159,13 +147,7 @@ def known_instruments(source: Source, address: str, spool_dir: str | None) -> li
 def check_products(
     source: Source, products: Sequence[str], instruments: Iterable[Instrument]
 ) -> None:
-    """Refuse products that the venue does not have.
-
-    Raises
-    ------
-    ConfigError
-        With the nearest names.
-    """
+    """Refuse products that the venue does not have."""
     known = {(one.market, one.symbol): one for one in instruments}
     for product in products:
         market, symbol = source.split(product)

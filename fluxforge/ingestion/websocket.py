@@ -141,8 +141,6 @@ def classify(error: Exception, *, reached: bool) -> Verdict:
         ``"again"`` after a normal close: connect at once. ``"later"``: connect after a delay.
         ``"never"``: trying again will not change it.
 
-    Examples
-    --------
     >>> classify(ConnectionRefusedError(), reached=False)
     'later'
     >>> classify(ValueError("a mistake in the code"), reached=True)
@@ -165,13 +163,6 @@ def classify(error: Exception, *, reached: bool) -> Verdict:
 def check_url(source: str, url: str) -> None:
     """Refuse an address that cannot be a WebSocket's.
 
-    Raises
-    ------
-    ConfigError
-        With the key to change.
-
-    Examples
-    --------
     >>> check_url("coinbase", "https://example.com")
     Traceback (most recent call last):
     ...

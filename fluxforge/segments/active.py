@@ -91,13 +91,7 @@ class ActiveSegment(ABC):
         return name
 
     def advance(self) -> bool:
-        """Do the next thing that brings it to ``ready/``; False where nothing is left for now.
-
-        Raises
-        ------
-        StorageError
-            If a storage refuses; nothing is lost, and the same is tried by the next call.
-        """
+        """Do the next thing that brings it to ``ready/``; False where nothing is left for now."""
         if self.settled:
             return False
         if self.file.torn:

@@ -33,21 +33,11 @@ _NANOSECONDS_APART = 1_000
 
 @dataclass(frozen=True)
 class Envelope:
-    """One captured frame.
+    """One captured frame."""
 
-    Attributes
-    ----------
-    capture_ns
-        Nanoseconds since the Unix epoch, UTC, when the frame was received.
-    conn
-        The socket it came over; a new one for each connection.
-    frame
-        The frame as the venue sent it.
-    """
-
-    capture_ns: int
-    conn: str
-    frame: bytes
+    capture_ns: int  # nanoseconds since the Unix epoch, UTC, when the frame was received
+    conn: str  # the socket it came over; a new one for each connection
+    frame: bytes  # the frame as the venue sent it
 
     def line(self) -> bytes:
         r"""Write the envelope as a segment's line, newline included.
@@ -55,8 +45,6 @@ class Envelope:
         The frame is spliced in, not parsed. One that cannot be a JSON object on one line is
         stored escaped, under ``raw`` (text) or ``raw_base64`` (bytes that are not UTF-8).
 
-        Examples
-        --------
         >>> Envelope(1, "A", b'{"channel":"ticker"}').line()
         b'{"capture_ns":1,"conn":"A","data":{"channel":"ticker"}}\n'
         >>> Envelope(1, "A", b"hello").line()
@@ -67,13 +55,7 @@ class Envelope:
 
     @classmethod
     def parse(cls, line: bytes) -> Envelope:
-        """Read a line that :meth:`line` wrote; the frame comes back byte for byte.
-
-        Raises
-        ------
-        SegmentError
-            If the line is not an envelope.
-        """
+        """Read a line that :meth:`line` wrote; the frame comes back byte for byte."""
         line = line.rstrip(b"\r\n")
         head, mark, rest = line.partition(b',"data":')
         try:
@@ -150,8 +132,6 @@ def is_text(frame: bytes) -> bool:
 def new_connection_id() -> str:
     """Return a fresh identity for a socket: a ULID, so that later ones sort later.
 
-    Examples
-    --------
     >>> len(new_connection_id())
     26
     """
@@ -188,13 +168,7 @@ def open_segment(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_segment(path: Path) -> Iterator[Envelope]:
-    """Yield the envelopes of a segment in order.
-
-    Raises
-    ------
-    SegmentError
-        At the first line that is not an envelope.
-    """
+    """Yield the envelopes of a segment in order."""
     with open_segment(path) as file:
         for line in file:
             if line.strip():

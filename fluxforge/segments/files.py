@@ -52,13 +52,7 @@ class SegmentFile:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Make a new file.
-
-        Raises
-        ------
-        FileExistsAlreadyError
-            If there is one of that name.
-        """
+        """Make a new file."""
         with translated(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = LockFile.acquire(_lock_path(path))
@@ -139,13 +133,7 @@ class SegmentFile:
         self.torn = b""
 
     def move(self, target: Path) -> None:
-        """Rename the file, never over another, and let go of it.
-
-        Raises
-        ------
-        FileExistsAlreadyError
-            If there is another file of that name; this one stays as it is.
-        """
+        """Rename the file, never over another, and let go of it."""
         self._file.close()  # Windows renames no open file
         with translated(str(target)):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -186,17 +186,9 @@ class Mirror:
 
 
 def take_over(mirror: Mirror) -> bool:
-    """Settle a segment whose owner's lease has lapsed, held by the caller.
+    """Settle a segment whose owner's lease has lapsed; tell whether it was put into ``ready/``.
 
-    Returns
-    -------
-    bool
-        Whether it put the segment into ``ready/``.
-
-    Raises
-    ------
-    SegmentError
-        If some of its bytes are missing; everything stays as it is.
+    The caller holds it. Where some of its bytes are missing, a SegmentError leaves all as it is.
     """
     with suppress(FileMissingError):  # its owner has come back, and settles it meanwhile
         objects = mirror.list()
@@ -250,13 +242,7 @@ def list_mirrored(home: Home) -> Iterator[StoredSegment]:
 
 
 def take_over_lapsed(home: Home, is_mine: Callable[[str], bool]) -> RecoveryReport:
-    """Settle the segments whose owners' leases have lapsed, but for those of this machine.
-
-    Raises
-    ------
-    StorageUnavailableError
-        If the object store does not answer.
-    """
+    """Settle the segments whose owners' leases have lapsed, but for those of this machine."""
     report = RecoveryReport()
     for name, files in mirrored_files(home).items():
         objects = Objects.of({file.name: file.size for file in files})

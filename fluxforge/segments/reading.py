@@ -33,36 +33,18 @@ _STATES: tuple[State, ...] = ("active", "ready", "processing")
 
 @dataclass(frozen=True)
 class RawSegment:
-    """One segment that waits, is in work, or is being written.
+    """One segment that waits, is in work, or is being written."""
 
-    Attributes
-    ----------
-    name
-        What it is called.
-    places
-        What reads a range of its bytes: where it was found, then further along.
-    whole
-        Whether nothing is appended any more.
-    end
-        Where it ends, though its file may go on.
-    open_end
-        Whether others may have ended it before its file does, on this machine's disk.
-    """
-
-    name: str
+    name: str  # what it is called
     places: tuple[Place, ...]
-    whole: bool = False
-    end: int | None = None
+    """What reads a range of its bytes: where it was found, then further along."""
+    whole: bool = False  # whether nothing is appended any more
+    end: int | None = None  # where it ends, though its file may go on
     open_end: bool = False
+    """Whether others may have ended it before its file does, on this machine's disk."""
 
     def pieces(self, start: int) -> Iterator[bytes]:
-        """Yield whole lines from `start` on, up to the last one, in pieces of about 16 MB.
-
-        Raises
-        ------
-        FileMissingError
-            If it is in none of its places any more.
-        """
+        """Yield whole lines from `start` on, up to the last one, in pieces of about 16 MB."""
         size = CHUNK
         while self.end is None or start < self.end:
             stop = start + size if self.end is None else min(start + size, self.end)
@@ -89,21 +71,11 @@ class RawSegment:
 
 @dataclass(frozen=True)
 class Backlog:
-    """Segments that are in no table yet: how many, and their bytes.
+    """Segments that are in no table yet: how many, and their bytes."""
 
-    Attributes
-    ----------
-    growing
-        Being written.
-    ended
-        Left by captures that have died.
-    ready
-        Waiting for an ETL, or in work.
-    """
-
-    growing: tuple[int, int] = (0, 0)
-    ended: tuple[int, int] = (0, 0)
-    ready: tuple[int, int] = (0, 0)
+    growing: tuple[int, int] = (0, 0)  # being written
+    ended: tuple[int, int] = (0, 0)  # left by captures that have died
+    ready: tuple[int, int] = (0, 0)  # waiting for an ETL, or in work
 
     def __add__(self, other: Backlog) -> Backlog:
         mine, others = vars(self), vars(other)

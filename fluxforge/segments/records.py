@@ -123,8 +123,6 @@ class Quarantined:
 
         The line ends in a checksum of all before it.
 
-        Examples
-        --------
         >>> Quarantined(7, "not JSON", b"oops").record()
         b'{"line":7,"reason":"not JSON","text":"oops","sha256":"d0adb16d0ac0fdb2"}\n'
         """
@@ -159,8 +157,6 @@ def _checksum(line: bytes) -> bytes:
 def quarantine_name(segment: str, digest: str) -> str:
     """Name the quarantine file of a segment: the same for each attempt, so that none adds twice.
 
-    Examples
-    --------
     >>> quarantine_name("segment_20251203T14_00001.ndjson", "9f86d081884c7d65")
     'segment_20251203T14_00001-9f86d081884c.ndjson'
     """
@@ -170,8 +166,6 @@ def quarantine_name(segment: str, digest: str) -> str:
 def retry_name(quarantine: str) -> str:
     """Name the segment as which the lines of a quarantine file go through the ETL once more.
 
-    Examples
-    --------
     >>> retry_name("segment_20251203T14_00001_9f86d081-9f86d081884c.ndjson")
     'segment_20251203T14_00001_1517898c.ndjson'
     """
@@ -185,8 +179,6 @@ def retry_name(quarantine: str) -> str:
 def is_quarantine_name(name: str) -> bool:
     """Tell whether :func:`quarantine_name` made a name, whatever folder stands before it.
 
-    Examples
-    --------
     >>> is_quarantine_name("raw/quarantine/x/segment_20251203T14_00001-9f86d081884c.ndjson")
     True
     >>> is_quarantine_name("segment_20251203T14_00001.ndjson")

@@ -18,11 +18,6 @@ def default_spool_dir() -> Path:
 
     ``$XDG_STATE_HOME/fluxforge/spool``, by default below ``~/.local/state``; on macOS below
     ``~/Library/Application Support``, on Windows below ``%LOCALAPPDATA%``.
-
-    Raises
-    ------
-    ConfigError
-        If this user has no home.
     """
     try:
         return _state_directory() / "fluxforge" / "spool"
@@ -52,8 +47,6 @@ def spool_name(ready: str, server: str) -> str:
     server
         The address of the object store; empty where the path alone says it.
 
-    Examples
-    --------
     >>> spool_name("s3://lake/raw/ready/coinbase", "https://minio:9000")
     'lake-raw-ready-coinbase-7004348fc6b9'
     >>> spool_name("s3://lake/raw/ready/coinbase", "")

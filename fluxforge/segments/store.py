@@ -90,13 +90,7 @@ class SegmentStore:
     # Ingestion
 
     def prepare(self) -> None:
-        """Fail now, and not at the first flush, where nothing can be written.
-
-        Raises
-        ------
-        StorageError
-            If this machine's disk or the storage refuses, or does not answer.
-        """
+        """Fail now, and not at the first flush, where nothing can be written."""
         active = self.home.folder("active")
         self._storage.mkdir(active)
         self._storage.mkdir(self.home.folder("ready"))
@@ -142,11 +136,6 @@ class SegmentStore:
         Living writers' segments are left alone; on an object store that is who has renewed their
         lease. Every step can be repeated, so that the next recovery completes one that is cut
         short. One bad file or segment does not keep the others from it.
-
-        Raises
-        ------
-        StorageUnavailableError
-            If the object store does not answer.
         """
         segments, report = self.adopt()
         for position, segment in enumerate(segments):
@@ -228,19 +217,8 @@ class SegmentStore:
 
         Segments that other living workers hold are passed over. Give each back with
         :meth:`finish`, once every line of it is in a table or in quarantine, or with
-        :meth:`Claim.release`.
-
-        Parameters
-        ----------
-        max_segments, max_bytes
-            How much to take; one segment may have more bytes.
-        skip
-            Names to leave alone.
-
-        Raises
-        ------
-        StorageError
-            If the storage fails; nothing is held then.
+        :meth:`Claim.release`. One segment may have more than `max_bytes`; names in `skip` are left
+        alone. Where the storage fails, nothing is held.
         """
         claims: Claims = []
         held, size = set[str](), 0

@@ -29,22 +29,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tries:
-    """What is known of a segment that failed.
+    """What is known of a segment that failed."""
 
-    Attributes
-    ----------
-    segment
-        Its name.
-    tries, error
-        How often it failed, and how it did the last time.
-    not_before
-        When a watching ETL tries it again; None: it is set aside, until it is taken back.
-    """
-
-    segment: str
-    tries: int
-    error: str
+    segment: str  # its name
+    tries: int  # how often it failed
+    error: str  # the last one
     not_before: datetime | None
+    """When a watching ETL tries it again; None: it is set aside, until it is taken back."""
 
     @property
     def aside(self) -> bool:

@@ -21,8 +21,6 @@ _CHECKSUM = re.compile(r"part-.*-([0-9a-f]{16})\.parquet")
 def checksum_in_name(path: str) -> str | None:
     """Return the first 16 digits of the SHA-256 of a data file's content, which its name ends in.
 
-    Examples
-    --------
     >>> checksum_in_name("date=2026-08-09/part-5e1f2a90c4d7-9f86d081884c7d65.parquet")
     '9f86d081884c7d65'
     >>> checksum_in_name("date=2026-08-09/part-9f86d081884c-5e1f2a90.parquet") is None
@@ -34,27 +32,16 @@ def checksum_in_name(path: str) -> str | None:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A Parquet file of a table, or one that is written to become part of it.
+    """A Parquet file of a table, or one that is written to become part of it."""
 
-    Attributes
-    ----------
-    path
-        Relative to the table.
-    size, rows, date
-        Bytes, number of rows, and the partition.
-    least, greatest
-        Bounds of each column, where they are known.
-    nulls
-        Number of nulls of each column that is in the file; others were added to the table later.
-    """
-
-    path: str
-    size: int
+    path: str  # relative to the table
+    size: int  # bytes
     rows: int
-    date: date
-    least: Mapping[str, Any] = field(repr=False)
+    date: date  # its partition
+    least: Mapping[str, Any] = field(repr=False)  # bounds of each column, where they are known
     greatest: Mapping[str, Any] = field(repr=False)
     nulls: Mapping[str, int] = field(repr=False)
+    """Number of nulls of each column that is in the file; others were added to the table later."""
 
     @classmethod
     def from_snapshot(cls, row: Mapping[str, Any]) -> TableFile:

@@ -42,35 +42,21 @@ _READERS = 8
 
 @dataclass(frozen=True)
 class Commit:
-    """What one version of a table did.
+    """What one version of a table did."""
 
-    Attributes
-    ----------
-    version, at, operation
-        The version that it made, when (UTC), and what deltalake calls it.
-    added, removed
-        The files that it added, and the paths of those that it removed.
-    transactions
-        Identities of what it committed, and when, in milliseconds since 1970.
-    metadata
-        The notes that were left with it.
-    columns, properties, table_id
-        The table's, where the commit states them: its columns as the log has them, as JSON.
-    reader
-        The version of the protocol that a reader has to speak, where the commit states it.
-    """
-
-    version: int
-    at: datetime
-    operation: str
+    version: int  # that it made
+    at: datetime  # UTC
+    operation: str  # as deltalake calls it
     added: tuple[TableFile, ...] = field(repr=False)
-    removed: frozenset[str] = field(repr=False)
-    transactions: Mapping[str, int | None]
-    metadata: Mapping[str, Any]
+    removed: frozenset[str] = field(repr=False)  # paths
+    transactions: Mapping[str, int | None]  # identities, and when: milliseconds since 1970
+    metadata: Mapping[str, Any]  # the notes that were left with it
     columns: str | None = field(repr=False)
+    """The table's, where the commit states them: its columns as the log has them, as JSON."""
     properties: Mapping[str, str] = field(repr=False)
     table_id: str = field(repr=False)
     reader: int = field(repr=False)
+    """The version of the protocol that a reader has to speak, where the commit states it."""
 
     @classmethod
     def parse(cls, version: int, data: bytes) -> Commit:
@@ -165,13 +151,7 @@ class Log:
                     return
 
     def commit(self, version: int) -> Commit:
-        """Read the commit of a version.
-
-        Raises
-        ------
-        FileMissingError, TableError
-            If it is not there, or damaged.
-        """
+        """Read the commit of a version."""
         data = self._storage.read_bytes(self.key(version))
         try:
             return Commit.parse(version, data)

@@ -18,12 +18,8 @@ def close_table(table: Table, snapshot: Snapshot, destination: str) -> None:
     """Keep everybody from reading and writing a table, which is at `destination` from now on.
 
     A writer that has an older version at hand is refused, since the properties have changed. An
-    empty destination opens the table again, where nothing was deleted yet.
-
-    Raises
-    ------
-    CommitConflictError
-        If something was committed since `snapshot`.
+    empty destination opens the table again, where nothing was deleted yet. It is a
+    CommitConflictError where something was committed since `snapshot`.
     """
     table.retried(
         lambda: snapshot.delta.alter.set_table_properties(

@@ -37,11 +37,6 @@ def retire(
     The files stay until vacuum deletes them, so that readers of earlier versions finish. How many
     rows went is part of the commit's identity, which the table never forgets: the accounts of
     what was committed still add up. The newest day always stays.
-
-    Raises
-    ------
-    CommitConflictError
-        If the table moves on again and again meanwhile.
     """
     for _ in range(COMMIT_TRIES):
         snapshot = table.snapshot()
@@ -69,8 +64,6 @@ def retire(
 def retired_rows(transactions: Iterable[str]) -> int:
     """Return how many rows were ever taken out, by the identities of a table's commits.
 
-    Examples
-    --------
     >>> retired_rows(["retired 2026-08-09 17 1200", "segment_20251203T14_00001.ndjson"])
     1200
     """

@@ -59,8 +59,6 @@ class Table:
     storage, path
         Where it lies.
 
-    Examples
-    --------
     >>> import tempfile
     >>> from fluxforge.storage.local import LocalStorage
     >>> Table(LocalStorage(tempfile.mkdtemp()), "processed/coinbase/ticker").snapshot() is None
@@ -81,15 +79,7 @@ class Table:
         return self.storage.exists(self.log.folder)
 
     def snapshot(self, version: int | None = None) -> Snapshot | None:
-        """Return the newest version, or the one asked for; None where there is no table yet.
-
-        Raises
-        ------
-        UnknownTableError
-            If the version asked for does not exist.
-        TableError
-            If the log is damaged, or gone from beside its data files.
-        """
+        """Return the newest version, or the one asked for; None where there is no table yet."""
         if version is not None:
             newest = max(self.log.versions(), default=-1)
             if type(version) is not int or not 0 <= version <= newest:
@@ -151,11 +141,6 @@ class Table:
         """Return the newest version, making the table or adding columns where needed.
 
         `metadata` are notes for its history then. A `known` version will do if it has the columns.
-
-        Raises
-        ------
-        TableError
-            If a column of the table has another type than `schema` gives it.
         """
         delta = self._open() if known is None else known.delta
         if delta is None:
@@ -263,18 +248,13 @@ class Table:
         removes
             Files of `snapshot` whose rows are in `files`, or go; only with `at_version`.
         at_version
-            Only if nothing was committed since `snapshot`.
+            Only if nothing was committed since `snapshot`; else a CommitConflictError.
 
         Returns
         -------
         bool
             False if one of the identities was committed before: the files are not part of the
             table.
-
-        Raises
-        ------
-        CommitConflictError
-            With `at_version`, if the table has moved on.
         """
         from deltalake import PostCommitHookProperties, Schema
         from deltalake.transaction import AddAction, RemoveAction
@@ -338,13 +318,7 @@ class Table:
     def replace(
         self, snapshot: Snapshot, old: Sequence[TableFile], new: Sequence[TableFile]
     ) -> None:
-        """Put files in the place of others that hold the same rows, at once.
-
-        Raises
-        ------
-        CommitConflictError
-            If another worker has replaced one of the old files.
-        """
+        """Put files in the place of others that hold the same rows, at once."""
         before = {file.path for file in old}
         newest: Snapshot | None = snapshot
         for _ in range(COMMIT_TRIES):

@@ -22,32 +22,17 @@ _MOST_UNKNOWN = 100
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a segment's lines: ``read = taken + quarantined``, always.
-
-    Attributes
-    ----------
-    digest, size
-        What the segment is.
-    read, taken, quarantined
-        Lines.
-    frames
-        Frames taken, by kind.
-    rows
-        Rows made, by channel.
-    unknown_fields
-        Fields that no table reads, as ``kind.field``, and the frames they were seen in.
-    first_sent, first_recv, last_recv
-        The bounds of its times.
-    """
+    """What became of a segment's lines: ``read = taken + quarantined``, always."""
 
     digest: str
-    size: int
-    read: int
+    size: int  # bytes
+    read: int  # lines
     taken: int
     quarantined: int
-    frames: Mapping[str, int] = field(default_factory=dict)
-    rows: Mapping[str, int] = field(default_factory=dict)
+    frames: Mapping[str, int] = field(default_factory=dict)  # frames taken, by kind
+    rows: Mapping[str, int] = field(default_factory=dict)  # rows made, by channel
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    """Fields that no table reads, as ``kind.field``, and the frames they were seen in."""
     first_sent: datetime | None = None
     first_recv: datetime | None = None
     last_recv: datetime | None = None

@@ -39,8 +39,6 @@ def fill(name: str, **values: object) -> str:
 def literal(value: str) -> str:
     """Quote text for SQL.
 
-    Examples
-    --------
     >>> literal("it's")
     "'it''s'"
     """
@@ -50,8 +48,6 @@ def literal(value: str) -> str:
 def literals(values: Iterable[str]) -> str:
     """Write a list of texts for SQL.
 
-    Examples
-    --------
     >>> literals(["a", "b"])
     "['a', 'b']"
     """
@@ -61,8 +57,6 @@ def literals(values: Iterable[str]) -> str:
 def identifier(name: str) -> str:
     """Quote a name for SQL.
 
-    Examples
-    --------
     >>> identifier("date")
     '"date"'
     """
@@ -80,15 +74,7 @@ def session(database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 def open_database(
     work_dir: Path, *, memory_limit_mb: int = 1024, threads: int = 0
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an empty database in UTC that spills into `work_dir` beyond its memory limit.
-
-    Raises
-    ------
-    SegmentError
-        If DuckDB cannot do the work it is given.
-    StorageFullError
-        If the work folder's disk is full.
-    """
+    """Open an empty database in UTC that spills into `work_dir` beyond its memory limit."""
     import duckdb
 
     settings: dict[str, str | bool | int | float | list[str]] = {

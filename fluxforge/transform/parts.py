@@ -20,35 +20,18 @@ _REFUSED = b"{}\n"
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a segment's lines, in a file of their own.
+    """Some of a segment's lines, in a file of their own."""
 
-    Attributes
-    ----------
-    path
-        The file; the next part takes its place.
-    before
-        Lines of the segment that come before; blank ones are left out everywhere.
-    lines
-        Lines in this part.
-    longest
-        Bytes of the longest line.
-    """
-
-    path: Path
-    before: int
-    lines: int
-    longest: int
+    path: Path  # the file; the next part takes its place
+    before: int  # lines of the segment that come before; blank ones are left out everywhere
+    lines: int  # lines in this part
+    longest: int  # bytes of the longest line
 
 
 def split(path: Path, work_dir: Path, size: int) -> Iterator[Part]:
     """Copy a segment's lines into parts of at most `size` bytes, one after the other.
 
     A line that is longer is a part by itself.
-
-    Raises
-    ------
-    StorageFullError, StorageError
-        If the segment cannot be read, or `work_dir` cannot hold a part.
     """
     target = work_dir / f"{path.name}.part"
     before = 0

@@ -19,26 +19,15 @@ _TINY = re.compile(rb"\d[eE]-\d{3,}[,}\]\s]")
 
 @dataclass(frozen=True)
 class Scan:
-    """What one pass over a segment finds.
+    """What one pass over a segment finds."""
 
-    Attributes
-    ----------
-    digest
-        The first 32 hexadecimal digits of the SHA-256 of the content.
-    size, lines
-        Bytes, and newlines (and one more, where none ends the last line).
-    keys
-        How often a quotation mark stands before a colon.
-    doubtful
-        Whether a comma may stand before a bracket, or a number be too small for a float64: DuckDB
-        lets both pass.
-    """
-
-    digest: str
-    size: int
-    lines: int
-    keys: int
+    digest: str  # the first 32 hexadecimal digits of the SHA-256 of the content
+    size: int  # bytes
+    lines: int  # newlines, and one more where none ends the last line
+    keys: int  # how often a quotation mark stands before a colon
     doubtful: bool
+    """Whether a comma may stand before a bracket, or a number be too small for a float64: DuckDB
+    lets both pass."""
 
     @classmethod
     def of(cls, path: Path) -> Scan:

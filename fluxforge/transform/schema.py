@@ -41,8 +41,6 @@ def bookkeeping_columns(name: str) -> dict[str, str]:
 def column_list(columns: dict[str, str]) -> str:
     """Write columns as CREATE TABLE takes them.
 
-    Examples
-    --------
     >>> column_list({"start": "BIGINT"})
     '"start" BIGINT'
     """
@@ -64,13 +62,6 @@ def _columns(name: str, channel: Channel | None) -> dict[str, str]:
 def table_schemas(source: str) -> dict[str, pa.Schema]:
     """Return the columns of a source's tables, by name, the partition column last.
 
-    Raises
-    ------
-    UnknownSourceError
-        If there is no such source.
-
-    Examples
-    --------
     >>> table_schemas("coinbase")["trades"].names[:8]
     ['symbol', 'ts_event', 'ts_recv', 'seq', 'conn', 'instrument', 'market', 'trade_id']
     """

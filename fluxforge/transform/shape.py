@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 def duckdb_type(shape: Any) -> str:
     """Write a shape as a type.
 
-    Examples
-    --------
     >>> duckdb_type({"events": [{"price": "VARCHAR"}]})
     'STRUCT("events" STRUCT("price" VARCHAR)[])'
     """
