@@ -118,10 +118,6 @@ class SegmentName:
         digest = hashlib.sha256(f"{self}:{reason}".encode()).hexdigest()
         return replace(self, token=digest[:8])
 
-    def next(self) -> SegmentName:
-        """Return the name that follows in the same hour."""
-        return replace(self, counter=self.counter + 1)
-
     def __str__(self) -> str:
         token = f"_{self.token}" if self.token else ""
         return f"segment_{self.hour}_{self.counter:05d}{token}.ndjson"

@@ -30,7 +30,6 @@ MAX_FRAME_BYTES = 64 << 20
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0  # and all that stops takes less than a service manager grants
-HTTP_SECONDS = 10.0
 PING_SECONDS = 20.0
 
 _SLICE_BYTES = 16 << 10  # of which compression can make a thousand times as much

@@ -335,12 +335,6 @@ class Table:
             return
         raise CommitConflictError(f"{self.uri}: another worker has replaced these files")
 
-    def write_checkpoint(self) -> None:
-        """Write the newest version's whole state into the log: it then opens without the past."""
-        delta = self._open()
-        if delta is not None:
-            self.retried(delta.create_checkpoint)
-
     def vacuum(self, keep: timedelta, *, dry_run: bool) -> list[str]:
         """Delete files that no version of the last `keep` refers to; return their paths."""
         delta = self._open()
