@@ -29,32 +29,20 @@ _TIME = pl.Datetime("us", "UTC")
 
 @dataclass(frozen=True)
 class Epoch:
-    """A snapshot and the frames that follow it without a gap, over one connection.
-
-    Attributes
-    ----------
-    changes
-        Level changes in order, with the number of their ``frame``, from 0, which is the snapshot.
-    times
-        Per frame: ``ts`` (the venue's time, never falling), ``ts_event``, ``ts_recv`` and ``seq``.
-    snapshot_at
-        The venue's time of the snapshot.
-    until
-        Up to when the book is known to hold: its last frame, or where its connection went on
-        without a change of it, shortly before the end of that.
-    gap
-        Whether its connection went on after that with frames missing between.
-    resumed
-        Whether any connection went on after that.
-    """
+    """A snapshot and the frames that follow it without a gap, over one connection."""
 
     conn: str
     changes: pl.DataFrame
+    """Level changes in order, with the number of their ``frame``, from 0, which is the snapshot."""
     times: pl.DataFrame
-    snapshot_at: datetime
+    """Per frame: ``ts`` (the venue's time, never falling), ``ts_event``, ``ts_recv`` and
+    ``seq``."""
+    snapshot_at: datetime  # the venue's time of the snapshot
     until: datetime
-    gap: bool
-    resumed: bool
+    """Up to when the book is known to hold: its last frame, or where its connection went on without
+    a change of it, shortly before the end of that."""
+    gap: bool  # whether its connection went on after that with frames missing between
+    resumed: bool  # whether any connection went on after that
 
     def frame_at(self, moment: datetime) -> int:
         """Return the last frame not later than a moment; -1 where all are."""
@@ -206,13 +194,7 @@ def _within_depth(changes: pl.DataFrame, rules: BookRules) -> pl.DataFrame:
 def book_at(
     found: list[Epoch], source: str, symbol: str, at: datetime | None, depth: int | None
 ) -> Book:
-    """Return the book of a symbol at a moment; see :meth:`fluxforge.Lake.book`.
-
-    Raises
-    ------
-    NoBookError
-        If no snapshot of it came before, or frames are missing since.
-    """
+    """Return the book of a symbol at a moment; see :meth:`fluxforge.Lake.book`."""
     if not found:
         raise NoBookError(f"there is no snapshot of the order book of {symbol} in {source}")
     moment = found[-1].times["ts"][-1] if at is None else at

@@ -31,16 +31,11 @@ _CELLS = 4_000_000
 
 @dataclass(frozen=True)
 class Ladder:
-    """One side of a book over time.
-
-    Attributes
-    ----------
-    prices, sizes
-        One row per frame, one column per level, best first; NaN where the book has no such
-        level. Sizes are in the base currency.
-    """
+    """One side of a book over time."""
 
     prices: Floats
+    """One row per frame, one column per level, best first; NaN where the book has no such level.
+    Sizes are in the base currency."""
     sizes: Floats
 
 

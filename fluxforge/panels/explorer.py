@@ -21,27 +21,13 @@ _PREVIEW = 8
 
 @dataclass(frozen=True)
 class Exploration:
-    """What was chosen, and what there is of it.
+    """What was chosen, and what there is of it."""
 
-    Attributes
-    ----------
-    code
-        The line that gives the same frame.
-    counts
-        ``symbol, rows, first, last``; times are those of the venue, UTC.
-    preview
-        The last rows.
-    chart
-        A picture of them, where the table has one.
-    note
-        What is wrong with the choice, or empty.
-    """
-
-    code: str
-    counts: pl.DataFrame
-    preview: pl.DataFrame
-    chart: Chart | None = None
-    note: str = ""
+    code: str  # the line that gives the same frame
+    counts: pl.DataFrame  # ``symbol, rows, first, last``; times are those of the venue, UTC
+    preview: pl.DataFrame  # the last rows
+    chart: Chart | None = None  # a picture of them, where the table has one
+    note: str = ""  # what is wrong with the choice, or empty
 
 
 def explore(

@@ -19,8 +19,6 @@ _OLD_SECONDS = 30.0
 def ladder_state(book: Book, depth: int) -> dict[str, Any]:
     """Return an order book as text: its levels, best first, with each one's share of the largest.
 
-    Examples
-    --------
     >>> from datetime import UTC, datetime
     >>> from fluxforge.analytics.book import Book
     >>> side = pl.DataFrame({"price": [100.5], "size": [2.0]})

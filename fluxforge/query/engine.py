@@ -192,11 +192,6 @@ def fetch(catalog: Catalog, query: str, *, safe: bool = False) -> Rows:
     Intervals are ISO 8601 durations of months, days and seconds (``P1M3DT5S``). Of columns that are
     called the same, the later ones are numbered. If `safe`, only a query of the lake's tables: see
     ``read_only`` of :meth:`fluxforge.Lake.connect`.
-
-    Raises
-    ------
-    UnknownTableError, QueryError
-        As :meth:`fluxforge.Lake.sql` does, and also if a value cannot be computed.
     """
     import duckdb
 

@@ -183,13 +183,7 @@ def _committed(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
 
 
 def _of_markets(version: TableVersion, frame: pl.LazyFrame, symbols: Sequence[str]) -> pl.LazyFrame:
-    """Keep the market of symbols that are written with it, as ``linear:BTCUSDT``.
-
-    Raises
-    ------
-    UsageError
-        If a symbol is written without its market and the table has it in several.
-    """
+    """Keep the market of symbols that are written with it, as ``linear:BTCUSDT``."""
     import polars as pl
 
     markets = get_source(version.source).markets
@@ -210,13 +204,7 @@ def _of_markets(version: TableVersion, frame: pl.LazyFrame, symbols: Sequence[st
 
 
 def scan_tables(versions: TableVersion | Sequence[TableVersion], **options: Any) -> pl.LazyFrame:
-    """Return a table, or those of several sources as one frame with a column ``source``.
-
-    Raises
-    ------
-    UnknownTableError
-        If there is none.
-    """
+    """Return a table, or those of several sources as one frame with a column ``source``."""
     import polars as pl
 
     if isinstance(versions, TableVersion):
@@ -278,13 +266,6 @@ def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> 
 def moment(value: Moment | None) -> datetime | None:
     """Read a point in time; without a zone it is UTC, and the ends of the calendar are centuries.
 
-    Raises
-    ------
-    QueryError
-        If it is no date or time, or text that is not ISO 8601.
-
-    Examples
-    --------
     >>> moment("2026-08-09T21:05")
     datetime.datetime(2026, 8, 9, 21, 5, tzinfo=datetime.timezone.utc)
     >>> moment(date(2026, 8, 9))
