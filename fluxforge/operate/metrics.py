@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import ExchangeError, MissingExtraError
+from fluxforge.errors import ExchangeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -64,18 +64,14 @@ def serve(supervisor: Supervisor, port: int) -> Iterator[None]:
 
     Raises
     ------
-    MissingExtraError
-        If ``prometheus-client`` is not installed.
     ExchangeError
         If the port is taken.
     """
     if not port:
         yield
         return
-    try:
-        from prometheus_client import CollectorRegistry, start_http_server
-    except ImportError as exc:
-        raise MissingExtraError("run.metrics_port", "prometheus-client") from exc
+    from prometheus_client import CollectorRegistry, start_http_server
+
     registry = CollectorRegistry()
     registry.register(_Collector(supervisor))
     try:

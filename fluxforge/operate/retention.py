@@ -11,9 +11,10 @@ from fluxforge.config import Role
 from fluxforge.config.durations import parse_limit
 from fluxforge.errors import ConfigError
 from fluxforge.report import Report
+from fluxforge.sources import source_names
 from fluxforge.tables import Table
 from fluxforge.tables.retention import Retired, retire, retire_quarantine
-from fluxforge.transform.schema import LEDGER
+from fluxforge.transform.schema import LEDGER, table_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,9 +60,10 @@ def retain(lake: Lake, *, dry_run: bool = False) -> RetentionReport:
     Raises
     ------
     ConfigError
-        If a key of ``retention`` is neither ``archive`` nor ``quarantine`` nor like that of a
-        table, as ``coinbase.trades`` or ``*.trades``.
+        If a key of ``retention`` is neither ``archive`` nor ``quarantine`` nor that of a table, as
+        ``coinbase.trades`` or ``*.trades``.
     """
+    check_retention(lake)
     tables: dict[str, Retired] = {}
     raw: dict[str, tuple[str, ...]] = {}
     for key, value in lake.config.retention.items():
@@ -74,9 +76,6 @@ def retain(lake: Lake, *, dry_run: bool = False) -> RetentionReport:
                     if not dry_run:
                         _delete(lake, key, source, old)
             continue
-        if "." not in key:
-            there = ", ".join(_STATES)
-            raise ConfigError(f"retention.{key}: write a table as coinbase.trades, or {there}")
         for source in lake.catalog.sources():
             for name in lake.catalog.written(source):
                 version = lake.catalog.open(source, name)
@@ -85,6 +84,20 @@ def retain(lake: Lake, *, dry_run: bool = False) -> RetentionReport:
                         version.table, age=age, size=size, dry_run=dry_run
                     )
     return RetentionReport(dry_run, tables, raw)
+
+
+def check_retention(lake: Lake) -> None:
+    """Raise :class:`ConfigError` where a key of ``retention`` means nothing."""
+    tables = [f"{source}.{name}" for source in source_names() for name in table_schemas(source)]
+    tables += [
+        f"{source}.{one}"
+        for source in lake.catalog.sources()
+        for one in lake.catalog.written(source)
+    ]
+    for key in lake.config.retention.keys() - _STATES.keys():
+        if not any(fnmatchcase(table, key) for table in tables):
+            there = ", ".join(_STATES)
+            raise ConfigError(f"retention.{key}: write a table as coinbase.trades, or {there}")
 
 
 def _old(

@@ -6,14 +6,16 @@ import logging
 import threading
 import time
 from collections import Counter, deque
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import Role
-from fluxforge.errors import FluxForgeError, redacted_url
+from fluxforge.errors import FluxForgeError, MissingExtraError, redacted_url
 from fluxforge.lake import Lake
 from fluxforge.lake.child import Child
 from fluxforge.operate.health import check_health
 from fluxforge.operate.part import CAPTURE, ETL, MAINTENANCE, Task
+from fluxforge.operate.retention import check_retention
 from fluxforge.operate.state import lake_state, publish
 from fluxforge.retry import RetryPolicy
 from fluxforge.signals import on_stop_signal
@@ -196,9 +198,12 @@ def describe(config: FluxForgeConfig) -> Iterator[str]:
     Raises
     ------
     FluxForgeError
-        If a part could not begin: a source is unknown, or a storage cannot be written to.
+        If a part could not begin: a source is unknown, a storage cannot be written to, a table to
+        keep for so long is none, or there is no ``prometheus-client``.
     """
     lake, run = Lake(config=config), config.run
+    if run.metrics_port and find_spec("prometheus_client") is None:
+        raise MissingExtraError("run.metrics_port", "prometheus-client")
     for name in lake.sources:
         wanted = config.ingestion.sources[name]
         sockets = len(get_source(name).plan(wanted.products, wanted.channels))
@@ -214,13 +219,11 @@ def describe(config: FluxForgeConfig) -> Iterator[str]:
         f"{ETL}: segments in {read.get_full_path()} into tables in {written.get_full_path()}, "
         f"every {config.etl.watch_interval_seconds:g} s"
     )
+    check_retention(lake)
     kept = "".join(f", keep {limit} of {what}" for what, limit in config.retention.items())
     yield (
         f"{MAINTENANCE}: every {run.maintenance_interval_seconds:g} s optimize{kept}, vacuum what "
         f"is older than {run.keep_versions}, verify"
     )
-    yield (
-        f"metrics: http://127.0.0.1:{run.metrics_port}/metrics"
-        if run.metrics_port
-        else ("metrics: none, run.metrics_port is 0")
-    )
+    where = f"http://127.0.0.1:{run.metrics_port}/metrics"
+    yield f"metrics: {where if run.metrics_port else 'none, run.metrics_port is 0'}"

@@ -108,8 +108,9 @@ def test_lines_in_quarantine_go_and_verify_knows(tmp_path: Path) -> None:
 
 
 def test_keys_that_mean_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"retention\.tickre"):
-        retain(make(tmp_path, tickre="3d"))
+    for wrong in ("tickre", "coinbase.tickre"):
+        with pytest.raises(ConfigError, match=rf"retention\.{wrong}"):
+            retain(make(tmp_path, **{wrong: "3d"}))
     for wrong in ("soon", "1s", "5 bananas"):
         with pytest.raises(ConfigError, match=r"write an age|keep at least"):
             make(tmp_path, archive=wrong)

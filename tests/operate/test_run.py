@@ -76,9 +76,11 @@ def test_whatever_happens_shows_and_costs_nothing(
             f"storage.s3.endpoint_url={proxy.url}",
             f"storage.s3.aws_access_key_id={s3_server.access_key}",
             f"storage.s3.aws_secret_access_key={s3_server.secret_key}",
-            "storage.lease_seconds=2",
+            "storage.lease_seconds=8",
             "ingestion.spool_max_mb=0.8",
-            "run.maintenance_interval_seconds=20",
+            "ingestion.segment_max_seconds=4",
+            "run.status_interval_seconds=3",
+            "run.maintenance_interval_seconds=60",
         )
         set_one_aside(run.lake())
         began, away_at_first = time.monotonic(), proxy.inject(Fault("refuse"))
