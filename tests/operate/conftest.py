@@ -25,7 +25,7 @@ from fluxforge.segments import read_segment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 class Run:
@@ -41,7 +41,7 @@ class Run:
             "ingestion.flush_interval_seconds=0.2",
             "ingestion.segment_max_seconds=2",
             f"ingestion.spool_dir={folder}/spool",
-            "ingestion.mirror_interval_seconds=0.5",
+            "ingestion.mirror_interval_seconds=1",
             "etl.delete_after_processing=false",
             "etl.memory_limit_mb=256",
             "etl.watch_interval_seconds=1",
@@ -96,6 +96,9 @@ class Run:
     def log(self) -> list[dict[str, str]]:
         lines = (self.folder / "log").read_text().splitlines()
         return [json.loads(line) for line in lines]
+
+    def messages(self, level: str = "") -> list[str]:
+        return [line["message"] for line in self.log() if level in line["level"]]
 
     def metrics(self) -> dict[str, float]:
         """Scrape; a name is as Prometheus has it, without the prefix."""
