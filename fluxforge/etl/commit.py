@@ -63,12 +63,15 @@ class SourceCommits:
         self._open = {name: Table(storage, storage.join_path(folder, name)) for name in names}
         self._snapshots: dict[str, Snapshot] = {}
         self._ensured: set[str] = set()
+        self._written: set[str] = set()
 
     def _snapshot(self, name: str) -> Snapshot | None:
-        known = self._snapshots.get(name)
+        known = self._snapshots.pop(name, None)  # one that cannot be brought up to date is dropped
         table = self._open[name]
         found = table.snapshot() if known is None else table.newest(known)
-        if found is not None:
+        if found is None:
+            self._ensured.discard(name)
+        else:
             self._snapshots[name] = found
         return found
 
@@ -98,10 +101,10 @@ class SourceCommits:
         done = {name for name, digest in segments.items() if digest in known}
         return done, {name for name in segments if name in known} - done
 
-    @property
     def written(self) -> list[tuple[Table, Snapshot]]:
-        """The tables that something was committed to, and their versions after that."""
-        return [(self._open[name], self._snapshots[name]) for name in sorted(self._ensured)]
+        """Return the tables that were committed to since this was last asked, as they are now."""
+        names, self._written = sorted(self._written), set()
+        return [(self._open[name], self._snapshots[name]) for name in names]
 
     @property
     def made(self) -> frozenset[str]:
@@ -149,8 +152,6 @@ class SourceCommits:
     def _commit(self, name: str, batch: list[Done], segments: Mapping[str, Account]) -> None:
         table, channel = self._open[name], self._tables.channels.get(name)
         first_wins = channel is not None and channel.keep == "first"
-        if name == SEQUENCES or any(done.rows.files.get(name) for done in batch):
-            self._ensure(name)
         for attempt in range(_TRIES):
             lacking = self._lacking(name, segments)
             batch = [_without(done, name, lacking) for done in batch]
@@ -159,7 +160,7 @@ class SourceCommits:
                 if len(lacking) < len(segments):
                     table.sync()  # whoever committed them may have died before this
                 return
-            snapshot = self._snapshots[name]
+            snapshot = self._ensure(name)
             if channel is not None and first_wins:
                 keys = {path: one for done in batch for path, one in done.rows.keys.items()}
                 files = flag_files(table, snapshot, channel, files, keys)
@@ -172,7 +173,6 @@ class SourceCommits:
         if not segments:
             return set()
         table = self._open[LEDGER]
-        self._ensure(LEDGER)
         for _ in range(_TRIES):
             lacking = self._lacking(LEDGER, segments)
             if not lacking:
@@ -182,7 +182,7 @@ class SourceCommits:
                 database.register("accounts", ledger_rows(lacking))
                 database.execute(f"CREATE TEMP TABLE ledger AS {sql(LEDGER)}")
                 files = ParquetWriter(self._storage, table.path, work).write(database, "ledger")
-            if self._add(LEDGER, self._snapshots[LEDGER], files, lacking):
+            if self._add(LEDGER, self._ensure(LEDGER), files, lacking):
                 return set(lacking)
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 
@@ -196,13 +196,14 @@ class SourceCommits:
             if not (snapshot.has_transaction(segment) or snapshot.has_transaction(account.digest))
         }
 
-    def _ensure(self, name: str) -> None:
-        """Make the table, or add columns to it, once."""
+    def _ensure(self, name: str) -> Snapshot:
+        """Make the table, or add columns to it, once; return what is to be committed against."""
         if name not in self._ensured:
             schema = table_schema(name, self._tables.channels.get(name))
             known = self._snapshots.get(name)
             self._snapshots[name] = self._open[name].ensure(schema, known=known)
             self._ensured.add(name)
+        return self._snapshots[name]
 
     def _add(
         self,
@@ -226,6 +227,7 @@ class SourceCommits:
         if added:
             self._open[name].sync(since=snapshot)
             self._snapshots[name] = self._open[name].current(snapshot)
+            self._written.add(name)
         return added
 
 

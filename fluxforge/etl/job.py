@@ -150,6 +150,7 @@ class ETLJob:
         self._executor = executor
         self._on_progress = on_progress
         self._tables = get_source(self.source).tables
+        self._commits = SourceCommits(write_to, output_path, self._tables)
         if memory_limit_mb < LEAST_MEMORY_MB:
             raise ConfigError(
                 f"etl.memory_limit_mb={memory_limit_mb} is too little: at least {LEAST_MEMORY_MB}"
@@ -190,7 +191,6 @@ class ETLJob:
         }
         waiting = {one.name for one in self._segments.waiting()} - seen
         run = _Run(len(waiting), self._on_progress)
-        commits = SourceCommits(self._output, self._output_path, self._tables)
         batch_bytes = self._group_bytes * (1 if self._executor is None else _GROUPS)
         while not run.broken and not (stop is not None and stop.is_set()):
             claims = self._segments.claim(_MOST_SEGMENTS, batch_bytes, skip=seen)
@@ -199,22 +199,22 @@ class ETLJob:
             seen |= {claim.name for claim in claims}
             try:
                 with deferred_interrupts():
-                    self._process(commits, claims, known, run)
+                    self._process(claims, known, run)
             finally:
                 for claim in claims:
                     claim.release()
             if run.done >= len(waiting) or waiting.isdisjoint(claim.name for claim in claims):
                 break  # what came meanwhile is the next round's: a capture may never end
         if run.reports:
-            self._optimize(commits)
+            self._optimize()
         report = EtlReport.of(self.source, run.reports, time.monotonic() - started)
         if run.failures:
             raise SegmentsFailedError(run.failures, report) from next(iter(run.failures.values()))
         return report
 
-    def _optimize(self, commits: SourceCommits) -> None:
+    def _optimize(self) -> None:
         """Join files where a table has grown many small ones; a bounded part of them at a time."""
-        for table, snapshot in commits.written:
+        for table, snapshot in self._commits.written():
             try:
                 optimize_table(
                     table,
@@ -263,8 +263,7 @@ class ETLJob:
     def _settle_quarantine(self) -> None:
         """Delete the files in quarantine whose lines the ledger has under their segment's name."""
         names = {retry_name(stored.name): stored for stored in self._segments.list("quarantine")}
-        commits = SourceCommits(self._output, self._output_path, self._tables)
-        done, taken = commits.in_ledger(dict.fromkeys(names, "")) if names else (set(), set())
+        done, taken = self._commits.in_ledger(dict.fromkeys(names, "")) if names else (set(), set())
         for name in done | taken:
             self._input.delete(names[name].key)
 
@@ -274,23 +273,21 @@ class ETLJob:
         memory = self._memory_limit_mb * 1_000_000 // _MEMORY_PER_BYTE
         return memory if self._executor is None else min(memory, _GROUP_BYTES)
 
-    def _process(
-        self, commits: SourceCommits, claims: list[Claim], known: dict[str, Tries], run: _Run
-    ) -> None:
+    def _process(self, claims: list[Claim], known: dict[str, Tries], run: _Run) -> None:
         waiting = {claim.name: claim for claim in claims}
         digests = {}
-        for name in commits.committed(LEDGER, waiting):
+        for name in self._commits.committed(LEDGER, waiting):
             with self._fetched(waiting[name]) as path:
                 digests[name] = Scan.of(path).digest
-        self._settle(commits, digests, waiting, run)
+        self._settle(digests, waiting, run)
         for claim in [one for one in waiting.values() if one.orphan]:
             if datetime.now(UTC) - claim.stored.modified > LONGEST_IN_WORK:
                 reason = f"it was claimed more than {LONGEST_IN_WORK.days} days ago"
                 self._tries.set_aside(claim.name, f"{reason}: look whether tables have its rows")
                 del waiting[claim.name]
-        batch = self._transform(commits, waiting, run)
+        batch = self._transform(waiting, run)
         digests = {name: one.digest for done in batch for name, one in done.rows.accounts.items()}
-        dropped = self._settle(commits, digests, waiting, run)
+        dropped = self._settle(digests, waiting, run)
         firsts = {digest: name for name, digest in reversed(digests.items())}
         copies = {
             name: waiting.pop(name)
@@ -298,8 +295,8 @@ class ETLJob:
             if name in waiting and firsts[digest] != name
         }
         if dropped or copies:
-            batch = self._transform(commits, waiting, run)
-        added, failed = commits.commit(batch)
+            batch = self._transform(waiting, run)
+        added, failed = self._commits.commit(batch)
         run.fail(failed)
         for done in batch:
             for name, account in done.rows.accounts.items():
@@ -308,7 +305,7 @@ class ETLJob:
                     mine = SegmentReport.of(name, account)
                     run.add(mine if name in added else SegmentReport(name, committed=False))
         if copies:
-            self._settle(commits, {name: digests[name] for name in copies}, copies, run)
+            self._settle({name: digests[name] for name in copies}, copies, run)
         for name, error in run.poisonous.items():
             self._tries.failed(known.get(name), name, error)
         for name in known.keys() & {report.segment for report in run.reports}:
@@ -317,15 +314,14 @@ class ETLJob:
 
     def _settle(
         self,
-        commits: SourceCommits,
         digests: dict[str, str],
         waiting: dict[str, Claim],
         run: _Run,
     ) -> bool:
         """Finish segments that the ledger has; set those aside whose names it has for others."""
-        done, taken = commits.in_ledger(digests) if digests else (set(), set())
+        done, taken = self._commits.in_ledger(digests) if digests else (set(), set())
         if done:
-            commits.settle()  # whoever committed them may have died before this
+            self._commits.settle()  # whoever committed them may have died before this
         for name in sorted(done):
             self._finish(waiting.pop(name), digests[name])
             run.add(SegmentReport(name, committed=False))
@@ -334,12 +330,10 @@ class ETLJob:
             self._tries.set_aside(name, "the tables have another segment of this name")
         return bool(done or taken)
 
-    def _transform(
-        self, commits: SourceCommits, claims: Mapping[str, Claim], run: _Run
-    ) -> list[Done]:
+    def _transform(self, claims: Mapping[str, Claim], run: _Run) -> list[Done]:
         """Transform segments in groups; those that fail are tried one by one."""
         batch: list[Done] = []
-        groups = self._groups(commits, claims)
+        groups = self._groups(claims)
         while groups:
             failed = []
             for group, outcome in outcomes(groups, self._executor):
@@ -355,9 +349,9 @@ class ETLJob:
             groups = failed
         return batch
 
-    def _groups(self, commits: SourceCommits, claims: Mapping[str, Claim]) -> list[SegmentGroup]:
+    def _groups(self, claims: Mapping[str, Claim]) -> list[SegmentGroup]:
         names = [*self._tables.channels, SEQUENCES]
-        skip = {name: found for name in names if (found := commits.committed(name, claims))}
+        skip = {name: found for name in names if (found := self._commits.committed(name, claims))}
         groups: list[dict[str, tuple[str, int]]] = [{}]
         size = 0
         for name, claim in claims.items():
@@ -371,7 +365,7 @@ class ETLJob:
                 self.source, self._tables, self._input, self._layout, self._output,
                 self._output_path, segments, self._memory_limit_mb,
                 self._threads or (0 if self._executor is None else 1),
-                skip=skip, made=commits.made,
+                skip=skip, made=self._commits.made,
             )
             for segments in groups
             if segments

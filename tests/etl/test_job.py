@@ -4,9 +4,11 @@ import errno
 import hashlib
 import os
 import resource
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ from fluxforge.errors import (
     TableError,
     UnknownSourceError,
 )
+from fluxforge.etl import job as job_module
 from fluxforge.etl.job import ETLJob
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.layout import Layout
@@ -461,37 +464,73 @@ class TestDurability:
 
 
 class TestGrowth:
-    def with_column(self, job: ETLJob, text: str) -> None:
-        ticker = job._tables.channels["ticker"]
-        sql = ticker.sql.replace("SELECT\n    line_no,", f"SELECT\n    line_no,\n    {text},", 1)
-        assert sql != ticker.sql
-        grown = Channel.from_sql("ticker", f"-- columns: price_text VARCHAR\n{sql}")
-        job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": grown})
+    def ticker(self, monkeypatch: pytest.MonkeyPatch, columns: str, old: str, new: str) -> None:
+        """Let jobs that are made from now on have other SQL for tickers."""
+        tables = get_source("coinbase").tables
+        sql = tables.channels["ticker"].sql.replace(old, new, 1)
+        channel = Channel.from_sql("ticker", f"-- columns: {columns}\n{sql}")
+        changed = replace(tables, channels={**tables.channels, "ticker": channel})
+        monkeypatch.setattr(job_module, "get_source", lambda name: SimpleNamespace(tables=changed))
 
-    def test_a_new_column_is_added_to_the_table(self, lake: LakeFolder, frames: Frames) -> None:
+    def test_a_new_column_is_added_to_the_table(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         lake.put(frames.ticker("1"), 1)
         lake.etl()
-        job = lake.job()
-        self.with_column(job, "ticker.price AS price_text")
         lake.put(frames.ticker("2.50"), 2)
-        assert job.process_all_segments().rows == {"ticker": 1}
+        with monkeypatch.context() as patch:
+            begin = "SELECT\n    line_no,"
+            more = f"{begin}\n    ticker.price AS price_text,"
+            self.ticker(patch, "price_text VARCHAR", begin, more)
+            assert lake.etl().rows == {"ticker": 1}
         rows = lake.rows("ticker").sort("price").select("price", "price_text").rows()
         assert rows == [(1.0, None), (2.5, "2.50")]
         lake.put(frames.ticker("3"), 3)  # and a worker that does not know of it yet
         lake.etl()
         assert lake.rows("ticker").sort("price")["price_text"].to_list() == [None, "2.50", None]
 
-    def test_a_column_of_another_type_is_refused(self, lake: LakeFolder, frames: Frames) -> None:
+    def test_a_column_of_another_type_is_refused(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         lake.put(frames.ticker("1"), 1)
         lake.etl()
-        job = lake.job()
-        ticker = job._tables.channels["ticker"]
-        changed = Channel.from_sql("ticker", f"-- columns: price VARCHAR\n{ticker.sql}")
-        job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": changed})
+        self.ticker(monkeypatch, "price VARCHAR", "", "")
         name = lake.put(frames.ticker("2"), 2)
         with pytest.raises(SegmentsFailedError, match="'price' is double, not string"):
-            job.process_all_segments()
+            lake.etl()
         assert lake.files("processing") == [name]
+
+
+class TestWatching:
+    """A job that goes on from round to round keeps its tables open."""
+
+    def test_a_table_that_is_removed_between_rounds_is_made_anew(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        job = lake.job()
+        for number in (1, 2):
+            lake.put(frames.ticker(str(number)), number)
+            job.process_all_segments()
+            shutil.rmtree(lake.root / lake.layout.table("coinbase", "ticker"))
+        lake.put([frames.ticker("3"), frames.ticker("4")], 3)
+        assert job.process_all_segments().rows == {"ticker": 2}
+        assert sorted(lake.rows("ticker")["price"]) == [3.0, 4.0]
+
+    def test_what_others_commit_between_rounds_is_seen(
+        self, lake: LakeFolder, frames: Frames
+    ) -> None:
+        mine, other = lake.job(), lake.job()
+        segments = [[frames.trades([n, n + 1]), frames.ticker(str(n))] for n in range(6)]
+        for number, content in enumerate(segments):
+            lake.put(content, number)
+            (mine, other)[number % 2].process_all_segments()
+            lake.put(content, 50 + number)  # the same content again, under another name
+            report = (other, mine)[number % 2].process_all_segments()
+            assert (report.segments, report.repeated) == (0, 1)
+        trades = lake.rows("trades")
+        assert sorted(trades["trade_id"]) == sorted([*range(6), *range(1, 7)])
+        assert sorted(trades.filter(~trades["is_repeat"])["trade_id"]) == list(range(7))
+        lake.assert_accounts()
 
 
 class TestSchemas:
