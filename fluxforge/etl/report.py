@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import SegmentError
@@ -85,43 +85,29 @@ class EtlReport:
     def of(cls, source: str, reports: Iterable[SegmentReport], seconds: float) -> EtlReport:
         """Add up the reports of a run's segments."""
         every = list(reports)
-        done = [report for report in every if report.committed]
-        rows: Counter[str] = Counter()
-        unknown: Counter[str] = Counter()
-        for report in done:
-            rows.update(report.rows)
-            unknown.update(report.unknown_fields)
-        return cls(
-            source=source,
-            segments=len(done),
-            repeated=len(every) - len(done),
-            lines_read=sum(report.lines_read for report in done),
-            lines_taken=sum(report.lines_taken for report in done),
-            lines_quarantined=sum(report.lines_quarantined for report in done),
-            rows=dict(sorted(rows.items())),
-            unknown_fields=dict(sorted(unknown.items())),
-            seconds=seconds,
-        )
+        done = [one for one in every if one.committed]
+        each = [
+            cls(source, 1, 0, one.lines_read, one.lines_taken, one.lines_quarantined, one.rows,
+                one.unknown_fields)
+            for one in done
+        ]  # fmt: skip
+        repeated = len(every) - len(done)
+        return replace(cls.total(each), source=source, repeated=repeated, seconds=seconds)
 
     @classmethod
     def total(cls, reports: Iterable[EtlReport]) -> EtlReport:
         """Add up the reports of several runs or sources."""
         every = list(reports)
-        rows: Counter[str] = Counter()
-        unknown: Counter[str] = Counter()
+        rows, unknown = Counter[str](), Counter[str]()
         for report in every:
             rows.update(report.rows)
             unknown.update(report.unknown_fields)
+        counts = "segments repeated lines_read lines_taken lines_quarantined seconds"
         return cls(
             source=", ".join(sorted({report.source for report in every})),
-            segments=sum(report.segments for report in every),
-            repeated=sum(report.repeated for report in every),
-            lines_read=sum(report.lines_read for report in every),
-            lines_taken=sum(report.lines_taken for report in every),
-            lines_quarantined=sum(report.lines_quarantined for report in every),
             rows=dict(sorted(rows.items())),
             unknown_fields=dict(sorted(unknown.items())),
-            seconds=sum(report.seconds for report in every),
+            **{name: sum(getattr(one, name) for one in every) for name in counts.split()},
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -77,25 +77,18 @@ class VerifyReport(Report):
     @classmethod
     def of(cls, found: Found) -> Self:
         """Run checks, and sort what they find."""
-        checks: list[Check] = []
-        problems: list[Finding] = []
-        notes: list[Finding] = []
-        for one in found:
-            if isinstance(one, Check):
-                checks.append(one)
-            else:
-                (notes if one.kind in get_args(Note) else problems).append(one)
-        return cls(tuple(checks), tuple(problems), tuple(notes))
+        every, of_notes = list(found), get_args(Note)
+        findings = [one for one in every if isinstance(one, Finding)]
+        return cls(
+            tuple(one for one in every if isinstance(one, Check)),
+            tuple(one for one in findings if one.kind not in of_notes),
+            tuple(one for one in findings if one.kind in of_notes),
+        )
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
-
-    def __add__(self, other: VerifyReport) -> VerifyReport:
-        return VerifyReport(
-            self.checks + other.checks, self.problems + other.problems, self.notes + other.notes
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON would hold it."""
