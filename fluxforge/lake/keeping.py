@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
+from fluxforge.config.check import SHORTEST_KEEP_SECONDS
 from fluxforge.config.durations import parse_duration
 from fluxforge.errors import UsageError
 from fluxforge.lake.places import Places
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from fluxforge.layout import Layout
     from fluxforge.storage.base import StorageBackend
     from fluxforge.sync import SyncReport
+    from fluxforge.tables import Table
     from fluxforge.verify import VerifyReport
-
-SHORTEST_KEEP_SECONDS = 3600.0
-"""Vacuum spares younger files: a running ETL may be about to commit them."""
 
 
 class Keeping(Places):
@@ -118,15 +117,15 @@ class Keeping(Places):
         """Join small files of every table into larger ones; rows and readers stay the same."""
         from fluxforge.etl.optimize import optimize_table
 
+        limits = self.config.etl.memory_limit_mb, self.config.etl.threads
         return [
-            optimize_table(
-                self.catalog.open(name, table).table,
-                f"{name}.{table}",
-                memory_limit_mb=self.config.etl.memory_limit_mb,
-                threads=self.config.etl.threads,
-            )
-            for name, table in self._written(source)
+            optimize_table(table, name, memory_limit_mb=limits[0], threads=limits[1])
+            for name, table in self._tables(source)
         ]
+
+    def _tables(self, source: str | None) -> list[tuple[str, Table]]:
+        written = self._written(source)
+        return [(f"{one}.{name}", self.catalog.open(one, name).table) for one, name in written]
 
     def vacuum(
         self,
@@ -152,12 +151,8 @@ class Keeping(Places):
         seconds = parse_duration(keep)
         if seconds < SHORTEST_KEEP_SECONDS:
             raise UsageError("keep at least 1h: an ETL may be about to commit younger files")
-        return {
-            f"{name}.{table}": self.catalog.open(name, table).table.vacuum(
-                timedelta(seconds=seconds), dry_run=dry_run
-            )
-            for name, table in self._written(source)
-        }
+        least = timedelta(seconds=seconds)
+        return {name: one.vacuum(least, dry_run=dry_run) for name, one in self._tables(source)}
 
     @property
     def _raw(self) -> list[tuple[StorageBackend, Layout]]:
