@@ -1,26 +1,46 @@
-"""The statements that read lines, and find what is wrong with each."""
+"""The query that reads lines, and finds what is wrong with each."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.transform.database import fill, identifier, literal, literals
+from fluxforge.transform.parts import NUMBER
+from fluxforge.transform.shape import duckdb_type
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fluxforge.sources.tables import Channel, SourceTables
 
 _LATEST_NS = 9_000_000_000_000_000_000  # the year 2255; later would not fit 64 bits
 
 
-def classify_sql(tables: SourceTables, **values: object) -> str:
-    """Return the statements that read lines into ``read_lines``, and say why some are refused."""
+def lines_sql(
+    tables: SourceTables, paths: list[Path], number: str, longest: int, *, typed: bool = False
+) -> str:
+    """Return the query that reads the lines of some files, and says why some are refused."""
+    shape = tables.frame
+    if shape is None:
+        data, kind = "data, data AS json", "JSON"
+    elif typed:
+        data, kind = "data, NULL::JSON AS json", duckdb_type(shape)
+    else:
+        data = f"from_json(data, {literal(json.dumps(shape))}) AS data, data AS json"
+        kind = "JSON"
     return fill(
         "classify",
+        paths=literals(map(str, paths)),
+        number=number,
+        key=NUMBER,
+        longest=longest,
+        data=data,
+        type=literal(kind),
         latest_ns=_LATEST_NS,
         frames=tables.frames_sql,
         control=literals(tables.control),
-        channels="\n".join(_reason_sql(one, tables.frame) for one in tables.channels.values()),
-        **values,
+        channels="\n".join(_reason_sql(one, shape) for one in tables.channels.values()),
     )
 
 

@@ -8,7 +8,6 @@ stumbles.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,11 +23,10 @@ from fluxforge.transform.accounts import (
     count_unknown_fields,
     most_common,
 )
-from fluxforge.transform.classify import classify_sql
+from fluxforge.transform.classify import lines_sql
 from fluxforge.transform.database import (
     identifier,
     literal,
-    literals,
     open_database,
     session,
     sql,
@@ -36,7 +34,7 @@ from fluxforge.transform.database import (
 from fluxforge.transform.parts import NUMBER, join, sieve, split
 from fluxforge.transform.scan import Scan
 from fluxforge.transform.schema import SEQUENCES, bookkeeping_columns, channel_columns, column_list
-from fluxforge.transform.shape import count_keys, duckdb_type
+from fluxforge.transform.shape import count_keys
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -366,29 +364,6 @@ def few_rows(tables: SourceTables, channel: Channel, path: Path) -> str:
         "frames AS (SELECT row_number() OVER () AS line_no, * FROM part QUALIFY reason IS NULL) "
         "SELECT * FROM (SELECT count(*) AS lines FROM part) "
         f"LEFT JOIN ({_rows_sql(channel)}) ON true"
-    )
-
-
-def lines_sql(
-    tables: SourceTables, paths: list[Path], number: str, longest: int, *, typed: bool = False
-) -> str:
-    """Return the query that reads the lines of some files, and says why some are refused."""
-    shape = tables.frame
-    if shape is None:
-        data, kind = "data, data AS json", "JSON"
-    elif typed:
-        data, kind = "data, NULL::JSON AS json", duckdb_type(shape)
-    else:
-        data = f"from_json(data, {literal(json.dumps(shape))}) AS data, data AS json"
-        kind = "JSON"
-    return classify_sql(
-        tables,
-        paths=literals(map(str, paths)),
-        number=number,
-        key=NUMBER,
-        longest=longest,
-        data=data,
-        type=literal(kind),
     )
 
 
