@@ -36,11 +36,10 @@ WAIT = 120_000
 
 
 class Lab:
-    """A page of JupyterLab with one notebook."""
+    """A page of JupyterLab with one notebook at a time."""
 
-    def __init__(self, page: Any, url: str, folder: Path, screenshots: Path) -> None:
+    def __init__(self, page: Any, folder: Path, screenshots: Path) -> None:
         self.page = page
-        self._url = url
         self._folder = folder
         self._screenshots = screenshots
 
@@ -51,12 +50,16 @@ class Lab:
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
         )
         nbformat.write(notebook, self._folder / f"{name}.ipynb")
-        self.page.goto(f"{self._url}/lab/tree/{name}.ipynb?reset", wait_until="commit")
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=WAIT)
-        self._command("application:toggle-left-area")
+        self._command("docmanager:open", {"path": f"{name}.ipynb"})
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.evaluate(_CONNECTED)
         for _ in cells:
             self._command("notebook:run-cell-and-select-next")
+
+    def clear(self) -> None:
+        """Close the notebook."""
+        self._command("docmanager:save")
+        self._command("application:close-all")
 
     def _command(self, name: str, options: dict[str, str] | None = None) -> None:
         call = f"window.jupyterapp.commands.execute({name!r}, {json.dumps(options or {})})"
@@ -70,7 +73,7 @@ class Lab:
     def see(self, selector: str) -> Any:
         """Return what a selector finds, once it is visible; say which cell failed instead."""
         error = "[data-mime-type='application/vnd.jupyter.stderr'] .ansi-red-fg"
-        self.page.wait_for_selector(f"{selector}, {error}", timeout=WAIT)
+        self.page.wait_for_selector(f"{selector}, {error}")
         failed = self.page.query_selector(error)
         if failed is not None:
             pytest.fail(failed.evaluate("e => e.closest('.jp-OutputArea').innerText"))
@@ -78,7 +81,7 @@ class Lab:
 
     def until(self, script: str) -> None:
         """Wait for a JavaScript expression to be true."""
-        self.page.wait_for_function(script, timeout=WAIT)
+        self.page.wait_for_function(script)
 
     def screenshot(self, name: str) -> Path:
         """Keep a picture of the notebook."""
@@ -156,24 +159,34 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture
-def lab(
-    lab_server: tuple[str, Path],
-    browser: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Lab]:
-    """Return an empty page of JupyterLab, whose pictures are kept beside the test run."""
-    kept = Path(
-        os.environ.get("FLUXFORGE_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots"
-    )
-    kept.mkdir(parents=True, exist_ok=True)
+@pytest.fixture(scope="module")
+def page(lab_server: tuple[str, Path], browser: Any) -> Iterator[Any]:
+    """Open JupyterLab: it takes its time."""
     context = browser.new_context(
         viewport={"width": 1100, "height": 5200}, timezone_id="America/New_York"
     )
     context.set_default_timeout(WAIT)
-    page = Lab(context.new_page(), *lab_server, kept)
-    yield page
+    opened = context.new_page()
+    opened.goto(f"{lab_server[0]}/lab?reset", wait_until="commit")
+    opened.wait_for_function("() => window.jupyterapp")
+    opened.evaluate("async () => { await window.jupyterapp.restored; return null }")
+    opened.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    yield opened
     context.close()
+
+
+@pytest.fixture
+def lab(
+    lab_server: tuple[str, Path], page: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    """Return JupyterLab with nothing open, whose pictures are kept beside the test run."""
+    kept = Path(
+        os.environ.get("FLUXFORGE_SCREENSHOTS") or tmp_path_factory.getbasetemp() / "screenshots"
+    )
+    kept.mkdir(parents=True, exist_ok=True)
+    lab = Lab(page, lab_server[1], kept)
+    yield lab
+    lab.clear()
     kernels = f"{lab_server[0]}/api/kernels"
     for kernel in json.loads(urllib.request.urlopen(kernels).read()):
         end = urllib.request.Request(f"{kernels}/{kernel['id']}", method="DELETE")

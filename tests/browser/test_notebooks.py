@@ -19,9 +19,9 @@ PANELS = (
 )
 FILLED = """
 import fluxforge
-box = fluxforge.sandbox(seed=7, sources=["coinbase"], faults="skip@2500:3")
+box = fluxforge.sandbox(seed=7, sources=["coinbase"], faults="skip@1200:3")
 lake = box.lake
-await lake.ingest("coinbase", frames=5000)
+await lake.ingest("coinbase", frames=2500)
 lake.etl()
 """
 CHARTS = (
@@ -63,7 +63,10 @@ def test_a_capture_is_watched_and_stopped(lab: Lab) -> None:
 
 
 def test_charts_and_reports_are_visible_without_a_network(lab: Lab) -> None:
-    lab.run("charts", FILLED, *CHARTS, "lake.verify()", "lake.book('coinbase', 'ETH-USD', depth=3)")
+    lab.run(
+        "charts", FILLED, *CHARTS, "lake.verify()", "lake.book('coinbase', 'ETH-USD', depth=3)",
+        "lake.panel.explorer()",
+    )  # fmt: skip
     lab.see("table:has-text('looked at')")
     lab.see("p:has-text('Book coinbase ETH-USD')")
     lab.until(PAINTED)
@@ -72,10 +75,11 @@ def test_charts_and_reports_are_visible_without_a_network(lab: Lab) -> None:
     lab.use_theme("JupyterLab Dark")
     lab.screenshot("charts-dark")
     lab.use_theme("JupyterLab Light")
+    explore(lab)
 
 
-def test_the_explorer_gives_a_chart_and_the_line_that_gives_its_frame(lab: Lab) -> None:
-    lab.run("explorer", FILLED, "lake.panel.explorer()")
+def explore(lab: Lab) -> None:
+    """The explorer gives a chart, and the line that gives its frame."""
     lab.see(".widget-html svg path")
     code = "document.querySelector('.widget-html pre').textContent"
     lab.page.locator(".widget-select-multiple select").select_option("ETH-USD")
