@@ -16,6 +16,7 @@ from fluxforge.analytics.books import book_at, book_features, book_snapshots, ep
 from fluxforge.analytics.coverage import bridged, find_coverage, unbroken_runs
 from fluxforge.errors import UnknownTableError, UsageError
 from fluxforge.sources import get_source
+from fluxforge.sources.base import BookRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 BOOKS = "orderbook"
 SEQUENCES = "sequences"
 _KEYED = ("trades", "orderbook", "ticker", "candles", "status")
+_moment = pl.coalesce("ts_event", "ts_recv")
 _LATE = timedelta(minutes=1)
 """How long before a snapshot from elsewhere the changes may begin that follow it by number."""
 
@@ -68,7 +70,7 @@ def read_book(
     """
     # Checksums are of whole books: those are followed from their snapshot on.
     if at is not None or held is None or get_source(source).book.runs is not None:
-        found = epochs_of(scan, source, symbol, start=at, end=at)
+        found = epochs_of(scan, source, symbol, start=at, end=at, last=True)
     else:
         found = epochs_of(scan, source, symbol, base=held.get((source, symbol)))
         if found:
@@ -182,31 +184,39 @@ def epochs_of(
     start: datetime | None = None,
     end: datetime | None = None,
     base: pl.DataFrame | None = None,
+    last: bool = False,
 ) -> list[Epoch]:
     """Return the books of a symbol that are needed to know it from `start` to `end`.
 
     With `base`, a keyframe, only what was received after it is read: the book goes on from there.
+    With `last`, each connection's book is right at the end only.
     """
     if start is not None and end is not None and end < start:
         raise UsageError("start is after end: nothing can lie between them")
-    moment = pl.coalesce("ts_event", "ts_recv")
-    rows = scan(source, BOOKS, symbols=[symbol], raw=True)
+    rules = get_source(source).book
+    every = rows = scan(source, BOOKS, symbols=[symbol], raw=True)
+    received, following = pl.col("ts_recv"), None
     if end is not None:
         # The frame that comes next tells that nothing is missing before it.
-        after = rows.filter(moment > end, moment <= end + _NEXT).select(pl.col("ts_recv").min())
+        after = rows.filter(_moment > end, _moment <= end + _NEXT).select(received.min())
         following = after.collect().item()
-        rows = rows.filter((moment <= end) | (pl.col("ts_recv") == following))
+        rows = rows.filter(_moment <= end)
+    if following is not None:
+        rows = rows.filter(received != following)
+    if start is not None:
+        rows = rows.filter(received >= _first_needed(rows, start))
+    if last and base is None and rules == BookRules():
+        rows = _lasting(rows)
+    if following is not None:
+        rows = pl.concat([rows, every.filter(received == following)])
     runs = unbroken_runs(scan(source, SEQUENCES).collect())
     market, _, name = symbol.rpartition(":")
     own = (pl.col("symbol") == name) & (pl.col("channel") == BOOKS)
     runs = runs.filter(pl.col("symbol").is_null() | own)
-    if start is not None:
-        rows = rows.filter(pl.col("ts_recv") >= _first_needed(rows, start))
-    rules = get_source(source).book
     if base is None:
         found = rows.collect()
     else:
-        found = rows.filter(pl.col("ts_recv") > base["ts_recv"][0]).collect()
+        found = rows.filter(received > base["ts_recv"][0]).collect()
         if found["is_snapshot"].any():  # it may be older than what was received before it
             return epochs_of(scan, source, symbol)
         found = pl.concat([base, found], how="diagonal")
@@ -217,9 +227,19 @@ def epochs_of(
     return epochs(found, runs, rules)
 
 
+def _lasting(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Leave out the frames of which nothing lasts: each of their levels was set again."""
+    received = pl.col("ts_recv")
+    levels = rows.group_by("conn", "side", "price").agg(received.max(), _moment.max().alias("at"))
+    found = levels.collect()
+    latest = found.group_by("conn").agg(pl.col("at").max())["at"]  # times never fall
+    lasts = received.is_in(found["ts_recv"].unique().implode()) | _moment.is_in(latest.implode())
+    return rows.filter(pl.col("is_snapshot") | lasts)
+
+
 def _first_needed(rows: pl.LazyFrame, start: datetime) -> datetime:
     """Return when the last snapshot before `start` was received, and a little earlier."""
-    begun = rows.filter("is_snapshot", pl.coalesce("ts_event", "ts_recv") <= start)
+    begun = rows.filter("is_snapshot", _moment <= start)
     last = begun.select(pl.col("ts_recv").max()).collect().item()
     return start - timedelta(days=36500) if last is None else last - _LATE
 

@@ -52,7 +52,7 @@ class Chart:
         MissingExtraError
             If ``vl-convert-python`` is not installed.
         """
-        return str(_converter().vegalite_to_svg(self._whole, vl_version=VEGALITE))
+        return str(_converter().vegalite_to_svg(self._still, vl_version=VEGALITE))
 
     def save(self, path: str | Path, *, scale: float = 2.0) -> Path:
         """Write the chart to a file; an ``.html`` is interactive and needs no network.
@@ -76,7 +76,7 @@ class Chart:
             case ".svg":
                 content: bytes = self.svg.encode()
             case ".png":
-                white = self._whole | {"background": "white"}
+                white = self._still | {"background": "white"}
                 content = _converter().vegalite_to_png(white, vl_version=VEGALITE, scale=scale)
             case ".html":
                 page: str = _converter().vegalite_to_html(
@@ -91,6 +91,16 @@ class Chart:
     @property
     def _whole(self) -> dict[str, Any]:
         return {"$schema": _SCHEMA, "config": _CONFIG} | self.spec
+
+    @property
+    def _still(self) -> dict[str, Any]:
+        """The chart without the invisible points that the pointer finds: most of an image."""
+        whole = self._whole
+        inner = whole.get("spec", whole)
+        seen = [one for one in inner.get("layer", []) if one["mark"].get("type") != "point"]
+        if not seen:
+            return whole
+        return whole | ({"spec": inner | {"layer": seen}} if "spec" in whole else {"layer": seen})
 
     def as_html(self) -> str:
         """Return the chart as an image that is never wider than what it stands in."""
