@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,9 @@ import pytest
 
 import fluxforge
 from fluxforge import Lake
+from fluxforge.etl.report import SegmentsFailedError
 from fluxforge.segments import read_segment
+from fluxforge.segments.tries import MOST_TRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,8 +97,8 @@ class Run:
         return {one["limit"]: one["message"] for one in said["problems"]}
 
     def log(self) -> list[dict[str, str]]:
-        lines = (self.folder / "log").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        whole = (self.folder / "log").read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def messages(self, level: str = "") -> list[str]:
         return [line["message"] for line in self.log() if level in line["level"]]
@@ -147,6 +150,23 @@ class Run:
         trades = lake.scan("coinbase", "trades", raw=True).collect()
         assert trades.select("conn", "seq", "trade_id").is_unique().all()
         return lines
+
+
+def set_one_aside(lake: Lake) -> None:
+    """Let a segment fail for its SQL, until the ETL sets it aside."""
+    frame = (
+        '{"channel":"ticker","sequence_num":0,"timestamp":"2026-08-09T21:05:48Z","events":'
+        '[{"type":"update","tickers":[{"type":"ticker","product_id":"BTC-USD","price":"1"}]}]}'
+    )
+    with lake.writer("coinbase") as writer:
+        writer.write(frame, conn="poison")
+    (job,) = lake._jobs("coinbase")
+    ticker = job._tables.channels["ticker"]
+    odd = replace(ticker, sql=ticker.sql.replace("ticker.price)", "error('odd'))"))
+    job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": odd})
+    for _ in range(MOST_TRIES):
+        with pytest.raises(SegmentsFailedError):
+            job.process_all_segments()
 
 
 @pytest.fixture

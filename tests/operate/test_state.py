@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from fluxforge import Lake
 from fluxforge.operate import Supervisor, check_health, lake_state
 from fluxforge.operate.metrics import METRICS, samples
+from fluxforge.segments.tries import Tries
 from fluxforge.simulator import local_exchange
+from tests.operate.conftest import set_one_aside
 from tests.test_cli import run_command
 
 if TYPE_CHECKING:
@@ -79,13 +82,26 @@ def test_each_limit_is_a_problem_of_its_own(
     assert words in problem.message
 
 
-def test_a_disk_that_fills_and_a_part_that_is_down(lake: Lake) -> None:
-    state = lake_state(lake)
-    down = {"up": False, "restarts": 3}
-    state = replace(state, disk_hours=2.0, parts={"etl": down})
-    found = {one.subject: one.message for one in check_health(lake.config, state).problems}
-    assert "full in 2.0 hours" in found["disk"]
-    assert "started 3 times" in found["etl"]
+def test_a_full_disk_a_part_that_is_down_and_a_segment_that_fails(lake: Lake) -> None:
+    failing = Tries("segment_1", 5, "{odd}", None), Tries("segment_2", 1, "new", datetime.now(UTC))
+    state = replace(
+        lake_state(lake),
+        disk_hours=2.0,
+        parts={
+            "etl": {"up": False, "restarts": 3},
+            "capture.coinbase": {"up": True, "restarts": 0, "lag": 61.0},
+        },
+        failing={"coinbase": failing},
+        tables=(),
+    )
+    found = {one.limit: one.message for one in check_health(lake.config, state).problems}
+    assert "full in 2.0 hours" in found["health.disk_hours=24"]
+    assert "started 3 times" in found["run"]
+    assert "for 61 s" in found["health.capture_lag_seconds=60"]
+    assert "1 segments are set aside" in found["health.set_aside=0"]
+    assert found["health.set_aside=0"].endswith("segment_1: {odd}")
+    assert found["health.age_seconds=900"] == "no row has come yet"
+    assert "1 set aside" in state.summary()
 
 
 def test_health_exits_by_the_limits(lake: Lake, tmp_path: Path) -> None:
@@ -95,6 +111,20 @@ def test_health_exits_by_the_limits(lake: Lake, tmp_path: Path) -> None:
     done = run_command("health", "--json", "health.gaps=0", *settings, cwd=tmp_path)
     assert done.returncode == 1
     assert [one["limit"] for one in json.loads(done.stdout)["problems"]] == ["health.gaps=0"]
+
+
+def test_the_way_back_for_a_segment_that_is_set_aside(tmp_path: Path) -> None:
+    set_one_aside(Lake(path=tmp_path))
+    settings = f"storage.base_dir={tmp_path}", "health.age_seconds=null"
+    done = run_command("health", *settings, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "then `fluxforge etl --retry`: segment_" in done.stdout
+    done = run_command("etl", "--retry", "--json", *settings, cwd=tmp_path)
+    assert json.loads(done.stdout)["rows"] == {"ticker": 1}
+    assert (
+        run_command("health", "health.clock_drift_seconds=null", *settings, cwd=tmp_path).returncode
+        == 0
+    )
 
 
 def test_metrics_have_every_name_and_know_a_run_that_has_not_begun(lake: Lake) -> None:
