@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 _ROW_GROUP = 32_768
-_SESSION = "USE work; SET TimeZone = 'UTC'"
+_QUIET = "SET enable_progress_bar = false"  # a process of ``python -c`` would have one in its log
+_SESSION = f"USE work; SET TimeZone = 'UTC'; {_QUIET}"
 
 
 @cache

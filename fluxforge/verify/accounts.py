@@ -167,6 +167,7 @@ def _sequences(ledger: Ledger, counted: Counted | None) -> Found:
         ["symbol", "channel", "conn", "ts_recv", "last_recv", "seq", "last_seq", "frames"]
     )
     with duckdb.connect() as database:
+        database.execute("SET enable_progress_bar = false")  # as in the transform: not in a log
         database.register("sequences", runs)
         for conn, first, last in _query(database, "stored_twice"):
             message = f"frames {first} to {last} of connection {conn}"

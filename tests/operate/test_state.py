@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -125,6 +127,16 @@ def test_the_way_back_for_a_segment_that_is_set_aside(tmp_path: Path) -> None:
         run_command("health", "health.clock_drift_seconds=null", *settings, cwd=tmp_path).returncode
         == 0
     )
+
+
+def test_no_progress_bar_comes_into_a_log() -> None:
+    words = "SELECT current_setting('enable_progress_bar')"
+    script = (
+        "from pathlib import Path; from fluxforge.transform.database import open_database\n"
+        f"with open_database(Path()) as database: print(database.sql({words!r}).fetchall())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[(False,)]\n", done.stderr
 
 
 def test_metrics_have_every_name_and_know_a_run_that_has_not_begun(lake: Lake) -> None:
