@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 # Begun first, so that no process is left alone with one of them at the end.
 SLOW = (
+    "tests/kill/",
     "tests/s3/test_killed_collectors.py",
     "tests/s3/test_two_workers.py",
+    "tests/browser/",
+    "tests/operate/",
     "notebooks/",
     "tests/s3/",
     "tests/etl/test_crashes.py",
     "tests/sync/",
-    "tests/ingestion/test_spool_s3.py",
+    "tests/notebooks/",
     "tests/ingestion/test_load.py",
     "tests/test_places.py",
     "tests/test_cli.py",
