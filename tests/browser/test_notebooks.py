@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+
+from tests.plot.test_charts import CHARTS as DRAWN
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Lab
@@ -89,3 +95,26 @@ def explore(lab: Lab) -> None:
     lab.until(f"() => {code}.includes('orderbook')")
     lab.see(".widget-html svg path")
     lab.screenshot("explorer-book")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_charts_show_in_the_page_of_a_saved_notebook(
+    theme: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporters = pytest.importorskip("nbconvert", reason="no nbconvert: pip install papermill")
+    # Where packages come from another environment, their templates lie in it, too.
+    shared = Path(exporters.__file__).parents[4] / "share" / "jupyter"
+    monkeypatch.setenv("JUPYTER_PATH", str(shared))
+    v4 = nbformat.v4
+    cells = [
+        v4.new_code_cell(name, outputs=[v4.new_output("display_data", chart._repr_mimebundle_())])
+        for name, chart in DRAWN.items()
+    ]
+    html, _ = exporters.HTMLExporter(theme=theme).from_notebook_node(v4.new_notebook(cells=cells))
+    (tmp_path / "page.html").write_text(html)
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri(), wait_until="domcontentloaded")
+    charts = page.locator(".jp-OutputArea-output svg, .jp-OutputArea-output img")
+    assert charts.count() == len(DRAWN)
+    assert all(chart.bounding_box()["width"] > 300 for chart in charts.all())
+    page.close()
