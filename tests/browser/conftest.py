@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
@@ -91,7 +91,39 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Return what runs a module that serves pages, and returns its address once it answers."""
+    with ExitStack() as stack:
+
+        def start(module: str, *options: object, **process: Any) -> str:
+            with closing(socket.socket()) as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            log = tmp_path_factory.mktemp("log") / module
+            command = [sys.executable, "-m", module, *map(str, options), f"--port={port}"]
+            with log.open("wb") as output:
+                server = subprocess.Popen(
+                    command, stdout=output, stderr=subprocess.STDOUT, **process
+                )
+            stack.callback(server.wait, 60)
+            stack.callback(server.terminate)
+            url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+            while True:
+                try:
+                    urllib.request.urlopen(url).read()
+                    return url
+                except OSError:
+                    assert server.poll() is None, log.read_text()
+                    assert time.monotonic() < deadline, log.read_text()
+                    time.sleep(0.2)
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def lab_server(
+    serve: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
     """Run JupyterLab over an empty folder; return its address and the folder."""
     jupyterlab = pytest.importorskip(
         "jupyterlab", reason="no JupyterLab: pip install 'fluxforge[browser]'"
@@ -103,14 +135,10 @@ def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
-        f"--port={port}", "--ServerApp.token=", "--expose-app-in-browser",
-        "--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={folder}",
-        "--LabApp.extension_manager=readonly",
+    options = [
+        "--no-browser", "--allow-root", "--ip=127.0.0.1", "--ServerApp.token=",
+        "--expose-app-in-browser", "--ServerApp.disable_check_xsrf=True",
+        f"--ServerApp.root_dir={folder}", "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
     own = {
         "JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTERLAB_WORKSPACES_DIR": home / "work",
@@ -120,26 +148,7 @@ def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         "JUPYTER_PATH": Path(jupyterlab.__file__).parents[4] / "share" / "jupyter",
     }  # fmt: skip
     environment = {**os.environ, **{name: str(path) for name, path in own.items()}}
-    log = home / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/api").read()
-                break
-            except OSError:
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
-        yield url, folder
-    finally:
-        server.terminate()
-        server.wait(60)
+    return serve("jupyterlab", *options, env=environment, cwd=folder), folder
 
 
 @pytest.fixture(scope="module")

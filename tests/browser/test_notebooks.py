@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import pytest
 from tests.plot.test_charts import CHARTS as DRAWN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.browser.conftest import Lab
 
 LIVE = """
@@ -117,4 +120,28 @@ def test_charts_show_in_the_page_of_a_saved_notebook(
     charts = page.locator(".jp-OutputArea-output svg, .jp-OutputArea-output img")
     assert charts.count() == len(DRAWN)
     assert all(chart.bounding_box()["width"] > 300 for chart in charts.all())
+    page.close()
+
+
+MARIMO = """
+import marimo
+app = marimo.App()
+@app.cell
+def _():
+    from tests.plot.test_charts import CHARTS
+    CHARTS["price"]
+if __name__ == "__main__":
+    app.run()
+"""
+
+
+def test_a_chart_shows_in_marimo(browser: Any, serve: Callable[..., str], tmp_path: Path) -> None:
+    pytest.importorskip("marimo", reason="no marimo: pip install marimo")
+    app = tmp_path / "app.py"
+    app.write_text(MARIMO)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    page = browser.new_page()
+    page.goto(serve("marimo", "run", app, "--headless", "--no-token", env=environment))
+    chart = page.wait_for_selector(".vega-embed canvas", timeout=120_000)
+    assert chart.bounding_box()["width"] > 300
     page.close()
