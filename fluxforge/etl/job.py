@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
@@ -150,7 +151,6 @@ class ETLJob:
         self._executor = executor
         self._on_progress = on_progress
         self._tables = get_source(self.source).tables
-        self._commits = SourceCommits(write_to, output_path, self._tables)
         if memory_limit_mb < LEAST_MEMORY_MB:
             raise ConfigError(
                 f"etl.memory_limit_mb={memory_limit_mb} is too little: at least {LEAST_MEMORY_MB}"
@@ -158,6 +158,10 @@ class ETLJob:
         if executor is not None:
             read_from.__reduce__()  # says so now if workers cannot share it
             write_to.__reduce__()
+
+    @cached_property
+    def _commits(self) -> SourceCommits:
+        return SourceCommits(self._output, self._output_path, self._tables)
 
     def process_all_segments(
         self, *, stop: threading.Event | None = None, back_off: bool = False
