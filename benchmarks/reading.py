@@ -144,6 +144,10 @@ def live(changes: int, runs: int) -> Iterator[Line]:
         fill_book(lake, changes)
         books = lambda: seconds(lambda: lake.books("coinbase", ONE, every="1s"))
         yield from repeat(f"books of {changes:,} level changes", "2 s", books, 2, "s", runs=runs)
+        end = lambda: seconds(lambda: lake.book("coinbase", ONE))
+        yield from repeat(
+            f"book after {changes:,} level changes", "0.5 s", end, 0.5, "s", runs=runs
+        )
 
 
 def first_query(folder: Path) -> pl.DataFrame:
