@@ -49,7 +49,7 @@ def test_whatever_happens_shows_and_costs_nothing(
     make_run: Callable[..., Run], s3_server: S3Server, request: pytest.FixtureRequest
 ) -> None:
     with (
-        local_exchange("coinbase", seed=6, rate=250, faults="skip@100:3") as exchange,
+        local_exchange("coinbase", seed=6, rate=120, faults="skip@100:3") as exchange,
         FaultProxy(s3_server.host, s3_server.port) as proxy,
     ):
         run = make_run(
@@ -60,7 +60,8 @@ def test_whatever_happens_shows_and_costs_nothing(
             f"storage.s3.aws_access_key_id={s3_server.access_key}",
             f"storage.s3.aws_secret_access_key={s3_server.secret_key}",
             "storage.lease_seconds=5",
-            "ingestion.spool_max_mb=0.8",
+            "ingestion.spool_max_mb=0.6",
+            "ingestion.segment_max_seconds=3",
             "run.maintenance_interval_seconds=60",
         )
         set_one_aside(run.lake())
@@ -87,10 +88,11 @@ def test_whatever_happens_shows_and_costs_nothing(
             assert 'channel_age_seconds{channel="ticker",source="coinbase"}' in away
             full = run.wait_for(
                 lambda now: (
-                    now[LAG] > 3 and any("is full (0.8 MB)" in one for one in run.messages())
+                    now[LAG] > 3
+                    and any("spool" in one and "is full" in one for one in run.messages())
                 )
             )
-            assert 0 < full[SPOOL] <= 800_000
+            assert 0 < full[SPOOL] <= 600_000
             assert run.unhealthy().keys() == {"storage"}
             run.wait_for(lambda _: time.monotonic() > until)
             proxy.heal()
