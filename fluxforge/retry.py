@@ -103,10 +103,13 @@ class RateLimiter:
     ----------
     per_second
         The allowance.
+    at_once
+        How much of it may be taken together after a rest.
     """
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, at_once: float = 1.0) -> None:
         self._per_second = per_second
+        self._rest = (at_once - 1) / per_second
         self._free_at = 0.0
 
     async def acquire(self, cost: float = 1.0) -> None:
@@ -114,7 +117,7 @@ class RateLimiter:
         import asyncio
 
         now = time.monotonic()
-        start = max(now, self._free_at)
-        self._free_at = start + cost / self._per_second
+        start = max(now, self._free_at - self._rest)
+        self._free_at = max(now, self._free_at) + cost / self._per_second
         if start > now:
             await asyncio.sleep(start - now)

@@ -80,6 +80,16 @@ async def test_turns_are_spaced_in_the_order_of_asking() -> None:
     assert all(sooner[1] <= later[1] for sooner, later in pairwise(starts))
 
 
+async def test_some_turns_may_be_taken_at_once_after_a_rest() -> None:
+    limiter, loop = RateLimiter(per_second=20, at_once=5), asyncio.get_running_loop()
+    began, starts = loop.time(), []
+    for _ in range(8):
+        await limiter.acquire()
+        starts.append(loop.time() - began)
+    assert all(at >= 0.045 * turn for turn, at in enumerate(starts[4:]))  # five at once, then 20/s
+    assert starts[7] >= 0.14
+
+
 async def test_a_costly_turn_keeps_the_next_one_waiting_for_longer() -> None:
     limiter, loop = RateLimiter(per_second=100), asyncio.get_running_loop()
     await limiter.acquire(cost=10)

@@ -13,7 +13,7 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="SOURCE",
-        help="The exchange. Default: the one that is configured, or all of them.",
+        help="The exchange. Default: all that are configured; the only one where one is needed.",
         autocompletion=complete.sources,
     ),
 ]

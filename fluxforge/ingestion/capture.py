@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fluxforge.config import FluxForgeConfig
+    from fluxforge.sources.rest import Instrument
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class SourceCapture:
         self.source = get_source(name)
         self.endpoint = Endpoint(self.source, settings)
         self._products, self._spool_dir = settings.products, config.ingestion.spool_dir
+        self._listed: list[Instrument] = []
         self._subscriptions = self.source.plan(settings.products, settings.channels)
         self._channels = self._subscriptions[0].channels
         self._writer = LogWriter.from_config(config, name)
@@ -104,6 +106,7 @@ class SourceCapture:
             logger.debug("%s: no list of instruments: %s", self.name, exc)
         else:
             check_products(self.source, self._products, instruments)
+            self._listed = instruments
 
     async def wait(self) -> None:
         """Return when the last wanted frame has been received; raise what ends the capture."""
@@ -138,6 +141,11 @@ class SourceCapture:
         finally:
             self.running = False
             self._ended = time.monotonic()
+
+    def check(self, product: str) -> None:
+        """Refuse a product that the venue's list lacks, where that is known."""
+        if self._listed:
+            check_products(self.source, [product], self._listed)
 
     def add(self, market: str, symbol: str) -> None:
         """Capture one product more: on a socket that has room, else on one of its own."""

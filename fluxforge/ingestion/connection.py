@@ -40,6 +40,9 @@ HEALTHY_SECONDS = 5.0
 WATCH_SECONDS = 1.0
 """How often to look whether a socket, or a channel of it, has fallen silent."""
 
+SNAPSHOTS_AT_ONCE = 10
+"""How many snapshots may be fetched over REST before they are spaced out."""
+
 RECONNECT = RetryPolicy(first=0.5, cap=30.0)
 
 
@@ -71,6 +74,7 @@ class Endpoint:
         limits = source.limits
         self._connecting = RateLimiter(limits.connections_per_second)
         self._sending = RateLimiter(limits.messages_per_second)
+        self._fetching = RateLimiter(limits.snapshots_per_second, at_once=SNAPSHOTS_AT_ONCE)
 
     @property
     def reached(self) -> bool:
@@ -91,6 +95,11 @@ class Endpoint:
         """Send a message as soon as the venue's limits allow it."""
         await self._sending.acquire()
         await socket.send(message)
+
+    async def fetch(self, url: str) -> bytes:
+        """Get a snapshot as soon as the venue's limits allow it."""
+        await self._fetching.acquire()
+        return await asyncio.to_thread(http_get, url)
 
     def check_deadline(self, error: Exception, delay: float) -> None:
         """Give up on a venue never reached, if an attempt in `delay` seconds would be too late."""
@@ -332,7 +341,7 @@ class Connection:
         url = f"{self._endpoint.rest_url}{request.path}"
         for delay in RetryPolicy(first=1.0, cap=30.0).delays():
             try:
-                answer = await asyncio.to_thread(http_get, url)
+                answer = await self._endpoint.fetch(url)
                 break
             except HTTPError as error:
                 if error.code not in BUSY_CODES and error.code < 500:

@@ -136,7 +136,7 @@ class IngestionPipeline:
         Raises
         ------
         ConfigError
-            If it is not written as the venue writes its products.
+            If it is not written as the venue writes its products, or the venue's list lacks it.
         UsageError
             If the source is not being captured.
         """
@@ -305,6 +305,8 @@ class IngestionPipeline:
         if capture is None or self._loop is None or not capture.running:
             raise UsageError(f"{source!r} is not being captured")
         market, symbol = capture.source.split(product)
+        if change == SourceCapture.add:
+            capture.check(product)
         with suppress(RuntimeError):  # the loop has ended, and the capture with it
             self._loop.call_soon_threadsafe(change, capture, market, symbol)
 

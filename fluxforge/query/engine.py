@@ -108,7 +108,11 @@ class Database:
         if key not in self._sets:
             name = f"lake{len(self._sets) or ''}"
             self.connection.execute(f"ATTACH ':memory:' AS {name}")
-            self._sets[key] = name, self.create(files, name)
+            try:
+                self._sets[key] = name, self.create(files, name)
+            except BaseException:
+                self.connection.execute(f"DETACH {name}")
+                raise
         name, every = self._sets[key]
         cursor = self.connection.cursor()
         # Variables of this module are not tables; a caller's own frames are, through `connect`.

@@ -122,7 +122,7 @@ class Style:
 
     def price(self, item: Instrument, ticks: int) -> str:
         """Write a price."""
-        digits = item.decimals if self.decimals is None else self.decimals
+        digits = max(self.decimals or 0, item.decimals)
         return decimal_text(ticks * 10 ** (digits - item.decimals), digits, trim=self.trim_prices)
 
     def size(self, units: int) -> str:

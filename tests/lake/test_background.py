@@ -148,6 +148,8 @@ def test_products_come_and_go(lake: Lake) -> None:
         capture.remove("SOL-USD")
         with pytest.raises(UsageError, match="sol usd"):
             capture.add("sol usd")
+        with pytest.raises(UsageError, match="did you mean SOL-USD"):
+            capture.add("SOOL-USD")
         odd: Any = 123
         with pytest.raises(UsageError):
             capture.add(odd)

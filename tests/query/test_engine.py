@@ -101,6 +101,17 @@ def is_bitcoin(file: TableFile) -> bool:
 COUNT = "SELECT source, count(*) FROM market.trades WHERE {} GROUP BY ALL ORDER BY ALL"
 
 
+def test_a_query_whose_files_are_gone_does_not_harm_the_next(two_venues: Lake) -> None:
+    for path in Path(two_venues.storage.get_full_path("processed/kraken/trades")).rglob(
+        "*.parquet"
+    ):
+        path.unlink()
+    for _ in range(2):
+        with pytest.raises(QueryError):
+            two_venues.sql("SELECT sum(price) FROM kraken.trades").fetchall()
+        assert two_venues.sql("SELECT count(*) FROM coinbase.trades").fetchall() == [(12,)]
+
+
 @pytest.mark.parametrize(
     "condition",
     [

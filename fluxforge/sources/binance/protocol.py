@@ -36,6 +36,7 @@ class Binance(Source):
         messages_per_second=4.0,  # 5, pings and pongs counted
         silence_seconds=60.0,  # no heartbeats; a quiet product is quiet
         products_per_socket=_STREAMS_PER_SOCKET,
+        snapshots_per_second=0.2,  # each weighs 250 of 6,000 a minute
         channel_silence={_BOOK: 60.0},
     )
     book: ClassVar[BookRules] = BookRules(by_number=True)
