@@ -28,9 +28,9 @@ PANELS = (
 )
 FILLED = """
 import fluxforge
-box = fluxforge.sandbox(seed=7, sources=["coinbase"], faults="skip@1200:3")
+box = fluxforge.sandbox(seed=7, sources=["coinbase"], faults="skip@2000:3")
 lake = box.lake
-await lake.ingest("coinbase", frames=2500)
+await lake.ingest("coinbase", frames=4000)
 lake.etl()
 """
 CHARTS = (
