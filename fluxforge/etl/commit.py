@@ -103,7 +103,7 @@ class SourceCommits:
 
     def written(self) -> list[tuple[Table, Snapshot]]:
         """Return the tables that were committed to since this was last asked, as they are now."""
-        names, self._written = sorted(self._written), set()
+        names, self._written = sorted(self._written & self._snapshots.keys()), set()
         return [(self._open[name], self._snapshots[name]) for name in names]
 
     @property

@@ -193,22 +193,21 @@ class ETLJob:
             for name, one in known.items()
             if one.not_before is None or (back_off and one.not_before > now)
         }
+        # What comes meanwhile is the next round's: a capture may never end.
         waiting = {one.name for one in self._segments.waiting()} - seen
         run = _Run(len(waiting), self._on_progress)
         batch_bytes = self._group_bytes * (1 if self._executor is None else _GROUPS)
         while not run.broken and not (stop is not None and stop.is_set()):
-            claims = self._segments.claim(_MOST_SEGMENTS, batch_bytes, skip=seen)
+            claims = self._segments.claim(_MOST_SEGMENTS, batch_bytes, only=waiting)
             if not claims:
                 break
-            seen |= {claim.name for claim in claims}
+            waiting -= {claim.name for claim in claims}
             try:
                 with deferred_interrupts():
                     self._process(claims, known, run)
             finally:
                 for claim in claims:
                     claim.release()
-            if run.done >= len(waiting) or waiting.isdisjoint(claim.name for claim in claims):
-                break  # what came meanwhile is the next round's: a capture may never end
         if run.reports:
             self._optimize()
         report = EtlReport.of(self.source, run.reports, time.monotonic() - started)

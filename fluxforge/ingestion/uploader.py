@@ -91,10 +91,9 @@ class Uploader:
         with self._changed:
             began = time.monotonic()
             while self._segments:
-                left = max(began, self._progressed_at) + timeout - time.monotonic()
-                if self.error is None:
-                    left = max(left, 1.0)  # a slow request is no failure
-                elif left <= 0:
+                patient = timeout if self.error else 2 * timeout  # a slow request is no failure
+                left = max(began, self._progressed_at) + patient - time.monotonic()
+                if left <= 0:
                     return False
                 self._changed.wait(left)
         return True

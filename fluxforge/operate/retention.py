@@ -11,10 +11,10 @@ from fluxforge.config import Role
 from fluxforge.config.durations import parse_limit
 from fluxforge.errors import ConfigError
 from fluxforge.report import Report
-from fluxforge.sources import source_names
+from fluxforge.sources import get_source, source_names
 from fluxforge.tables import Table
 from fluxforge.tables.retention import Retired, retire, retire_quarantine
-from fluxforge.transform.schema import LEDGER, table_schemas
+from fluxforge.transform.schema import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,11 +88,14 @@ def retain(lake: Lake, *, dry_run: bool = False) -> RetentionReport:
 
 def check_retention(lake: Lake) -> None:
     """Raise :class:`ConfigError` where a key of ``retention`` means nothing."""
-    tables = [f"{source}.{name}" for source in source_names() for name in table_schemas(source)]
+    tables = [
+        f"{name}.{table}" for name in source_names() for table in get_source(name).tables.channels
+    ]
     tables += [
         f"{source}.{one}"
         for source in lake.catalog.sources()
         for one in lake.catalog.written(source)
+        if lake.catalog.open(source, one).channel is not None
     ]
     for key in lake.config.retention.keys() - _STATES.keys():
         if not any(fnmatchcase(table, key) for table in tables):

@@ -34,7 +34,7 @@ STOP_SECONDS = 4.0
 
 _BACKOFF = RetryPolicy(first=1.0, cap=60.0)
 _STABLE_SECONDS = 60.0
-_DISK_SAMPLES = 360
+_DISK_SECONDS = 6 * 3600.0  # how far back the forecast of a full disk looks
 
 
 class Process:
@@ -92,8 +92,9 @@ class Process:
         """End it at once, if it is still there."""
         if self._child is not None and self._child.poll() is None:
             self._child.kill()
-            lost = f"{self._said.get('buffered_bytes', 0):,} bytes it had received are on no disk"
-            logger.error("%s did not stop in time and was killed: %s", self.task.name, lost)
+            held = self._said.get("buffered_bytes", 0)
+            lost = f": up to {held:,} bytes it had received are on no disk" if held else ""
+            logger.error("%s did not stop in time and was killed%s", self.task.name, lost)
 
     def state(self) -> dict[str, Any]:
         """Return its totals over all its lives, and whether it is up."""
@@ -131,7 +132,7 @@ class Supervisor:
         self.lake_state: LakeState | None = None
         self.failures = 0
         self._stop = threading.Event()
-        self._disk: deque[tuple[float, int]] = deque(maxlen=_DISK_SAMPLES)
+        self._disk: deque[tuple[float, int]] = deque()
 
     def run(self) -> bool:
         """Run everything until a signal to stop, then stop everything within five seconds.
@@ -176,6 +177,8 @@ class Supervisor:
             try:
                 state = lake_state(self._lake)
                 self._disk.append((state.at.timestamp(), state.disk_free_bytes))
+                while self._disk[-1][0] - self._disk[0][0] > _DISK_SECONDS:
+                    self._disk.popleft()
                 self.lake_state = state
                 problems = check_health(self._lake.config, state).problems
                 for one in problems:

@@ -226,7 +226,8 @@ class LiveTable:
         rows = found.drop("lines").drop_nulls("line_no")
         if found["lines"][0] != count or (rows["symbol"].fill_null("") == "").any():
             return None
-        return rows.cast({name: self._types[name] for name in rows.columns})
+        typed = rows.cast({name: self._types[name] for name in rows.columns})
+        return pl.concat([pl.DataFrame(schema=self._types), typed], how="diagonal")
 
     def is_in(self, version: TableVersion, name: str) -> bool:
         """Tell whether a version of the table has a segment: its name, once whole its content.

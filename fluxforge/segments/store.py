@@ -211,14 +211,14 @@ class SegmentStore:
         self,
         max_segments: int = 1,
         max_bytes: float = math.inf,
-        skip: Container[str] = (),
+        only: Container[str] | None = None,
     ) -> Claims:
         """Take segments that wait, a dead worker's first and then the oldest; hold them.
 
         Segments that other living workers hold are passed over. Give each back with
         :meth:`finish`, once every line of it is in a table or in quarantine, or with
-        :meth:`Claim.release`. One segment may have more than `max_bytes`; names in `skip` are left
-        alone. Where the storage fails, nothing is held.
+        :meth:`Claim.release`. One segment may have more than `max_bytes`; where there is `only`,
+        all other names are left alone. Where the storage fails, nothing is held.
         """
         claims: Claims = []
         held, size = set[str](), 0
@@ -226,7 +226,7 @@ class SegmentStore:
             for segment in self.waiting():
                 if len(claims) >= max_segments:
                     break
-                if segment.name in skip or segment.name in held:
+                if segment.name in held or not (only is None or segment.name in only):
                     continue
                 if claims and size + segment.size > max_bytes:
                     break

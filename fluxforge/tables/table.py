@@ -97,7 +97,7 @@ class Table:
 
     def newest(self, snapshot: Snapshot) -> Snapshot | None:
         """Return the newest version, read on from an older one, which is this one afterwards."""
-        if self.storage.is_local and not self.storage.exists(self.log.key(snapshot.version)):
+        if not self.storage.exists(self.log.key(snapshot.version)):
             return self.snapshot()  # it was removed, and perhaps made anew
         self.retried(snapshot.delta.update_incremental)
         self._check_moved(snapshot.delta)

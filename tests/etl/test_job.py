@@ -32,6 +32,7 @@ from fluxforge.sources import get_source
 from fluxforge.sources.tables import Channel
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
+from fluxforge.tables.moving import close_table
 from fluxforge.transform.schema import table_schemas
 
 if TYPE_CHECKING:
@@ -531,6 +532,41 @@ class TestWatching:
         assert sorted(trades["trade_id"]) == sorted([*range(6), *range(1, 7)])
         assert sorted(trades.filter(~trades["is_repeat"])["trade_id"]) == list(range(7))
         lake.assert_accounts()
+
+
+class TestRuns:
+    def test_what_comes_meanwhile_is_left_to_the_next_run_and_keeps_none_from_this_one(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(job_module, "_MOST_SEGMENTS", 1)
+        for number in range(10, 14):
+            lake.put(frames.ticker(str(number)), number)
+        late = iter((1, 2, 50))  # two that sort first, as a recovery brings them
+
+        def on_progress(done: int, waiting: int) -> None:
+            if (number := next(late, None)) is not None:
+                lake.put(frames.ticker(str(number)), number)
+
+        assert lake.etl(on_progress=on_progress).segments == 4
+        assert len(lake.files("ready")) == 3
+        assert lake.etl().segments == 3
+
+    def test_a_table_that_is_closed_between_two_batches_is_told_by_name(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(job_module, "_MOST_SEGMENTS", 1)
+        lake.put(frames.ticker("1"), 1)
+        name = lake.put(frames.ticker("2"), 2)
+
+        def on_progress(done: int, waiting: int) -> None:
+            if done == 1:
+                snapshot = lake.table("ticker").snapshot()
+                assert snapshot is not None
+                close_table(lake.table("ticker"), snapshot, "/elsewhere")
+
+        with pytest.raises(SegmentsFailedError, match="is being moved to /elsewhere") as caught:
+            lake.etl(on_progress=on_progress)
+        assert (caught.value.report.segments, set(caught.value.failures)) == (1, {name})
 
 
 class TestSchemas:

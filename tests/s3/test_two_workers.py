@@ -105,6 +105,22 @@ def test_others_complete_what_killed_workers_began(
     check_each_row_once(place.lake(), trading, FEWER)
 
 
+def test_a_watching_worker_makes_tables_anew_that_were_removed(
+    place: Place, trading: Recorded
+) -> None:
+    storage = place.storage()
+    job = job_module.ETLJob(
+        storage=storage, input_path="raw/ready/coinbase", output_path="processed/coinbase"
+    )
+    for _ in range(2):
+        place.put_segments(trading, 1)
+        report = job.process_all_segments()
+        assert (report.segments, report.lines_taken) == (1, trading.count)
+        check_each_row_once(place.lake(), trading, 1)
+        for key in storage.list_files("processed"):
+            storage.delete(key)
+
+
 @pytest.mark.long
 def test_a_cluster_does_again_what_a_killed_worker_had(
     place: Place,

@@ -247,19 +247,19 @@ class TestClaims:
             store.finish(claim)
         assert files(storage) == {}
 
-    def test_a_batch_has_bounds_and_leaves_out_what_it_is_told(
+    def test_a_batch_has_bounds_and_takes_only_what_it_is_told(
         self, storage: StorageBackend, store: SegmentStore
     ) -> None:
         names = [f"segment_20251203T14_0000{number}.ndjson" for number in range(1, 6)]
         for name in names:
             storage.write_bytes(f"{READY}/{name}", LINE * 10)
-        taken = [store.claim(2), store.claim(9, len(LINE) * 15), store.claim(9, 1, {names[3]})]
+        taken = [store.claim(2), store.claim(9, len(LINE) * 15), store.claim(9, 1, {names[4]})]
         assert [[claim.name for claim in batch] for batch in taken] == [
             names[:2],
             names[2:3],
             names[4:],
         ]
-        assert store.claim(9, skip=names) == []
+        assert store.claim(9, only=()) == []
         with store.claim()[0] as last:
             assert last.name == names[3]
         for batch in taken:

@@ -146,11 +146,10 @@ class CoinbaseSession(Session):
             return [Refused(message, fatal="authentication" in message.lower())]
         number = content.get("sequence_num")
         numbered = type(number) is int and 0 <= number < 1 << 63
-        events = self._follow(number) if numbered else []
-        if content.get("channel") == "subscriptions":
-            self._unanswered -= self._unanswered > 0
-            events += [] if self._unanswered else self._unacknowledged(content)
-        return events
+        acknowledges = content.get("channel") == "subscriptions"
+        self._unanswered -= acknowledges and self._unanswered > 0
+        refused = self._unacknowledged(content) if acknowledges and not self._unanswered else []
+        return [*(self._follow(number) if numbered else []), *refused]
 
     def _follow(self, number: int) -> list[Event]:
         # After a gap every book of the connection is in doubt: new snapshots are asked for. What is
