@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +35,7 @@ def test_times_at_the_edge_of_the_calendar(filled_lake: Lake, at: Any) -> None:
     after = filled_lake.scan(SOURCE, "trades", raw=True, start=at).collect().height
     assert {before, after} == {0, everything}
     filled_lake.bars(SOURCE, ["BTC-USD"], start=at)
-    aware = datetime(1, 1, 1, tzinfo=UTC).astimezone()
+    aware = datetime(1, 1, 1, 1, tzinfo=UTC).astimezone(timezone(timedelta(hours=-1)))
     assert filled_lake.scan(SOURCE, "ticker", end=aware).collect().is_empty()
 
 

@@ -10,7 +10,7 @@ from fluxforge.errors import UnknownSourceError
 
 
 def test_every_venue_of_the_sandbox_can_be_captured() -> None:
-    box = fluxforge.sandbox(seed=3, rate=0)
+    box = fluxforge.sandbox(seed=3, rate=300)  # slow enough for every subscription
     folder = Path(box.lake.storage.get_full_path())
     try:
         assert box.lake.sources == ["binance", "bybit", "coinbase", "kraken"]
