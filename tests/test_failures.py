@@ -6,8 +6,8 @@ tested, and so are the two failures that belong to no folder.
 
 from __future__ import annotations
 
-import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -264,9 +264,8 @@ ATTACKS: dict[str, tuple[str, ...]] = {
 def test_each_failure_has_its_tests(failure: str) -> None:
     for test in (FAILURES | ATTACKS)[failure]:
         path, name = test.split("::")
-        tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
-        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-        found = {node.name for node in ast.walk(tree) if isinstance(node, functions)}
+        text = (TESTS / path).read_text(encoding="utf-8")
+        found = set(re.findall(r"^ *(?:async )?def (\w+)", text, re.MULTILINE))
         assert name in found, f"{path} has no {name}"
 
 
