@@ -27,10 +27,10 @@ KILLS = 5 if ROUNDS > 1 else 3
 SEED = os.environ.get("FLUXFORGE_SEED", "1")
 QUICK = (
     "ingestion.flush_interval_seconds=0.1",
-    "ingestion.mirror_interval_seconds=0.2",
+    "ingestion.mirror_interval_seconds=0.4",
     "ingestion.sources.coinbase.products=[BTC-USD]",
     "ingestion.sources.coinbase.channels=[ticker, level2, market_trades]",
-    "etl.watch_interval_seconds=0.2",
+    "etl.watch_interval_seconds=0.6",
     "etl.memory_limit_mb=256",
     "etl.threads=1",
 )
