@@ -393,8 +393,7 @@ class LogWriter:
             return
         waiting = f"{self.spooled_frames:,} frames wait in {self._store.folder}"
         message = "%s: %s; %s, and the next capture on this machine stores them"
-        why = error or "the object store does not answer"
-        logger.warning(message, self.source_name, why, waiting)
+        logger.warning(message, self.source_name, error or "no answer yet", waiting)
         if isinstance(error, StorageError) and not isinstance(error, StorageUnavailableError):
             raise type(error)(str(error)) from error
         if error is not None and not isinstance(error, StorageError):
