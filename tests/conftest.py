@@ -7,6 +7,7 @@ repository's root is on the path (``pythonpath`` in pyproject.toml), so that it 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from hypothesis import settings
 from websockets.sync.client import connect
 
 from fluxforge import Lake
+from fluxforge.logs import CountingHandler
 from fluxforge.segments import Envelope, new_connection_id, read_segment
 from fluxforge.simulator import local_exchange
 
@@ -50,6 +52,16 @@ def captures() -> Path:
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep copies of what tests read of S3 out of the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> Iterator[None]:
+    """Take away what a command in this process logs to: that stream ends with its test."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, CountingHandler):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -421,6 +421,16 @@ class TestDamage:
         with pytest.raises(TableError, match="data files and no log"):
             table.snapshot()
 
+    def test_a_table_that_is_made_between_two_looks_is_one(self, tmp_path: Path) -> None:
+        class Busy(LocalStorage):
+            def list_files(self, *args: Any, **options: Any) -> list[str]:
+                add(Table(LocalStorage(tmp_path / "lake"), PATH), "one", row())
+                return super().list_files(*args, **options)
+
+        snapshot = Table(Busy(tmp_path / "lake"), PATH).snapshot()
+        assert snapshot is not None
+        assert sum(file.rows for file in snapshot.files()) == 1
+
     def test_a_creation_that_was_cut_short_is_made_again(self, table: Table) -> None:
         log = Path(table.uri, "_delta_log")
         log.mkdir(parents=True)

@@ -318,7 +318,7 @@ class LogWriter:
     # With the disk
 
     def _append_next(self, *, bounded: bool) -> None:
-        waiting = self._store.spool_bytes()
+        waiting = self._store.spool_bytes() if bounded else 0
         room = self._spool_max_bytes - waiting if bounded else math.inf
         parts = self._pending.next_parts(room)
         data = parts[0][1] if len(parts) == 1 else b"".join(lines for _, lines in parts)

@@ -24,6 +24,8 @@ RETRY = RetryPolicy(first=0.2, cap=5.0)
 REMINDER_SECONDS = 60.0
 """How often to say that it still does not."""
 
+_SLOW = 6  # times as long as for a store that refuses, one is waited for that has not answered yet
+
 
 class Uploader:
     """Mirrors segments from the disk to the object store, in a thread of its own.
@@ -85,14 +87,15 @@ class Uploader:
         Parameters
         ----------
         timeout
-            Seconds without any progress after which to give up.
+            Seconds without any progress after which to give up on a store that refuses; one that
+            only is slow has six times as long for each request.
         """
         self.wake()
         with self._changed:
             began = time.monotonic()
             while self._segments:
-                patient = timeout if self.error else 2 * timeout  # a slow request is no failure
-                left = max(began, self._progressed_at) + patient - time.monotonic()
+                longest = timeout if self.error else _SLOW * timeout
+                left = max(began, self._progressed_at) + longest - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(left)

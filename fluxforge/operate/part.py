@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fluxforge.run")
 
 ETL, MAINTENANCE, CAPTURE = "etl", "maintenance", "capture."
-LAST_WRITE_SECONDS = 1.0
+LAST_WRITE_SECONDS = 0.5
 """For which a capture that stops tries a full disk; then it says how many frames that costs."""
 
 

@@ -86,14 +86,14 @@ class Table:
                 there_are = f"there are 0 to {newest}" if newest >= 0 else "it was never written"
                 raise UnknownTableError(f"{self.uri} has no version {version!r}: {there_are}")
         delta = self._open(version)
-        if delta is not None:
-            return Snapshot(delta, self.log, self.retried)
-        if self.storage.list_files(self.path, "*.parquet"):
-            raise TableError(
-                f"{self.uri} has data files and no log: restore {LOG} from a copy, or move the "
-                "files away"
-            )
-        return None
+        if delta is None and self.storage.list_files(self.path, "*.parquet"):
+            delta = self._open()  # files come after the log: it was made meanwhile, or is gone
+            if delta is None:
+                raise TableError(
+                    f"{self.uri} has data files and no log: restore {LOG} from a copy, or move the "
+                    "files away"
+                )
+        return None if delta is None else Snapshot(delta, self.log, self.retried)
 
     def newest(self, snapshot: Snapshot) -> Snapshot | None:
         """Return the newest version, read on from an older one, which is this one afterwards."""
