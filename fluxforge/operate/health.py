@@ -67,7 +67,8 @@ def _problems(config: FluxForgeConfig, state: LakeState) -> Iterator[Problem]:
         if newest < _DAY or source in config.ingestion.sources:
             yield from over("age_seconds", source, newest, "the newest row is {:,.0f} s old")
     for source in sorted(config.ingestion.sources.keys() - ages.keys()):
-        yield from over("age_seconds", source, math.inf, "no row has come yet")
+        captured = state.parts.get(f"capture.{source}", {}).get("seconds", math.inf)
+        yield from over("age_seconds", source, captured, "no row has come yet")
     for source in sorted(lags):
         # The way from the venue only adds to it: the least says most about the clocks.
         drift = min(lags[source], key=abs)

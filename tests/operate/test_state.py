@@ -103,6 +103,9 @@ def test_a_full_disk_a_part_that_is_down_and_a_segment_that_fails(lake: Lake) ->
     assert "1 segments are set aside" in found["health.set_aside=0"]
     assert found["health.set_aside=0"].endswith("segment_1: {odd}")
     assert found["health.age_seconds=900"] == "no row has come yet"
+    state = replace(state, parts={"capture.coinbase": {"up": True, "restarts": 0, "seconds": 5.0}})
+    young = {one.limit for one in check_health(lake.config, state).problems}
+    assert "health.age_seconds=900" not in young
     assert "1 set aside" in state.summary()
 
 
