@@ -13,6 +13,7 @@ import json
 import logging
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from fluxforge.transform.database import open_database, sql
 from fluxforge.transform.schema import LEDGER, SEQUENCES, table_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from fluxforge.sources.tables import SourceTables
     from fluxforge.storage.base import StorageBackend
@@ -58,6 +59,7 @@ class SourceCommits:
 
     def __init__(self, storage: StorageBackend, folder: str, tables: SourceTables) -> None:
         self._storage = storage
+        self._folder = folder
         self._tables = tables
         names = [*tables.channels, SEQUENCES, LEDGER]
         self._open = {name: Table(storage, storage.join_path(folder, name)) for name in names}
@@ -75,15 +77,19 @@ class SourceCommits:
             self._snapshots[name] = found
         return found
 
-    def committed(self, name: str, segments: Iterable[str]) -> frozenset[str]:
-        """Return those of some segments whose names a table has."""
-        try:
-            snapshot = self._snapshot(name)
-        except TableError:
-            return frozenset()  # it is told when something is committed to it
-        if snapshot is None:
-            return frozenset()
-        return frozenset(segment for segment in segments if snapshot.has_transaction(segment))
+    def committed(
+        self, names: Iterable[str], segments: Collection[str]
+    ) -> dict[str, frozenset[str]]:
+        """Return, for each of some tables, those of some segments whose names it has."""
+        names = list(names)
+        opened = self._snapshots.keys() >= set(names)
+        there = names if opened else self._storage.list_folders(self._folder)
+        found = dict.fromkeys(names, frozenset[str]())
+        for name in set(names) & {*there, *self._snapshots}:
+            with suppress(TableError):  # it is told when something is committed to it
+                if (snapshot := self._snapshot(name)) is not None:
+                    found[name] = frozenset(filter(snapshot.has_transaction, segments))
+        return found
 
     def in_ledger(self, segments: Mapping[str, str]) -> tuple[set[str], set[str]]:
         """Return which segments the ledger has, by digest, and which names it has for others.

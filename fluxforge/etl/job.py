@@ -194,11 +194,12 @@ class ETLJob:
             if one.not_before is None or (back_off and one.not_before > now)
         }
         # What comes meanwhile is the next round's: a capture may never end.
-        waiting = {one.name for one in self._segments.waiting()} - seen
+        found = [one for one in self._segments.waiting() if one.name not in seen]
+        waiting = {one.name for one in found}
         run = _Run(len(waiting), self._on_progress)
         batch_bytes = self._group_bytes * (1 if self._executor is None else _GROUPS)
-        while not run.broken and not (stop is not None and stop.is_set()):
-            claims = self._segments.claim(_MOST_SEGMENTS, batch_bytes, only=waiting)
+        while waiting and not run.broken and not (stop is not None and stop.is_set()):
+            claims = self._segments.claim(_MOST_SEGMENTS, batch_bytes, found)
             if not claims:
                 break
             waiting -= {claim.name for claim in claims}
@@ -208,6 +209,8 @@ class ETLJob:
             finally:
                 for claim in claims:
                     claim.release()
+            if waiting:
+                found = [one for one in self._segments.waiting() if one.name in waiting]
         if run.reports:
             self._optimize()
         report = EtlReport.of(self.source, run.reports, time.monotonic() - started)
@@ -279,7 +282,7 @@ class ETLJob:
     def _process(self, claims: list[Claim], known: dict[str, Tries], run: _Run) -> None:
         waiting = {claim.name: claim for claim in claims}
         digests = {}
-        for name in self._commits.committed(LEDGER, waiting):
+        for name in self._commits.committed([LEDGER], waiting)[LEDGER]:
             with self._fetched(waiting[name]) as path:
                 digests[name] = Scan.of(path).digest
         self._settle(digests, waiting, run)
@@ -353,8 +356,7 @@ class ETLJob:
         return batch
 
     def _groups(self, claims: Mapping[str, Claim]) -> list[SegmentGroup]:
-        names = [*self._tables.channels, SEQUENCES]
-        skip = {name: found for name in names if (found := self._commits.committed(name, claims))}
+        skip = self._commits.committed([*self._tables.channels, SEQUENCES], claims)
         groups: list[dict[str, tuple[str, int]]] = [{}]
         size = 0
         for name, claim in claims.items():

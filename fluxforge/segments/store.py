@@ -37,7 +37,7 @@ from fluxforge.segments.records import (
 from fluxforge.segments.spool import default_spool_dir, spool_name
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from fluxforge.layout import Layout
@@ -211,22 +211,22 @@ class SegmentStore:
         self,
         max_segments: int = 1,
         max_bytes: float = math.inf,
-        only: Container[str] | None = None,
+        among: Iterable[StoredSegment] | None = None,
     ) -> Claims:
         """Take segments that wait, a dead worker's first and then the oldest; hold them.
 
         Segments that other living workers hold are passed over. Give each back with
         :meth:`finish`, once every line of it is in a table or in quarantine, or with
-        :meth:`Claim.release`. One segment may have more than `max_bytes`; where there is `only`,
-        all other names are left alone. Where the storage fails, nothing is held.
+        :meth:`Claim.release`. One segment may have more than `max_bytes`; `among` is what
+        :meth:`waiting` returned, or a part of it. Where the storage fails, nothing is held.
         """
         claims: Claims = []
         held, size = set[str](), 0
         try:
-            for segment in self.waiting():
+            for segment in self.waiting() if among is None else among:
                 if len(claims) >= max_segments:
                     break
-                if segment.name in held or not (only is None or segment.name in only):
+                if segment.name in held:
                     continue
                 if claims and size + segment.size > max_bytes:
                     break

@@ -97,10 +97,12 @@ class Table:
 
     def newest(self, snapshot: Snapshot) -> Snapshot | None:
         """Return the newest version, read on from an older one, which is this one afterwards."""
-        if not self.storage.exists(self.log.key(snapshot.version)):
+        listed = self.log.listed(snapshot.version)
+        if snapshot.version not in listed:
             return self.snapshot()  # it was removed, and perhaps made anew
-        self.retried(snapshot.delta.update_incremental)
-        self._check_moved(snapshot.delta)
+        if len(listed) > 1:
+            self.retried(snapshot.delta.update_incremental)
+            self._check_moved(snapshot.delta)
         return self.current(snapshot)
 
     def current(self, snapshot: Snapshot) -> Snapshot:

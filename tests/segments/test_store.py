@@ -253,13 +253,14 @@ class TestClaims:
         names = [f"segment_20251203T14_0000{number}.ndjson" for number in range(1, 6)]
         for name in names:
             storage.write_bytes(f"{READY}/{name}", LINE * 10)
-        taken = [store.claim(2), store.claim(9, len(LINE) * 15), store.claim(9, 1, {names[4]})]
+        last_one = [one for one in store.waiting() if one.name == names[4]]
+        taken = [store.claim(2), store.claim(9, len(LINE) * 15), store.claim(9, 1, last_one)]
         assert [[claim.name for claim in batch] for batch in taken] == [
             names[:2],
             names[2:3],
             names[4:],
         ]
-        assert store.claim(9, only=()) == []
+        assert store.claim(9, among=()) == []
         with store.claim()[0] as last:
             assert last.name == names[3]
         for batch in taken:
