@@ -12,7 +12,7 @@ from fluxforge.errors import UsageError
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
 from fluxforge.layout import join_key
 from fluxforge.report import Report
-from fluxforge.sources import source_names
+from fluxforge.sources import is_source
 from fluxforge.tables import PARTITION, Table
 from fluxforge.transform.database import identifier, open_database
 
@@ -65,7 +65,7 @@ def write_frame(
     identity: str | None,
 ) -> WriteReport:
     """Commit a frame to a table that is no venue's; see :meth:`fluxforge.Lake.write`."""
-    if source in source_names() or source in _RESERVED:
+    if is_source(source) or source in _RESERVED:
         raise UsageError(
             f"the tables of {source!r} are made of what was captured: choose another name"
         )

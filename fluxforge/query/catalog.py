@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import FluxForgeError, UnknownTableError
-from fluxforge.sources import get_source, source_names
+from fluxforge.sources import get_source, is_source
 from fluxforge.tables import PARTITION, Table, table_names
 from fluxforge.tables.log import arrow_schema
 from fluxforge.transform.schema import table_columns, table_schemas
@@ -144,7 +144,7 @@ class Catalog:
         self.storage = storage
         self.layout = layout
         self._cache = None if storage.is_local else cache
-        self._configured = sorted(set(configured) & set(source_names()))
+        self._configured = sorted(filter(is_source, set(configured)))
         self._newest: dict[tuple[str, str], TableVersion] = {}
 
     def sources(self) -> list[str]:
@@ -256,7 +256,7 @@ def _read_log(table: Table, version: int | None) -> _Found | None:
 
 def _declared(source: str) -> Mapping[str, Iterable[str]]:
     """Return the columns that a venue's SQL declares; a source of the user's own has none."""
-    return table_columns(source) if source in source_names() else {}
+    return table_columns(source) if is_source(source) else {}
 
 
 def _kinds(types: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.sources import source_names
+from fluxforge.sources import is_source
 from fluxforge.tables import PARTITION
 from fluxforge.transform.database import identifier, literal, literals
 
@@ -54,7 +54,7 @@ def create_market_views(
     connection: duckdb.DuckDBPyConnection, database: str, versions: Iterable[TableVersion]
 ) -> None:
     """Create the views over all venues that have a table, each with a column ``source``."""
-    found = [one for one in versions if one.name in MARKET_TABLES and one.source in source_names()]
+    found = [one for one in versions if one.name in MARKET_TABLES and is_source(one.source)]
     found.sort(key=lambda one: (one.name, one.source))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{MARKET}")
     for name, group in groupby(found, key=lambda one: one.name):

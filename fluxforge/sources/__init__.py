@@ -23,7 +23,7 @@ from importlib.metadata import EntryPoint, entry_points
 from fluxforge.errors import UnknownSourceError
 from fluxforge.sources.base import Source
 
-__all__ = ["Source", "get_source", "source_names"]
+__all__ = ["Source", "get_source", "is_source", "source_names"]
 
 
 def source_names() -> list[str]:
@@ -35,6 +35,17 @@ def source_names() -> list[str]:
     True
     """
     return sorted(_built_in() | _plugins().keys())
+
+
+def is_source(name: str) -> bool:
+    """Tell whether a source has this name; installed packages are looked at only if they must.
+
+    Examples
+    --------
+    >>> is_source("coinbase"), is_source("coinbsae")
+    (True, False)
+    """
+    return name in _built_in() or name in _plugins()
 
 
 def get_source(name: str) -> Source:
