@@ -40,17 +40,41 @@ class _CachedFiles(FSSpecHandler):  # type: ignore[misc]
         return pa.PythonFile(version.cache.open(version.table.storage, key, file.size), mode="r")
 
 
+class _RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]
+    def scanner(self, *args: Any, **options: Any) -> _Scanner:
+        return _Scanner(super().scanner(*args, **options))
+
+
+class _Scanner:
+    """Reads without :meth:`pyarrow.dataset.Scanner.to_reader`, which keeps the GIL.
+
+    Arrow's threads hold a lock of the scan while they wait for the GIL, to give back what a file
+    of Python's has read: who waits for that lock and keeps the GIL waits for ever.
+    """
+
+    def __init__(self, scanner: ds.Scanner) -> None:
+        self._scanner = scanner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scanner, name)
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        batches = self._scanner.to_batches()
+        return pa.RecordBatchReader.from_batches(self._scanner.projected_schema, batches)
+
+
 def make_dataset(version: TableVersion, files: Iterable[TableFile]) -> ds.Dataset:
     """Return some files of a version as a dataset that knows their bounds."""
     chosen = list(files)
-    local = version.table.storage.is_local
-    filesystem = LocalFileSystem() if local else PyFileSystem(_CachedFiles(version))
+    filesystem, kind = LocalFileSystem(), ds.FileSystemDataset
+    if not version.table.storage.is_local:
+        filesystem, kind = PyFileSystem(_CachedFiles(version)), _RemoteDataset
     form = ds.ParquetFileFormat(default_fragment_scan_options=_TOGETHER)
     fragments = [
         form.make_fragment(path, filesystem, partition_expression=_known(file))
         for path, file in zip(version.locate(chosen), chosen, strict=True)
     ]
-    return ds.FileSystemDataset(fragments, version.schema, form, filesystem)
+    return kind(fragments, version.schema, form, filesystem)
 
 
 def _known(file: TableFile) -> Any:

@@ -106,7 +106,9 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """Scrape; a name is as Prometheus has it, without the prefix."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/metrics", timeout=30
+            ) as answer:
                 text = answer.read().decode()
         except OSError:
             return {}
