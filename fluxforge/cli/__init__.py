@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 import warnings
+from copy import copy
 from typing import Annotated, Any
 
 import typer
@@ -68,7 +69,7 @@ def main() -> None:
 def _run() -> int:
     try:
         _on_stop_signals(signal.default_int_handler)
-        code: int = app(prog_name="fluxforge", standalone_mode=False) or 0
+        code: int = _asked_for()(prog_name="fluxforge", standalone_mode=False) or 0
         _on_stop_signals(signal.SIG_IGN)  # what was done is done, and its exit code stands
     except typer.TyperException as exc:  # arguments that fit no command
         message = " ".join(exc.format_message().split())
@@ -91,6 +92,19 @@ def _run() -> int:
     if code == _INTERRUPTED:
         say("fluxforge: interrupted; nothing is lost, run it again to continue", err=True)
     return code
+
+
+def _asked_for() -> typer.Typer:
+    """Return the app with only the command that is asked for: typer examines each it has."""
+    word = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    asked = copy(app)
+    asked.registered_commands = [
+        one
+        for one in app.registered_commands
+        if one.callback and word == (one.name or one.callback.__name__)
+    ]
+    asked.registered_groups = [one for one in app.registered_groups if one.name == word]
+    return asked if asked.registered_commands or asked.registered_groups else app
 
 
 def _on_stop_signals(handler: Any) -> None:
