@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fluxforge.ingestion.rest import RestClient
     from fluxforge.sources import Source
 
+logger = logging.getLogger(__name__)
+
 _TRADES_AT_ONCE = timedelta(hours=1)
 _CANDLES_AT_ONCE = 300
 _SETTLED = timedelta(minutes=1)
@@ -37,6 +40,8 @@ class BackfillReport(Report):
         The exchange.
     parts, already
         Parts of the past that were fetched, and that had been before.
+    incomplete
+        Parts of which the venue gives nothing, or only the end, any more.
     frames, bytes
         Answers stored in segments; the ETL makes rows of them.
     segments
@@ -48,6 +53,7 @@ class BackfillReport(Report):
     source: str
     parts: int
     already: int
+    incomplete: int
     frames: int
     bytes: int
     segments: int
@@ -55,9 +61,10 @@ class BackfillReport(Report):
 
     def summary(self) -> str:
         """Say in one line what was fetched."""
+        old = f"; the venue no longer gives all of {self.incomplete}" if self.incomplete else ""
         return (
             f"{self.source}: {self.frames:,} answers ({self.bytes / 1e6:,.1f} MB) for {self.parts} "
-            f"parts of the past, {self.already} were there; {self.segments} segments wait for "
+            f"parts of the past, {self.already} were there{old}; {self.segments} segments wait for "
             f"the ETL; {self.seconds:.1f} s"
         )
 
@@ -82,13 +89,14 @@ def run_backfill(
 ) -> BackfillReport:
     """Fetch parts of the past into segments; those that were fetched before are left out.
 
-    A part is done when its answers are durable. A run that was cut short is taken up by the next.
+    A part is done when its answers are durable and hold all of it. A run that was cut short is
+    taken up by the next.
     """
     began, now = time.monotonic(), datetime.now(UTC)
     state.parent.mkdir(parents=True, exist_ok=True)
     done = set(state.read_text(encoding="utf-8").splitlines()) if state.exists() else set()
     conn = new_connection_id()
-    parts = already = frames = size = 0
+    parts = already = incomplete = frames = size = 0
     with writer, state.open("a", encoding="utf-8") as log:
         for part in wanted:
             name = " ".join(str(value) for value in vars(part).values())
@@ -100,18 +108,23 @@ def run_backfill(
                 del head["interval"]
             opening = json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"response":'
             answers: list[bytes] = []
-            client.run(source.past(part), answers.append)
+            whole = client.run(source.past(part), answers.append)
             for answer in answers:
                 frame = opening + b" ".join(answer.split(b"\n")) + b"}"
                 writer.write(frame, capture_ns=time.time_ns(), conn=f"rest-{part.market}-{conn}")
                 frames, size = frames + 1, size + len(frame)
             writer.flush()
             parts += 1
-            if part.end <= now - _SETTLED:
+            incomplete += not whole
+            if not whole:
+                what = f"{part.symbol} {part.table} from {part.start:%Y-%m-%d %H:%M:%S}"
+                logger.warning("%s: the venue does not give all %s any more", source.name, what)
+            elif part.end <= now - _SETTLED:
                 log.write(f"{name}\n")
                 log.flush()
+    seconds = time.monotonic() - began
     return BackfillReport(
-        source.name, parts, already, frames, size, writer.segments, time.monotonic() - began
+        source.name, parts, already, incomplete, frames, size, writer.segments, seconds
     )
 
 

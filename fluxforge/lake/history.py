@@ -78,7 +78,10 @@ class History(Capturing):
         """Fetch trades or candles of the past over the venue's public REST, as segments.
 
         The ETL makes rows of them, each once, beside those that were captured. What was fetched
-        before is not fetched again, so that a run that was cut short can be run again.
+        before is not fetched again, so that a run that was cut short can be run again. The venue's
+        answers are stored whole, so that rows before `start` and after `end` may come with them.
+        Bybit gives its newest trades alone, and Kraken its last 720 candles: what they do not give
+        any more is counted as ``incomplete``, and its gaps stay gaps.
 
         Parameters
         ----------

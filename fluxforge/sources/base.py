@@ -71,8 +71,8 @@ class Source(Venue, ABC):
         """Return the calls that end in the venue's instruments."""
         raise UsageError(f"{self.name} has no list of its instruments")
 
-    def past(self, wanted: Past) -> Calls[None]:
-        """Return the calls whose answers hold a part of the past."""
+    def past(self, wanted: Past) -> Calls[bool]:
+        """Return the calls for a part of the past; they end in whether the venue gave all of it."""
         raise UsageError(f"{self.name} gives nothing of its past")
 
     def complaint(self, answer: Any) -> str | None:

@@ -46,11 +46,15 @@ def assert_no_book(lake: Lake, source: str, symbol: str, at: datetime) -> None:
 
 
 def event_at(lake: Lake, source: str, symbol: str, received: datetime) -> datetime:
-    """Return the venue's time of the first change of a book that came at a time or later."""
+    """Return the venue's time of the first change of a book that came at a time or later.
+
+    Where that is a new snapshot already, it is the moment before.
+    """
     rows = lake.scan(source, "orderbook", symbols=[symbol]).filter(pl.col("ts_recv") >= received)
-    moment = pl.coalesce("ts_event", "ts_recv").sort_by("ts_recv").first()
-    found: datetime = rows.select(moment).collect().item()
-    return found
+    moment = pl.coalesce("ts_event", "ts_recv").alias("at")
+    first = rows.sort("ts_recv").select(moment, "is_snapshot").head(1).collect()
+    at, is_snapshot = first.row(0)
+    return at - timedelta(microseconds=1) if is_snapshot else at
 
 
 def spans_of(lake: Lake, source: str, conn: str) -> dict[str, int]:
@@ -72,6 +76,7 @@ def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, sourc
         [gap] = of_books.to_dicts()
         assert gap["known_by"] == ("checksum" if source == "kraken" else "number")
         assert gap["symbol"] in (None, symbol.rpartition(":")[2])
+        assert (gap["source"], gap["market"]) == (source, symbol.rpartition(":")[0] or "spot")
 
         # The exchange was asked for a new snapshot, and gave it on the same connection.
         rows = lake.scan(source, "orderbook", symbols=[symbol])
@@ -168,3 +173,18 @@ def test_candles_of_the_past_are_there_once(tmp_path: Path) -> None:
         assert live.height == candles.height
         assert candles["interval"].unique().to_list() == ["1h"]
         assert 1 <= candles.height == candles["start"].n_unique() <= 4
+
+
+@pytest.mark.parametrize(("source", "table"), [("kraken", "candles"), ("bybit", "trades")])
+def test_what_a_venue_no_longer_gives_is_not_taken_for_fetched(
+    tmp_path: Path, source: str, table: str
+) -> None:
+    with local_exchange(source, seed=3) as exchange:
+        lake = lake_at(tmp_path, source, exchange.url)
+        lake.ingest_sync(source, frames=100)
+        old = datetime.now(UTC) - timedelta(hours=18)
+        first, second = (lake.backfill(source, table, start=old) for _ in range(2))
+        assert "no longer gives all" in str(first)
+        assert first.already == 0 < first.incomplete <= second.parts
+        assert second.already <= first.parts - first.incomplete
+        assert lake.backfill(source, table, start=datetime.now(UTC)).incomplete == 0

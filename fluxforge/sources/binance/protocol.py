@@ -75,16 +75,17 @@ class Binance(Source):
             )  # fmt: skip
         return found
 
-    def past(self, wanted: Past) -> Calls[None]:
+    def past(self, wanted: Past) -> Calls[bool]:
         """Return calls for aggregate trades, from the oldest on, or for candles."""
         (start, end), common = wanted.ms, f"symbol={wanted.symbol}&limit={_PAGE}"
         if wanted.table == "candles":
             times = f"interval={wanted.interval}&startTime={start}&endTime={end - 1}"
             yield f"/api/v3/klines?{common}&{times}"
-            return
+            return True
         trades = yield f"/api/v3/aggTrades?{common}&startTime={start}&endTime={end - 1}"
         while len(trades) == _PAGE and int(trades[-1]["T"]) < end:
             trades = yield f"/api/v3/aggTrades?{common}&fromId={int(trades[-1]['a']) + 1}"
+        return True
 
 
 class BinanceSession(Session):

@@ -62,15 +62,16 @@ class Bybit(Source):
                 cursor = result.get("nextPageCursor") or None
         return found
 
-    def past(self, wanted: Past) -> Calls[None]:
+    def past(self, wanted: Past) -> Calls[bool]:
         """Return the call for candles, or for the newest trades: there are no older ones."""
+        start, end = wanted.ms
         query = f"category={wanted.market}&symbol={wanted.symbol}&limit=1000"
         if wanted.table == "trades":
-            yield f"/v5/market/recent-trade?{query}"
-            return
-        start, end = wanted.ms
+            answer = yield f"/v5/market/recent-trade?{query}"
+            return any(int(trade["time"]) <= start for trade in answer["result"]["list"])
         size = {1440: "D", 10_080: "W"}.get(wanted.minutes, wanted.minutes)
         yield f"/v5/market/kline?{query}&interval={size}&start={start}&end={end - 1}"
+        return True
 
     def complaint(self, answer: Any) -> str | None:
         return str(answer.get("retMsg")) if answer.get("retCode") else None

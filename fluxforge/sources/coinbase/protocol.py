@@ -84,21 +84,22 @@ class Coinbase(Source):
             for one in answer["products"]
         ]  # fmt: skip
 
-    def past(self, wanted: Past) -> Calls[None]:
+    def past(self, wanted: Past) -> Calls[bool]:
         """Return calls for trades, from the newest back, or for candles."""
         start, end = wanted.seconds
         path = f"{_REST}/{wanted.symbol}"
         if wanted.table == "candles":
             size = wanted.word(_GRANULARITIES)
             yield f"{path}/candles?start={start}&end={end}&granularity={size}&limit=350"
-            return
+            return True
         while start < end:
             answer = yield f"{path}/ticker?limit={_PAGE}&start={start}&end={end}"
             times = [datetime.fromisoformat(trade["time"]) for trade in answer["trades"]]
             if len(times) < _PAGE:
-                return
+                break
             # The second that a page ends in may have more trades than the page had room for.
             end = min(end - 1, int(min(times).timestamp()) + 1)
+        return True
 
 
 class CoinbaseSession(Session):

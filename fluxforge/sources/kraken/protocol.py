@@ -61,21 +61,25 @@ class Kraken(Source):
             )  # fmt: skip
         return found
 
-    def past(self, wanted: Past) -> Calls[None]:
-        """Return calls for trades, from the oldest on, or for the last 720 candles."""
-        start, end = (int(second * 1e9) for second in wanted.seconds)
+    def past(self, wanted: Past) -> Calls[bool]:
+        """Return calls for trades, from the oldest on, or for candles: there are 720, to now."""
         back = [(new, old) for old, new in _REST_NAMES.items()]
         pair = _renamed(wanted.symbol, back).replace("/", "")
+        (start, end), length = wanted.seconds, 60 * wanted.minutes
         if wanted.table == "candles":
-            since = start // 10**9 - 1
-            yield f"/0/public/OHLC?pair={pair}&interval={wanted.minutes}&since={since}"
-            return
+            query = f"pair={pair}&interval={wanted.minutes}&since={start - 1}"
+            answer = yield f"/0/public/OHLC?{query}"
+            rows = [v for k, v in answer["result"].items() if k != "last"]
+            first = -(-start // length) * length
+            return first >= end or any(one[0] <= first for one in rows[0][:1])
+        start, end = start * 10**9, end * 10**9
         while start < end:
             answer = yield f"/0/public/Trades?pair={pair}&since={start}&count=1000"
             last = int(answer["result"]["last"])
             if last <= start:
-                return
+                break
             start = last
+        return True
 
     def complaint(self, answer: Any) -> str | None:
         return ", ".join(answer.get("error") or ()) or None
