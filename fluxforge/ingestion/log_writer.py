@@ -321,8 +321,8 @@ class LogWriter:
         waiting = self._store.spool_bytes() if bounded else 0
         room = self._spool_max_bytes - waiting if bounded else math.inf
         parts = self._pending.next_parts(room)
-        data = parts[0][1] if len(parts) == 1 else b"".join(lines for _, lines in parts)
-        if waiting and len(data) > room:  # an empty spool takes a line of any length
+        size = sum(len(lines) for _, lines in parts)
+        if waiting and size > room:  # an empty spool takes a line of any length
             self._end_segment()  # only what is closed leaves the spool
             error = self._uploader and self._uploader.error
             raise SpoolFullError(
@@ -335,9 +335,9 @@ class LogWriter:
             self._segment, self._opened = self._store.open(now), now
             if not self._is_local:
                 self._start_uploader().add([self._segment])
-        self._segment.file.append(data)
+        self._segment.file.append(*(lines for _, lines in parts))
         self.flushed_frames += sum(count for count, _ in parts)
-        self.flushed_bytes += len(data)
+        self.flushed_bytes += size
         self._pending.drop(parts)
 
     def _rotate_if_due(self) -> None:

@@ -85,19 +85,20 @@ class SegmentFile:
         segment.closed = True
         return segment
 
-    def append(self, data: bytes) -> None:
+    def append(self, *parts: bytes) -> None:
         """Add whole lines: durable when this returns, absent when it raises."""
         if self.closed:
             raise StorageError(f"{self.path} is closed")
         with translated(str(self.path)):
             self._drop_failed_append()
             self._dirty = True
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            for part in parts:  # not joined: what a full disk refuses is tried again and again
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
             sync_file(self._file)
         self._dirty = False
-        self.size += len(data)
+        self.size += sum(map(len, parts))
 
     def close(self) -> None:
         """Append nothing more; the file stays locked."""

@@ -406,7 +406,7 @@ class Faults:
         monkeypatch.setattr(files, "sync_directory", lambda folder: None)
         self._append, self._create = SegmentFile.append, SegmentFile.create
         self._advance = LocalSegment.advance
-        monkeypatch.setattr(SegmentFile, "append", lambda file, data: self.append(file, data))
+        monkeypatch.setattr(SegmentFile, "append", lambda file, *parts: self.append(file, *parts))
         monkeypatch.setattr(SegmentFile, "create", self.create)
         monkeypatch.setattr(LocalSegment, "advance", lambda segment: self.advance(segment))
 
@@ -418,7 +418,8 @@ class Faults:
         if self.strike("sync"):
             raise OSError(errno.EIO, "Input/output error")
 
-    def append(self, file: SegmentFile, data: bytes) -> None:
+    def append(self, file: SegmentFile, *parts: bytes) -> None:
+        data = b"".join(parts)
         match self.strike("refuse", "half", "all"):
             case "refuse":
                 raise StorageFullError("no space left")
@@ -428,7 +429,7 @@ class Faults:
                 file._dirty = True
                 file._file.write(data[: len(data) // (2 if fault == "half" else 1)])
                 raise StorageFullError("no space left")
-        self._append(file, data)
+        self._append(file, *parts)
 
     def create(self, path: Path) -> SegmentFile:
         if self.strike("create"):
