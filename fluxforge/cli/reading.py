@@ -110,12 +110,11 @@ def export(
 
 @command(app, of_source=True)
 def gaps(request: Request) -> None:
-    """List the gaps: frames that the venue sent and that were not received.
+    """List the gaps of one source, or all: frames that a venue sent and that were not received.
 
     Exits with 1 if there are any. Only committed segments are examined.
     """
-    lake = request.lake()
-    frame = lake.gaps(request.one_source(lake))
+    frame = request.lake().gaps(request.source)
     request.show(frame)
     if frame.height:
         raise typer.Exit(1)

@@ -136,7 +136,8 @@ class Connection:
     def __init__(self, endpoint: Endpoint, subscription: Subscription, buffer: FrameBuffer) -> None:
         self.subscription = subscription
         self._endpoint = endpoint
-        self._name = endpoint.source.name
+        name, market = endpoint.source.name, subscription.market
+        self._name = name if market == "spot" else f"{name} {market}"
         self._buffer = buffer
         self._delays = RECONNECT.delays()
         self._socket: FrameSocket | None = None
@@ -279,9 +280,10 @@ class Connection:
                         endpoint.missing += event.frames
                     logger.warning("%s: %s", self._name, event)
                 case Refused(fatal=True):
+                    where = f"ingestion.sources.{endpoint.source.name}"
                     raise ConnectionFailedError(
                         f"{self._name} refuses: {event.message}. Check the products, the channels "
-                        f"and, where they are needed, the keys of ingestion.sources.{self._name}"
+                        f"and, where they are needed, the keys of {where}"
                     )
                 case Refused():
                     about = f" {event.symbol}" if event.symbol else ""

@@ -233,22 +233,31 @@ class Reader(Places):
 
         return describe_cache(self._cache)
 
-    def gaps(self, source: str) -> pl.DataFrame:
-        """Return what the venue sent and nobody received, one row per gap.
+    def gaps(self, source: str | None = None) -> pl.DataFrame:
+        """Return what venues sent and nobody received, one row per gap.
+
+        Parameters
+        ----------
+        source
+            The exchange; None: all that are configured.
 
         Returns
         -------
         polars.DataFrame
-            ``conn, channel, symbol``, the scope: null for all of a connection; ``first_missing,
-            last_missing`` in the venue's numbers, where it has any; ``missing``, how many, or 1
-            where that is unknown; ``received_before, received_after``, the capture times around
-            the gap (UTC); ``known_by``: ``"number"``, ``"checksum"`` or ``"age"``; ``repaired``,
-            the tables that miss nothing of it any more (see :meth:`backfill`). Segments that are
-            not yet in tables are not looked at.
+            ``source, market, conn, channel, symbol``, the scope: a null channel or symbol stands
+            for all of the connection; ``first_missing, last_missing`` in the venue's numbers, where
+            it has any; ``missing``, how many, or 1 where that is unknown; ``received_before,
+            received_after``, the capture times around the gap (UTC); ``known_by``: ``"number"``,
+            ``"checksum"`` or ``"age"``; ``repaired``, the tables that miss nothing of it any more
+            (see :meth:`backfill`). Segments that are not yet in tables are not looked at.
         """
+        import polars as pl
+
         from fluxforge.query.gaps import find_gaps
 
-        return find_gaps(self.catalog, source)
+        names = self.sources if source is None else [source]
+        found = [find_gaps(self.catalog, name) for name in names]
+        return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
 
     def tail(
         self,

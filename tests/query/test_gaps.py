@@ -20,6 +20,7 @@ def gaps_after(folder: Path, faults: str, *, frames: int = 600, rate: float = 0)
             overrides=[
                 f"storage.base_dir={folder}",
                 f"ingestion.sources.coinbase.url={exchange.url}",
+                "ingestion.sources.bybit.products=[linear:BTCUSDT]",
                 "ingestion.flush_interval_seconds=0.1",
                 "ingestion.segment_max_mb=0.1",
             ]
@@ -28,6 +29,7 @@ def gaps_after(folder: Path, faults: str, *, frames: int = 600, rate: float = 0)
     lake.etl("coinbase")
     gaps = lake.gaps("coinbase")
     assert (report.gaps, report.missing) == (gaps.height, gaps["missing"].sum())
+    assert lake.gaps().equals(gaps)  # of all sources
     return gaps
 
 
