@@ -183,7 +183,8 @@ def test_a_day_with_all_that_it_may_bring(
     assert numbers.sum() == runs["frames"].sum() == report["frames"]
     verified = lake.verify(deep=True)
     assert verified.ok, verified
-    assert not place.storage().list_files("raw")
+    left = place.storage().list_files("raw")  # ends stay where a request was in doubt
+    assert not [key for key in left if not key.endswith("/end")]
     first, last = told[0], told[-1]
     assert last["files"] <= 1.1 * first["files"] + 2, told
     assert last["rss"] <= 1.1 * first["rss"], told
