@@ -8,6 +8,7 @@ a reconnect) and the next snapshot belongs to no book.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,7 +148,10 @@ def epochs(rows: pl.DataFrame, runs: pl.DataFrame, rules: BookRules | None = Non
         times = part.select(pl.col("ts").cum_max(), "ts_event", "ts_recv", "seq")
         conn_name, until, run_end = part["conn"][0], times["ts"][-1], part["end"][-1]
         if run_end is not None:
-            until = max(until, run_end - LATEST)
+            late = times["ts_recv"][-1] - until
+            if timedelta() <= late <= LATEST:
+                late = timedelta()  # else the clocks differ, as a replay's do
+            until = max(until, run_end - late - LATEST)
         later = runs.filter(pl.col("start") > (run_end or part["ts_recv"][-1]))
         gap = conn_name in later["conn"]
         if after is not None and after["conn"][0] == conn_name:

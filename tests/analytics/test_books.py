@@ -80,6 +80,14 @@ def test_a_book_never_crosses_a_gap_or_a_reconnect() -> None:
         book_at([], "x", "A", None, 5)
 
 
+def test_a_gap_in_a_replay_of_another_day_ends_the_book() -> None:
+    later = timedelta(days=100)
+    rows = rows_of(FRAMES).with_columns(pl.col("ts_recv") + later)
+    runs = RUNS.with_columns(pl.col("start", "end") + later)
+    with pytest.raises(NoBookError, match=r"missing after 2026-08-09 21:00:03\.9"):
+        book_at(epochs(rows, runs), "x", "A", moment(11), 5)
+
+
 def test_a_book_after_the_last_frame_is_old_and_says_so() -> None:
     found = epochs(rows_of(FRAMES), RUNS)
     assert book_at(found, "x", "A", moment(29), 5).complete

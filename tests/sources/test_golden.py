@@ -137,22 +137,16 @@ def test_the_book_at_the_end(lake: Lake, golden: tuple[str, str, str]) -> None:
     assert book.complete
 
 
-@pytest.mark.parametrize(
-    ("lake", "depth", "decimals", "frames"),
-    [(("kraken", "btc-short"), 10, 1, 301), (("kraken", "eth"), 25, 2, 1129)],
-    indirect=["lake"],
-)
-def test_all_checksums_are_right_when_computed_from_the_table(
-    lake: Lake, depth: int, decimals: int, frames: int
-) -> None:
-    rows = lake.scan("kraken", "orderbook").collect().sort("ts_recv", "position")
+def check(lake: Lake, symbol: str, depth: int, decimals: int, size_decimals: int) -> int:
+    """Compare the checksum of every frame of a book; return how many there are."""
+    rows = lake.scan("kraken", "orderbook", symbols=[symbol]).collect().sort("ts_recv", "position")
     checked, book = 0, ChecksumBook(depth)
     for (_, checksum), frame in rows.group_by("ts_recv", "checksum", maintain_order=True):
         if frame["is_snapshot"][0]:
             book = ChecksumBook(depth)
         levels = {
             side: [
-                (price, f"{price:.{decimals}f}", f"{size:.8f}")
+                (price, f"{price:.{decimals}f}", f"{size:.{size_decimals}f}")
                 for price, size in frame.filter(pl.col("side") == side)
                 .select("price", "size")
                 .rows()
@@ -162,7 +156,40 @@ def test_all_checksums_are_right_when_computed_from_the_table(
         book.apply(levels["bid"], levels["ask"])
         assert book.checksum() == checksum
         checked += 1
-    assert checked == frames
+    return checked
+
+
+@pytest.mark.parametrize(
+    ("lake", "symbol", "depth", "decimals", "frames"),
+    [(("kraken", "btc-short"), "BTC/USD", 10, 1, 301), (("kraken", "eth"), "ETH/USD", 25, 2, 1129)],
+    indirect=["lake"],
+)
+def test_all_checksums_are_right_when_computed_from_the_table(
+    lake: Lake, symbol: str, depth: int, decimals: int, frames: int
+) -> None:
+    """The recordings have no list of instruments: these are the decimals of their frames."""
+    assert check(lake, symbol, depth, decimals, 8) == frames
+
+
+def test_checksums_of_the_local_exchange_with_the_decimals_of_its_instruments(
+    tmp_path: Path,
+) -> None:
+    with local_exchange("kraken", seed=5, rate=0) as exchange:
+        lake = Lake(
+            overrides=[
+                f"storage.base_dir={tmp_path}/lake",
+                f"ingestion.spool_dir={tmp_path}/spool",
+                f"ingestion.sources.kraken.url={exchange.url}",
+                "ingestion.sources.kraken.products=[BTC/USD,DOGE/USD]",
+                "ingestion.sources.kraken.channels=[book]",
+            ]
+        )
+        lake.ingest_sync("kraken", frames=400)
+        listed = lake.instruments("kraken").rows_by_key("symbol", named=True, unique=True)
+    lake.etl("kraken")
+    for symbol in ("BTC/USD", "DOGE/USD"):
+        decimals = listed[symbol]["price_decimals"], listed[symbol]["size_decimals"]
+        assert check(lake, symbol, 100, *decimals) > 50
 
 
 @pytest.mark.parametrize("lake", [("bybit", "btc-doge")], indirect=True)

@@ -24,6 +24,17 @@ WANTED = {
 }
 
 
+RECORDED = {
+    "coinbase": ("[BTC-USD,ETH-USD]", "[level2,market_trades,ticker,candles]"),
+    "kraken": ("[BTC/USD,ETH/USD]", "[book]"),
+    "bybit": (
+        "[linear:BTCUSDT,linear:DOGEUSDT,spot:BTCUSDT]",
+        "[orderbook,publicTrade,tickers,kline]",
+    ),
+    "binance": ("[NKNUSDT,LRCBTC]", "[depth,aggTrade,bookTicker,kline]"),
+}
+
+
 def lake_at(folder: Path, source: str, url: str) -> Lake:
     product, channels = WANTED[source]
     return Lake(
@@ -115,20 +126,37 @@ def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, sourc
     ],
 )
 def test_a_frame_taken_out_of_a_recording_is_missed(
-    captures: Path, tmp_path: Path, source: str, name: str, symbol: str, kind: bytes, number: int
+    captures: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    source: str,
+    name: str,
+    symbol: str,
+    kind: bytes,
+    number: int,
 ) -> None:
     with open_segment(captures / source / f"{name}.ndjson.zst") as file:
         lines = file.read().splitlines(keepends=True)
     del lines[[index for index, line in enumerate(lines) if kind in line][number]]
-    lake = Lake(path=tmp_path)
-    ready = tmp_path / lake.layout.ready(source)
-    ready.mkdir(parents=True)
-    (ready / "segment_20260809T21_00001.ndjson").write_bytes(b"".join(lines))
+    (tmp_path / "recording.ndjson").write_bytes(b"".join(lines))
+    products, channels = RECORDED[source]
+    replay, rate = (tmp_path / "recording.ndjson",), 20 if source == "binance" else 0
+    with local_exchange(source, replay=replay, rate=rate) as exchange:
+        lake = Lake(
+            overrides=[
+                f"storage.base_dir={tmp_path}/lake",
+                f"ingestion.sources.{source}.url={exchange.url}",
+                f"ingestion.sources.{source}.products={products}",
+                f"ingestion.sources.{source}.channels={channels}",
+            ]
+        )
+        report = lake.ingest_sync(source, frames=len(lines))
+    assert (report.gaps, report.resubscribed) == (1, 1)
+    assert "asking for a new snapshot" in caplog.text
     lake.etl(source)
     [gap] = lake.gaps(source).to_dicts()
     assert gap["missing"] >= 1
-    if gap["symbol"] is not None:
-        symbol = gap["symbol"] if ":" not in symbol else symbol
+    assert gap["symbol"] in (None, symbol.rpartition(":")[2])
     assert_no_book(lake, source, symbol, event_at(lake, source, symbol, gap["received_after"]))
 
 
