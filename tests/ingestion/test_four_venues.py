@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS = 12.0 * float(os.environ.get("FLUXFORGE_LONG", "1"))  # 50: ten minutes
+CONTROL = "bybit" if SECONDS < 60 else ""
+"""Who has no fault of its own in a short run: nobody else's failure may be its own."""
 RATE = 150
 WANTED = {
     "coinbase": ("BTC-USD", "[market_trades,level2]"),
@@ -65,7 +67,7 @@ def test_each_venue_fails_by_itself_and_all_rows_are_exact(tmp_path: Path) -> No
     settings = [f"storage.base_dir={tmp_path}", "etl.delete_after_processing=false"]
     with ExitStack() as stack:
         for turn, (source, (product, channels)) in enumerate(WANTED.items()):
-            faults = "" if source == "bybit" else faults_of(turn)
+            faults = "" if source == CONTROL else faults_of(turn)
             exchange = stack.enter_context(
                 local_exchange(source, seed=turn, rate=RATE, faults=faults)
             )
@@ -78,8 +80,7 @@ def test_each_venue_fails_by_itself_and_all_rows_are_exact(tmp_path: Path) -> No
         report = lake.ingest_sync(duration=SECONDS)
     reports = {one.source: one for one in report.sources}
     assert set(reports) == set(WANTED)
-    assert reports["bybit"].connections == 1  # nobody else's failure is its own
-    assert all(reports[name].connections > 1 for name in ("coinbase", "kraken", "binance"))
+    assert {name for name, one in reports.items() if one.connections == 1} == {CONTROL} - {""}
     assert not report.error
     lake.etl()
     for source in WANTED:
