@@ -40,9 +40,6 @@ HEALTHY_SECONDS = 5.0
 WATCH_SECONDS = 1.0
 """How often to look whether a socket, or a channel of it, has fallen silent."""
 
-SNAPSHOTS_AT_ONCE = 10
-"""How many snapshots may be fetched over REST before they are spaced out."""
-
 RECONNECT = RetryPolicy(first=0.5, cap=30.0)
 
 
@@ -74,7 +71,7 @@ class Endpoint:
         limits = source.limits
         self._connecting = RateLimiter(limits.connections_per_second)
         self._sending = RateLimiter(limits.messages_per_second)
-        self._fetching = RateLimiter(limits.snapshots_per_second, at_once=SNAPSHOTS_AT_ONCE)
+        self._fetching = RateLimiter(limits.snapshots_per_second, at_once=limits.snapshots_at_once)
 
     @property
     def reached(self) -> bool:

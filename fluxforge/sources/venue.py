@@ -33,7 +33,8 @@ class VenueLimits:
     first_sequence: int | None = None  # of a connection; None where frames are not numbered
     ping_seconds: float | None = None  # how often to send the venue's own ping; None: it has none
     rest_per_second: float = 5.0
-    snapshots_per_second: float = 5.0  # of books that begin with a REST answer, after ten at once
+    snapshots_at_once: int = 10  # of books that begin with a REST answer
+    snapshots_per_second: float = 5.0  # after those
     channel_silence: Mapping[str, float] = field(default_factory=dict)
     """How many seconds a channel of one product may be silent before a new snapshot is asked for;
     channels that are not named may be silent for ever."""
