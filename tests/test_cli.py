@@ -26,6 +26,7 @@ from fluxforge import Lake
 from fluxforge.cli import app
 from fluxforge.segments import read_segment
 from fluxforge.simulator import local_exchange
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ class Program:
 
 
 def run_command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return commands.run(
         [sys.executable, "-m", "fluxforge", *words],
         cwd=cwd,
         env=ENVIRONMENT,
@@ -95,7 +96,7 @@ def run_command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+    process = commands.Popen(
         [sys.executable, "-m", "fluxforge", *words],
         cwd=cwd,
         env=ENVIRONMENT,

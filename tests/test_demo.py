@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 import fluxforge
 from fluxforge.demo import run_demo
+from tests.support import commands
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
 
 ENVIRONMENT = {
     **os.environ,
@@ -17,8 +21,8 @@ ENVIRONMENT = {
 }
 
 
-def demo(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def demo(folder: Path) -> CompletedProcess[str]:
+    return commands.run(
         [sys.executable, "-m", "fluxforge", "demo", "--frames", "1500"],
         cwd=folder,
         env={**ENVIRONMENT, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)},

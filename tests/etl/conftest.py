@@ -180,6 +180,8 @@ class LakeFolder:
         """Return number, reason and restored content of every line in quarantine."""
         found = []
         for name in self.files("quarantine"):
+            if name.startswith("."):
+                continue  # no key: what a killed worker had begun to write
             path = self.root / self.layout.quarantine("coinbase") / name
             for record in path.read_bytes().splitlines():
                 fields = json.loads(record)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import commands
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -75,7 +77,7 @@ print(json.dumps({"segments": report.segments, "repeated": report.repeated,
 
 def start_worker(lake: LakeFolder) -> subprocess.Popen[str]:
     """Start a worker that waits for a line on its input."""
-    worker = subprocess.Popen(
+    worker = commands.Popen(
         [sys.executable, "-c", WORKER, str(lake.root)],
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
@@ -157,7 +159,7 @@ def test_a_worker_killed_at_any_step(
     for lake in lakes:
         for number, content in enumerate(contents):
             lake.put(content, number)
-    done = subprocess.run(
+    done = commands.run(
         [sys.executable, "-c", AT_STEPS, mode]
         + [f"{step}:{lake.root}" for step, lake in zip(steps, lakes, strict=True)],
         cwd=REPOSITORY,

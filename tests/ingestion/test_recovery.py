@@ -18,6 +18,7 @@ from fluxforge.layout import Layout
 from fluxforge.segments import SegmentStore
 from fluxforge.simulator import local_exchange
 from fluxforge.storage.local import LocalStorage
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ COLLECTOR = textwrap.dedent("""
 
 
 def start_collector(root: Path, url: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return commands.Popen(
         [sys.executable, "-c", COLLECTOR, str(root), url],
         stdout=subprocess.PIPE,
         text=True,

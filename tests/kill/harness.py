@@ -25,6 +25,7 @@ import yaml
 
 import fluxforge
 from fluxforge import Lake
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -158,7 +159,7 @@ class Place:
 
     def run(self, *command: str, machine: str = "A") -> Any:
         """Run a command to its end; return what it prints as JSON."""
-        done = subprocess.run(
+        done = commands.run(
             self.words([*command, "--json"], machine),
             cwd=self.folder,
             env=environment(),
@@ -230,7 +231,7 @@ class Actor:
         return self.process is not None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
+        self.process = commands.Popen(
             self.place.words(self.command, self.machine),
             cwd=self.place.folder,
             env=environment(),
@@ -515,7 +516,7 @@ class Exchange:
 
     def __init__(self, recordings: Path, folder: Path) -> None:
         words = ("exchange", "coinbase", "--replay", str(recordings), "--rate", "1")
-        self._process = subprocess.Popen(
+        self._process = commands.Popen(
             [sys.executable, "-m", "fluxforge", *words],
             cwd=folder,
             env=environment(),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from fluxforge.errors import UsageError
 from fluxforge.etl.report import SegmentsFailedError
 from fluxforge.ingestion.writers import LogWriter
 from fluxforge.layout import SegmentName
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -336,7 +336,7 @@ def test_sql_and_views_show_live_rows_from_a_second_process(tmp_path: Path) -> N
         "import sys; from fluxforge import Lake\n"
         "print(Lake(path=sys.argv[1]).tail('coinbase', 'trades', n=3)['trade_id'].to_list())"
     )
-    done = subprocess.run(
+    done = commands.run(
         [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
     )
     assert sorted(json.loads(done.stdout)) == [22, 23, 24]

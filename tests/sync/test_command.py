@@ -14,6 +14,7 @@ import pytest
 import fluxforge
 from fluxforge import Lake
 from fluxforge.cli import main
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     }
 
     def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return commands.run(
             [sys.executable, "-m", "fluxforge", "sync", *map(str, words)],
             cwd=tmp_path,
             env=environment,

@@ -17,6 +17,7 @@ from fluxforge import Lake
 from fluxforge.errors import FileMissingError, TableError
 from fluxforge.storage.local import LocalStorage
 from fluxforge.tables import Table
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ def command(overlays: tuple[Path, Path], *options: str) -> list[str]:
 
 @contextmanager
 def syncing(overlays: tuple[Path, Path], *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
+    with commands.Popen(
         command(overlays, *options),
         cwd=overlays[0].parent,
         env=environment(overlays[0].parent),
@@ -81,7 +82,7 @@ def syncing(overlays: tuple[Path, Path], *options: str) -> Iterator[subprocess.P
 
 
 def finish(overlays: tuple[Path, Path], *options: str) -> None:
-    done = subprocess.run(
+    done = commands.run(
         command(overlays, *options),
         cwd=overlays[0].parent,
         env=environment(overlays[0].parent),
