@@ -24,6 +24,7 @@ from fluxforge import Lake
 from fluxforge.etl.report import SegmentsFailedError
 from fluxforge.segments import read_segment
 from fluxforge.segments.tries import MOST_TRIES
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ class Run:
         return Lake(overrides=self.settings)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return commands.run(
             [sys.executable, "-m", "fluxforge", *words[:1], *self.settings, *words[1:]],
             capture_output=True, text=True, check=False, timeout=PATIENCE, env=self.environment,
             cwd=self.folder,

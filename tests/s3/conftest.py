@@ -24,6 +24,7 @@ from fluxforge.config import load_config
 from fluxforge.simulator import local_exchange
 from fluxforge.storage.factory import create_storage_backend
 from fluxforge.storage.s3 import S3Storage
+from tests.support import commands
 from tests.support.fault_proxy import FaultProxy
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Place:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
+        return commands.run(
             self.words(*words),
             cwd=self.folder,
             env=environment(),
@@ -117,7 +118,7 @@ class Place:
     @contextmanager
     def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:
         """Run a command beside the test, which has to end it."""
-        process = subprocess.Popen(
+        process = commands.Popen(
             self.words(*words),
             cwd=self.folder,
             env=environment(),
