@@ -22,8 +22,9 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="nothing there can be put to sleep"),
 ]
 
-ROUNDS = max(1, round(float(os.environ.get("FLUXFORGE_LONG", "1"))))
-KILLS = 5 if ROUNDS > 1 else 3
+LONG = float(os.environ.get("FLUXFORGE_LONG", "1"))
+KILLS = 25 if LONG > 1 else 3
+ROUNDS = max(1, round(5 * LONG / KILLS))
 SEED = os.environ.get("FLUXFORGE_SEED", "1")
 QUICK = (
     "ingestion.flush_interval_seconds=0.1",
