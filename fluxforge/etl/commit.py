@@ -184,11 +184,12 @@ class SourceCommits:
             if not lacking:
                 table.sync()
                 return set()
+            snapshot = self._ensure(LEDGER)  # files without a log look like a table that lost it
             with work_folder() as work, open_database(work) as database:
                 database.register("accounts", ledger_rows(lacking))
                 database.execute(f"CREATE TEMP TABLE ledger AS {sql(LEDGER)}")
                 files = ParquetWriter(self._storage, table.path, work).write(database, "ledger")
-            if self._add(LEDGER, self._ensure(LEDGER), files, lacking):
+            if self._add(LEDGER, snapshot, files, lacking):
                 return set(lacking)
         raise CommitConflictError(f"{table.uri}: other commits came first {_TRIES} times")
 

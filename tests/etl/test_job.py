@@ -126,6 +126,22 @@ class TestOnce:
         assert lake.etl().segments == 1
         assert lake.count("ticker") == 2
 
+    def test_no_table_has_files_before_it_has_a_log(
+        self, lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written, write_file = [], LocalStorage.write_file
+
+        def write(storage: LocalStorage, path: Path, key: str, **options: Any) -> None:
+            table = key.partition("/date=")[0]
+            assert storage.list_files(f"{table}/_delta_log"), key
+            written.append(table.rpartition("/")[2])
+            write_file(storage, path, key, **options)
+
+        monkeypatch.setattr(LocalStorage, "write_file", write)
+        lake.put([frames.ticker(), frames.trades([1])])
+        lake.etl()
+        assert sorted(written) == ["segments", "sequences", "ticker", "trades"]
+
 
 class TestFolders:
     def test_the_users_script_runs_as_it_stands(self, lake: LakeFolder, frames: Frames) -> None:
