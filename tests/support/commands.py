@@ -63,7 +63,9 @@ class Popen(subprocess.Popen[Any]):
                 streams = [number if end < 0 else end for number, end in ends]
                 socket.send_fds(_server(), [b"+"], [*streams, theirs.fileno()])
             self._status.sendall(json.dumps(request).encode() + b"\n")
-            self.pid = int.from_bytes(self._status.recv(4), "big")
+            answer = self._status.recv(4)
+            assert answer, "the process that commands are forked from has ended"
+            self.pid = int.from_bytes(answer, "big")
             self._child_created = True
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -102,7 +104,6 @@ def run(
     return done
 
 
-@cache
 @cache
 def _server() -> socket.socket:
     """Start the process that commands are forked from; it ends with this one."""
