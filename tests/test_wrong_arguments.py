@@ -58,7 +58,7 @@ CALLS: dict[str, Callable[[Lake], object]] = {
     "ticks of nothing": lambda lake: lake.bars(SOURCE, "BTC-USD", every=None, kind="tick"),  # type: ignore[arg-type]
     "books backwards": lambda lake: lake.books(SOURCE, "BTC-USD", every="-1s"),
     "books of every x": lambda lake: lake.books(SOURCE, "BTC-USD", every="x"),
-    "gaps of nothing": lambda lake: lake.gaps(None),  # type: ignore[arg-type]
+    "gaps of a number": lambda lake: lake.gaps(5),  # type: ignore[arg-type]
     "etl of a list": lambda lake: lake.etl([SOURCE]),  # type: ignore[arg-type]
     "keep for ever": lambda lake: lake.vacuum(keep="99999999999d"),
     "keep nan": lambda lake: lake.vacuum(keep=float("nan")),

@@ -37,9 +37,9 @@ COLLECTOR = textwrap.dedent("""
     root, url, frames, bytes_per_second = sys.argv[1:]
     real_append = SegmentFile.append
 
-    def slow_append(file, data):
-        time.sleep(len(data) / float(bytes_per_second))
-        real_append(file, data)
+    def slow_append(file, *parts):
+        time.sleep(sum(map(len, parts)) / float(bytes_per_second))
+        real_append(file, *parts)
 
     SegmentFile.append = slow_append
     pipeline.PROGRESS_SECONDS = 0.02

@@ -90,8 +90,8 @@ import os, pathlib
 print(*(path.read_text() for path in pathlib.Path(f"/proc/{os.getppid()}/task").glob("*/comm")))
 """
     done = commands.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert set(done.stdout.split()) <= {"python", "polars-ooc-clea"}
-    assert done.stdout.split().count("python") == 1
+    others = [name for name in done.stdout.split() if name != "polars-ooc-clea"]
+    assert len(others) == 1  # its own, of whatever name
 
 
 def test_the_command_line(tmp_path: Path) -> None:
