@@ -7,7 +7,6 @@ dropped, and memory stays bounded.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import time
 from contextlib import suppress
@@ -151,7 +150,6 @@ class FrameBuffer:
                 if failing_since:
                     held = time.monotonic() - failing_since
                     logger.warning("%s: writing again after %.1f s, nothing lost", source, held)
-                    _give_back_memory()
                 return
             finally:
                 self._make_room()
@@ -159,9 +157,3 @@ class FrameBuffer:
     def _make_room(self) -> None:
         while self._waiting and self.has_room:
             self._waiting.pop(0)()
-
-
-def _give_back_memory() -> None:
-    """Return to the system what held frames took: glibc keeps it for ever unless it is asked."""
-    with suppress(OSError, AttributeError, TypeError):  # there is no glibc
-        ctypes.CDLL(None).malloc_trim(0)
