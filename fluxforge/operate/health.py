@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fluxforge.errors import printable
+from fluxforge.operate.state import CAPTURE
 from fluxforge.report import Report
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _problems(config: FluxForgeConfig, state: LakeState) -> Iterator[Problem]:
         if newest < _DAY or source in config.ingestion.sources:
             yield from over("age_seconds", source, newest, "the newest row is {:,.0f} s old")
     for source in sorted(config.ingestion.sources.keys() - ages.keys()):
-        captured = state.parts.get(f"capture.{source}", {}).get("seconds", math.inf)
+        captured = state.parts.get(f"{CAPTURE}{source}", {}).get("seconds", math.inf)
         yield from over("age_seconds", source, captured, "no row has come yet")
     for source in sorted(lags):
         # The way from the venue only adds to it: the least says most about the clocks.

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import ExchangeError
+from fluxforge.operate.state import CAPTURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from fluxforge.operate.state import LakeState
     from fluxforge.operate.supervisor import Supervisor
 
-_CAPTURE = "capture."
 
 METRICS = {
     # name: type, labels, what it is
@@ -125,8 +125,8 @@ def _of_part(name: str, part: Mapping[str, Any]) -> Iterator[Sample]:
     yield "retries", (name,), part.get("retries", 0)
     for level in ("warnings", "errors"):
         yield "log_messages", (name, level), part.get(level, 0)
-    if name.startswith(_CAPTURE):
-        source = name.removeprefix(_CAPTURE)
+    if name.startswith(CAPTURE):
+        source = name.removeprefix(CAPTURE)
         for key in ("frames", "bytes", "connections", "connected", "buffered_bytes"):
             yield key, (source,), part.get(key, 0)
         yield "spool_bytes", (source,), part.get("spool", 0)

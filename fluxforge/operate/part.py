@@ -21,6 +21,7 @@ from fluxforge.lake import Lake
 from fluxforge.lake.child import Parent
 from fluxforge.logs import set_up_logs
 from fluxforge.operate.retention import retain
+from fluxforge.operate.state import CAPTURE
 from fluxforge.retry import RETRIES
 from fluxforge.signals import interrupting, leave
 
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fluxforge.run")
 
-ETL, MAINTENANCE, CAPTURE = "etl", "maintenance", "capture."
+ETL, MAINTENANCE = "etl", "maintenance"
 LAST_WRITE_SECONDS = 0.5
-"""For which a capture that stops tries a full disk; then it says how many frames that costs."""
+"""For which a capture that stops tries a full disk; then it says how many frames that costs. A slow
+object store has six times as long, which the supervisor grants."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from fluxforge.lake import Lake
     from fluxforge.segments.tries import Tries
 
+CAPTURE = "capture."
+"""What the name of a capture's process begins with; its source follows."""
+
 _counted: WeakKeyDictionary[Lake, dict[str, tuple[int, int]]] = WeakKeyDictionary()
 """By source: a version of ``sequences``, and the frames that are missing in it."""
 

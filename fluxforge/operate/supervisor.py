@@ -14,9 +14,9 @@ from fluxforge.errors import FluxForgeError, MissingExtraError, redacted_url
 from fluxforge.lake import Lake
 from fluxforge.lake.child import Child
 from fluxforge.operate.health import check_health
-from fluxforge.operate.part import CAPTURE, ETL, MAINTENANCE, Task
+from fluxforge.operate.part import ETL, MAINTENANCE, Task
 from fluxforge.operate.retention import check_retention
-from fluxforge.operate.state import lake_state, publish
+from fluxforge.operate.state import CAPTURE, lake_state, publish
 from fluxforge.retry import RetryPolicy
 from fluxforge.signals import on_stop_signal
 from fluxforge.sources import get_source

@@ -41,7 +41,7 @@ def find_gaps(catalog: Catalog, source: str) -> pl.DataFrame:
             repaired = database.sql(_sql("repaired")).pl().cast({"gap": pl.UInt32})
     none = pl.lit([], pl.List(pl.String))
     gaps = gaps.join(repaired, on="gap", how="left", maintain_order="left").drop("gap")
-    market = pl.col("conn").str.extract("(linear|inverse)").fill_null("spot")
+    market = pl.col("conn").str.extract(f"({'|'.join(venue.markets)})").fill_null("spot")
     where = pl.lit(source).alias("source"), market.alias("market")
     return gaps.select(*where, pl.all().exclude("repaired"), pl.col("repaired").fill_null(none))
 

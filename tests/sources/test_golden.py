@@ -13,6 +13,7 @@ from fluxforge.analytics.read import read_book, read_coverage
 from fluxforge.errors import UsageError
 from fluxforge.simulator import local_exchange
 from fluxforge.sources.checksum import ChecksumBook
+from tests.support.recordings import capture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,17 +57,6 @@ FRAMES = {
     },
 }  # fmt: skip
 
-WANTED = {
-    "coinbase": ("[BTC-USD,ETH-USD]", "[level2,market_trades,ticker,candles]"),
-    "kraken": ("[BTC/USD,ETH/USD]", "[book]"),
-    "bybit": (
-        "[linear:BTCUSDT,linear:DOGEUSDT,spot:BTCUSDT]",
-        "[orderbook,publicTrade,tickers,kline]",
-    ),
-    "binance": ("[NKNUSDT,LRCBTC]", "[depth,aggTrade,bookTicker,kline]"),
-}
-RATES = {"binance": 20}  # a book's REST answer has to come before the last frame
-
 BOOKS = {
     ("kraken", "btc-short", "BTC/USD"): (63004.9, 0.01661321, 63005.0, 0.74804549, 10, 10),
     ("kraken", "eth", "ETH/USD"): (1877.43, 0.02367331, 1877.47, 1.74941086, 25, 25),
@@ -88,19 +78,8 @@ def lake(
     source, name = request.param
     if (source, name) not in _lakes:
         recording = captures / source / f"{name}.ndjson.zst"
-        products, channels = WANTED[source]
-        with local_exchange(source, replay=(recording,), rate=RATES.get(source, 0)) as exchange:
-            made = Lake(
-                overrides=[
-                    f"storage.base_dir={tmp_path_factory.mktemp(name)}",
-                    f"ingestion.sources.{source}.url={exchange.url}",
-                    f"ingestion.sources.{source}.products={products}",
-                    f"ingestion.sources.{source}.channels={channels}",
-                ]
-            )
-            made.ingest_sync(source, frames=GOLDEN[source, name]["lines"])
-        made.etl(source)
-        _lakes[source, name] = made
+        frames, folder = GOLDEN[source, name]["lines"], tmp_path_factory.mktemp(name)
+        _lakes[source, name], _ = capture(recording, source, frames, folder)
     return _lakes[source, name]
 
 

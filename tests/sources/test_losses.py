@@ -12,6 +12,7 @@ from fluxforge import Lake
 from fluxforge.errors import ConfigError, NoBookError, UsageError
 from fluxforge.segments import open_segment
 from fluxforge.simulator import local_exchange
+from tests.support.recordings import capture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,17 +22,6 @@ WANTED = {
     "kraken": ("BTC/USD", "[trade,book]"),
     "binance": ("BTCUSDT", "[aggTrade,depth]"),
     "bybit": ("linear:BTCUSDT", "[publicTrade,orderbook]"),
-}
-
-
-RECORDED = {
-    "coinbase": ("[BTC-USD,ETH-USD]", "[level2,market_trades,ticker,candles]"),
-    "kraken": ("[BTC/USD,ETH/USD]", "[book]"),
-    "bybit": (
-        "[linear:BTCUSDT,linear:DOGEUSDT,spot:BTCUSDT]",
-        "[orderbook,publicTrade,tickers,kline]",
-    ),
-    "binance": ("[NKNUSDT,LRCBTC]", "[depth,aggTrade,bookTicker,kline]"),
 }
 
 
@@ -138,22 +128,11 @@ def test_a_frame_taken_out_of_a_recording_is_missed(
     with open_segment(captures / source / f"{name}.ndjson.zst") as file:
         lines = file.read().splitlines(keepends=True)
     del lines[[index for index, line in enumerate(lines) if kind in line][number]]
-    (tmp_path / "recording.ndjson").write_bytes(b"".join(lines))
-    products, channels = RECORDED[source]
-    replay, rate = (tmp_path / "recording.ndjson",), 20 if source == "binance" else 0
-    with local_exchange(source, replay=replay, rate=rate) as exchange:
-        lake = Lake(
-            overrides=[
-                f"storage.base_dir={tmp_path}/lake",
-                f"ingestion.sources.{source}.url={exchange.url}",
-                f"ingestion.sources.{source}.products={products}",
-                f"ingestion.sources.{source}.channels={channels}",
-            ]
-        )
-        report = lake.ingest_sync(source, frames=len(lines))
+    recording = tmp_path / "recording.ndjson"
+    recording.write_bytes(b"".join(lines))
+    lake, report = capture(recording, source, len(lines), tmp_path / "lake")
     assert (report.gaps, report.resubscribed) == (1, 1)
     assert "asking for a new snapshot" in caplog.text
-    lake.etl(source)
     [gap] = lake.gaps(source).to_dicts()
     assert gap["missing"] >= 1
     assert gap["symbol"] in (None, symbol.rpartition(":")[2])

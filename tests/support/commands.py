@@ -38,7 +38,7 @@ LIBRARIES = (
     "botocore.session", "deltalake.fs", "duckdb", "polars", "pyarrow.dataset", "typer._adapters"
 )  # fmt: skip
 LEFT_OUT = ("fluxforge.__main__", "fluxforge.panels", "fluxforge.plot", "fluxforge.testing")
-# No thread may run when the server forks: the libraries' own are asked for none.
+# No thread may hold a lock when the server forks: the libraries are asked for none.
 NO_THREADS = {
     "OPENBLAS_NUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -56,7 +56,12 @@ class Popen(subprocess.Popen[Any]):
             cwd, env, pipes, in_session = given[4], given[5], given[9:15], given[20]
             assert (args[0], args[1] in ("-m", "-c")) == (sys.executable, True), args
             words = [str(word) for word in args[1:]]
-            request = (words, str(cwd or Path.cwd()), dict(env or os.environ), in_session)
+            request = (
+                words,
+                str(cwd or Path.cwd()),
+                dict(os.environ if env is None else env),
+                in_session,
+            )
             self._status, theirs = socket.socketpair()
             with theirs:
                 ends = enumerate((pipes[0], pipes[3], pipes[5]))
@@ -87,12 +92,16 @@ class Popen(subprocess.Popen[Any]):
 
 
 def run(
-    words: list[Any], *, capture_output: bool = False, timeout: float | None = None, **options: Any
+    words: list[Any],
+    *,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Any,
 ) -> subprocess.CompletedProcess[Any]:
     """Run a command to its end, as :func:`subprocess.run` does."""
     if capture_output:
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    check = options.pop("check", False)
     with Popen(words, **options) as process:
         try:
             out, err = process.communicate(timeout=timeout)

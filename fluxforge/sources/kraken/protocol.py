@@ -67,18 +67,15 @@ class Kraken(Source):
         pair = _renamed(wanted.symbol, back).replace("/", "")
         (start, end), length = wanted.seconds, 60 * wanted.minutes
         if wanted.table == "candles":
-            query = f"pair={pair}&interval={wanted.minutes}&since={start - 1}"
-            answer = yield f"/0/public/OHLC?{query}"
-            rows = [v for k, v in answer["result"].items() if k != "last"]
+            answer = yield f"/0/public/OHLC?pair={pair}&interval={wanted.minutes}&since={start - 1}"
+            candles = [rows for name, rows in answer["result"].items() if name != "last"]
             first = -(-start // length) * length
-            return first >= end or any(one[0] <= first for one in rows[0][:1])
-        start, end = start * 10**9, end * 10**9
-        while start < end:
-            answer = yield f"/0/public/Trades?pair={pair}&since={start}&count=1000"
+            return first >= end or bool(candles[0] and candles[0][0][0] <= first)
+        since, last = start * 10**9 - 1, start * 10**9
+        while since < last < end * 10**9:
+            since = last
+            answer = yield f"/0/public/Trades?pair={pair}&since={since}&count=1000"
             last = int(answer["result"]["last"])
-            if last <= start:
-                break
-            start = last
         return True
 
     def complaint(self, answer: Any) -> str | None:
