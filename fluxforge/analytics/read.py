@@ -126,15 +126,10 @@ def read_bars(
     for source in sources:
         rows = scan(
             source, "trades", symbols=symbols, instruments=instruments, start=start, end=end
-        ).collect()
-        covered = read_coverage(scan, source, gaps, ["trades"])
-        first = covered.group_by("symbol").agg(pl.col("start").min().alias("first"))
-        # The first snapshot of a capture has trades from before it, with others missing between.
-        rows = rows.join(first, on="symbol", how="left").filter(
-            snapshots
-            | ~pl.col("is_snapshot")
-            | (pl.col("ts_event") >= pl.col("first")).fill_null(value=True)
         )
+        if not snapshots:
+            rows = since_capture(rows, scan(source, "trades", raw=True))
+        covered = read_coverage(scan, source, gaps, ["trades"])
         trades.append(
             rows.select(
                 pl.lit(source).alias("source"),
@@ -143,16 +138,21 @@ def read_bars(
                 *("ts_event", "ts_recv"),
                 pl.col("trade_id").cast(pl.String),
                 *("price", "size", "side"),
-            )
+            ).collect()
         )
         spans.append(covered.select(pl.lit(source).alias("source"), "symbol", "start", "end"))
     return make_bars(pl.concat(trades), pl.concat(spans), every, kind, empty=empty)
 
 
-def since_capture(trades: pl.LazyFrame) -> pl.LazyFrame:
-    """Leave out what a first snapshot brought from before the capture: others are missing there."""
-    begun = pl.col("ts_recv").min().over("symbol")
-    return trades.filter(~pl.col("is_snapshot") | (pl.col("ts_event") >= begun))
+def since_capture(trades: pl.LazyFrame, captured: pl.LazyFrame) -> pl.LazyFrame:
+    """Leave out what a first snapshot brought from before the capture: others are missing there.
+
+    `captured` has all trades of the sources, so that it tells when each symbol's capture began.
+    """
+    keys = [name for name in ("source", "symbol") if name in trades.collect_schema()]
+    begun = captured.group_by(keys).agg(pl.col("ts_recv").min().alias("begun"))
+    inside = ~pl.col("is_snapshot") | (pl.col("ts_event") >= pl.col("begun"))
+    return trades.join(begun, on=keys, maintain_order="left").filter(inside).drop("begun")
 
 
 def read_coverage(

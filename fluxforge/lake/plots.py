@@ -37,7 +37,9 @@ class Plots:
         from fluxforge.analytics.read import since_capture
 
         frame = self._lake.scan(source, table, symbols=_listed(symbols), **scan)
-        frame = since_capture(frame) if table == "trades" else frame
+        if table == "trades":
+            same = {name: scan[name] for name in ("version", "as_of", "live") if name in scan}
+            frame = since_capture(frame, self._lake.scan(source, table, raw=True, **same))
         gaps, title = self._gaps(source, table), _title(source, symbols)
         return plot.price(frame, many=many, gaps=gaps, title=title)
 
