@@ -90,18 +90,24 @@ def run_backfill(
     """Fetch parts of the past into segments; those that were fetched before are left out.
 
     A part is done when its answers are durable and hold all of it. A run that was cut short is
-    taken up by the next.
+    taken up by the next. The newest come first: before one that the venue does not give whole
+    there is nothing more to ask for.
     """
     began, now = time.monotonic(), datetime.now(UTC)
     state.parent.mkdir(parents=True, exist_ok=True)
     done = set(state.read_text(encoding="utf-8").splitlines()) if state.exists() else set()
     conn = new_connection_id()
     parts = already = incomplete = frames = size = 0
+    exhausted: set[tuple[str, ...]] = set()
     with writer, state.open("a", encoding="utf-8") as log:
-        for part in wanted:
+        for part in sorted(wanted, key=lambda part: part.start, reverse=True):
+            of = (part.table, part.market, part.symbol, part.interval)
             name = " ".join(str(value) for value in vars(part).values())
             if name in done:
                 already += 1
+                continue
+            if of in exhausted:
+                incomplete += 1
                 continue
             head = {"history": part.table, "symbol": part.symbol, "interval": part.interval}
             if part.table != "candles":
@@ -117,7 +123,8 @@ def run_backfill(
             parts += 1
             incomplete += not whole
             if not whole:
-                what = f"{part.symbol} {part.table} from {part.start:%Y-%m-%d %H:%M:%S}"
+                exhausted.add(of)
+                what = f"{part.symbol} {part.table} from {part.start:%Y-%m-%d %H:%M:%S} and before"
                 logger.warning("%s: the venue does not give all %s any more", source.name, what)
             elif part.end <= now - _SETTLED:
                 log.write(f"{name}\n")
