@@ -30,7 +30,8 @@ class Book:
     snapshot_at
         The venue's time of the snapshot that it began with, UTC.
     complete
-        Whether nothing is missing between that snapshot and the moment that was asked for.
+        Whether nothing is missing between that snapshot and the moment that was asked for, as far
+        as the venue lets one know: Kraken's checksum covers the ten best levels of each side.
     """
 
     source: str
