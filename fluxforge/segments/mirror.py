@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEAD, END = "head", "end"
-PART_BYTES = 8 << 20
-"""The most that one part holds, unless a single line is longer."""
+PART_BYTES = 2 << 20
+"""The most that one part holds, unless a single line is longer; catching up takes twice that."""
 
 _TRIES = 5
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BOOK = "orderbook"
 _TOPICS = {_BOOK: "orderbook.200", "kline": "kline.1"}
-_TOPIC = re.compile(rb'\{"topic":"(\w+)\.')
+_TOPIC = re.compile(rb'\{\s*"topic"\s*:\s*"(\w+)\.')
 _ARGS_PER_MESSAGE = 10
 _REFUSED_TOPIC = re.compile(r"topic:([\w.-]+)")
 
@@ -109,18 +109,21 @@ class BybitSession(Session):
         return self._messages(method, topics)
 
     def read(self, frame: bytes) -> list[Event]:
-        if topic := _TOPIC.match(frame):
-            self.heard(topic[1].decode())
-        if b'"topic":"orderbook' not in frame[:40] and b'"success":false' not in frame:
-            return []
-        return super().read(frame)
+        topic = _TOPIC.match(frame)
+        if topic is None or topic[1].decode() == _BOOK:
+            return super().read(frame)
+        self.heard(topic[1].decode())
+        return []
 
     def note(self, content: Any) -> list[Event]:
         if content.get("success") is False:
             return self._refusal(content)
         topic, data = content["topic"], content["data"]
-        whole = content["type"] == "snapshot" or int(data["u"]) == 1
-        return self._book(topic, data["s"], int(data["u"]), whole=whole)
+        self.heard(topic.partition(".")[0])
+        number = int(data["u"])
+        return self._book(
+            topic, data["s"], number, whole=content["type"] == "snapshot" or number == 1
+        )
 
     def resubscribe(self, channel: str, *symbols: str) -> list[Event]:
         """Return what asks for new snapshots; changes that come until then belong to no book."""
