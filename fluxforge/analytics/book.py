@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -78,7 +79,7 @@ class Book:
         quote = (
             "one side is empty"
             if best is None
-            else f"{best[0]:g} x {best[1]:g} / {best[2]:g} x {best[3]:g}"
+            else "{} x {} / {} x {}".format(*(f"{Decimal(repr(one)):f}" for one in best))
         )
         doubt = "" if self.complete else ", incomplete"
         when = f"{self.ts_event:{SHOWN}} UTC"

@@ -90,7 +90,8 @@ def book(
         frame.rename(lambda name, side=side: f"{side}_{name}")  # type: ignore[misc]
         for side, frame in (("bid", found.bids), ("ask", found.asks))
     ]
-    request.show(found, f"{found!r}\n{pl.concat(sides, how='horizontal')}")
+    with pl.Config(fmt_float="full", tbl_rows=-1):
+        request.show(found, f"{found!r}\n{pl.concat(sides, how='horizontal')}")
 
 
 @command(app)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
+from fluxforge.analytics.book import Book
 from fluxforge.analytics.books import book_at, book_features, book_snapshots, epochs
 from fluxforge.errors import NoBookError
 from fluxforge.sources.base import BookRules
@@ -94,6 +95,13 @@ def test_a_book_after_the_last_frame_is_old_and_says_so() -> None:
     late = book_at(found, "x", "A", moment(31), 5)
     assert not late.complete
     assert "incomplete" in repr(late)
+
+
+def test_a_book_says_its_prices_and_sizes_digit_for_digit() -> None:
+    side = pl.DataFrame({"price": [65083.71], "size": [0.00000123]})
+    at = moment(1)
+    book = Book("x", "A", side, side.with_columns(price=pl.lit(65084.06)), at, "c", at, True)
+    assert "65083.71 x 0.00000123 / 65084.06 x 0.00000123" in repr(book)
 
 
 def test_snapshots_on_a_grid_are_null_where_no_book_is_known() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -342,3 +343,10 @@ def test_safe_takes_one_query_and_nothing_else(two_venues: Lake, statement: str)
     assert fetch(two_venues.catalog, query, safe=True).rows == [(12,)]
     with pytest.raises((QueryError, UnknownTableError)):
         fetch(two_venues.catalog, f"FROM read_text('{__file__}')", safe=True)
+
+
+def test_a_suggestion_names_each_table_once(two_venues: Lake) -> None:
+    with pytest.raises(UnknownTableError) as raised:
+        fetch(two_venues.catalog, "FROM market.segments")
+    names = re.findall(r"\w+\.segments", str(raised.value).partition("Did you mean")[2])
+    assert len(names) == len(set(names)) > 0
