@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -90,13 +91,12 @@ class Sandbox:
                     ingestion=IngestionConfig(sources=wanted),
                 )
             )
-            self._stack = stack.pop_all()
+            # Not left to the interpreter's end: threads are dead by then, and waited for in vain.
+            self._end = weakref.finalize(self, _close, self.lake, stack.pop_all())
 
     def close(self) -> None:
         """Stop what captures from here, and the exchanges; delete the lake."""
-        with self._stack:
-            for capture in [*self.lake.captures]:
-                capture.stop()
+        self._end()
 
     def __enter__(self) -> Lake:
         return self.lake
@@ -106,6 +106,12 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<Sandbox of {', '.join(self.lake.sources)}: {self.lake!r}>"
+
+
+def _close(lake: Lake, stack: ExitStack) -> None:
+    with stack:
+        for capture in [*lake.captures]:
+            capture.stop()
 
 
 sandbox = Sandbox

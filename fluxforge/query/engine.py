@@ -48,7 +48,10 @@ if TYPE_CHECKING:
 _SETS = 64
 """So many sets of views are kept; then a new database begins, and the old one ends with its use."""
 _OWN_NAMES = re.compile(r"\b(lake\d*|memory)\.(?=\w+\.)")
-_SUGGESTED = re.compile(r'(?<=Did you mean ")[^"]+')
+_SUGGESTED = re.compile(
+    r'(?<=Did you mean ")[^"]+'
+)  # names, also those of two schemas that we made
+_OR = re.compile(r",? or |, ")
 _READS = {"SELECT", "EXPLAIN"}
 _SHOW_TABLES = re.compile(r"\s*SHOW\s+TABLES\s*;?\s*", re.IGNORECASE)
 _LIST = """
@@ -300,5 +303,4 @@ def _bind(
 def _message(exc: Exception) -> str:
     lines = (line.strip() for line in str(exc).splitlines()[:4])
     text = _OWN_NAMES.sub("", " ".join(line for line in lines if line))
-    # A name is in two schemas of a session, and suggested for each.
-    return _SUGGESTED.sub(lambda found: " or ".join(dict.fromkeys(found[0].split(" or "))), text)
+    return _SUGGESTED.sub(lambda found: " or ".join(dict.fromkeys(_OR.split(found[0]))), text)

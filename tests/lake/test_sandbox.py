@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -34,3 +36,9 @@ def test_it_gives_the_lake_and_takes_faults() -> None:
         assert lake.ingest_sync("coinbase", frames=400).missing == 2
     with pytest.raises(UnknownSourceError, match="choose from coinbase"):
         fluxforge.sandbox(sources=["nasdaq"])
+
+
+def test_a_script_ends_that_does_not_close_it() -> None:
+    script = "import fluxforge; box = fluxforge.sandbox(sources=['coinbase'])"
+    words = [sys.executable, "-c", script + "; box.lake.ingest_sync('coinbase', frames=50)"]
+    subprocess.run(words, check=True, timeout=60, stdin=subprocess.DEVNULL)
