@@ -22,7 +22,12 @@ def ingest(
         str | None, typer.Option(metavar="TIME", help="Stop after this time: 60s, 5m.")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop after this number of frames from each source.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop after this number of frames from each source; one that cannot be reached "
+            "is waited for.",
+        ),
     ] = None,
     all_sources: Annotated[
         bool, typer.Option("--all", help="Capture all configured sources. This is the default.")
@@ -132,8 +137,8 @@ def exchange(
 ) -> None:
     """Run a local exchange: a real WebSocket server.
 
-    It speaks the protocol of SOURCE (default: coinbase), serves a market model or recorded
-    segments, and prints its URL as the first line.
+    It speaks the protocol of SOURCE, or of coinbase, serves a market model or recorded segments,
+    and prints its URL as the first line.
     """
     from fluxforge.simulator import ExchangeOptions, run_exchange
 

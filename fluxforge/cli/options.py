@@ -13,7 +13,7 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="SOURCE",
-        help="The exchange. Default: all that are configured; the only one where one is needed.",
+        help="The exchange. Most commands take every configured one where it is left out.",
         autocompletion=complete.sources,
     ),
 ]

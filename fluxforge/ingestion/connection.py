@@ -51,7 +51,8 @@ class Endpoint:
     connections, reconnects, connected
         Sockets opened so far, those of them that took another's place, and those open now.
     gaps, missing
-        Holes in what the venue sent, and frames that would fill them.
+        Holes in what the venue sent, and how many frames or trades would fill them by its numbers;
+        1 for a hole of unknown size.
     resubscribed
         How often a new snapshot was asked for, after a gap or a silence.
     error

@@ -32,7 +32,8 @@ class IngestProgress(Report):
     ages
         Seconds since the last frame of each channel.
     gaps, missing
-        Holes in what the venue sent, and frames that would fill them.
+        Holes in what the venue sent, and how many frames or trades would fill them by its numbers;
+        1 for a hole of unknown size.
     connections, connected, reconnects
         Sockets opened so far, those open now, and those that took another's place.
     resubscribed
@@ -117,7 +118,8 @@ class IngestReport(Report):
     connections
         Sockets opened.
     gaps, missing
-        Holes in what the venue sent, and frames that would fill them.
+        Holes in what the venue sent, and how many frames or trades would fill them by its numbers;
+        1 for a hole of unknown size.
     seconds
         From start to stop.
     recovered
@@ -175,7 +177,7 @@ class IngestReport(Report):
         words = [
             f"{self.frames:,} frames ({self.bytes / 1e6:,.1f} MB) in {self.segments} segments",
             f"{self.connections} connections",
-            f"{self.gaps} gaps" + (f" ({self.missing:,} frames missing)" if self.gaps else ""),
+            f"{self.gaps} gaps" + (f" ({self.missing:,} missing)" if self.gaps else ""),
             f"{self.seconds:.1f} s",
         ]
         if self.resubscribed:
@@ -200,7 +202,7 @@ class IngestReport(Report):
             "segments": self.segments,
             "connections": self.connections,
             "gaps": self.gaps,
-            "frames missing": self.missing,
+            "missing": self.missing,
             "new snapshots asked for": self.resubscribed,
             "frames in the spool": self.spooled,
             "segments recovered": self.recovered,

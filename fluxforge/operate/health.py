@@ -89,7 +89,7 @@ def _problems(config: FluxForgeConfig, state: LakeState) -> Iterator[Problem]:
         words = "{:,.0f} segments are set aside: mend this, then `fluxforge etl --retry`: "
         yield from over("set_aside", source, len(aside), words, printable(errors))
     for source, missing in state.missing.items():
-        yield from over("gaps", source, missing, "{:,.0f} frames are missing")
+        yield from over("gaps", source, missing, "{:,.0f} frames or trades missing")
     for source, size in state.spool_bytes.items():
         yield from over("spool_mb", source, size / 1e6, "{:,.0f} MB wait for the object store")
     for name, part in state.parts.items():

@@ -25,7 +25,11 @@ METRICS = {
     "connections": ("counter", "source", "Sockets opened"),
     "connected": ("gauge", "source", "Sockets open now"),
     "buffered_bytes": ("gauge", "source", "Received and not yet durable"),
-    "missing_frames": ("gauge", "source", "Frames that the venue numbered and no table holds"),
+    "missing_frames": (
+        "gauge",
+        "source",
+        "Frames or trades that the venue numbered and no table holds",
+    ),
     "spool_bytes": ("gauge", "source", "Waiting on this disk for the object store"),
     "capture_lag_seconds": ("gauge", "source", "How long the oldest frame waits to be durable"),
     "channel_age_seconds": ("gauge", "source channel", "Since the last frame of a channel"),

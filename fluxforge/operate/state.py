@@ -79,7 +79,7 @@ class LakeState(Report):
         By source: segments that the ETL could not process; those without ``not_before`` are set
         aside, and tried again by ``fluxforge etl --retry`` alone.
     missing
-        By source: frames that the venue numbered and nobody received, of those in tables.
+        By source: frames or trades that the venue numbered and nobody received, as tables tell.
     spool_bytes
         By source: what waits on this disk for the object store.
     disk_free_bytes

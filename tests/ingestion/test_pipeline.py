@@ -496,7 +496,7 @@ def test_a_report_reads_well_everywhere() -> None:
     report = IngestReport("coinbase", 1_030, 8_500_000, 2, 1, 1, 12, 24.25, 1)
     assert repr(report) == (
         "<IngestReport coinbase: 1,030 frames (8.5 MB) in 2 segments, 1 connections, "
-        "1 gaps (12 frames missing), 24.2 s, 1 segments recovered>"
+        "1 gaps (12 missing), 24.2 s, 1 segments recovered>"
     )
     assert "1,030" in report._repr_html_()
     assert "<table" in report._repr_html_()

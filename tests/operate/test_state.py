@@ -63,7 +63,7 @@ def test_a_state_has_what_waits_and_what_is_missing(lake: Lake) -> None:
         ("backlog_seconds", -1, "has waited for the etl"),
         ("backlog_mb", 0, "wait for etl"),
         ("quarantine_files", 0, "1 files in quarantine"),
-        ("gaps", 2, "3 frames are missing"),
+        ("gaps", 2, "3 frames or trades missing"),
         ("spool_mb", -1, "wait for the object store"),
         ("clock_drift_seconds", -1, "set the clock"),
         ("disk_free_mb", 1e12, "are free"),

@@ -74,6 +74,13 @@ class TestBinance(SourceConformance):
         b'"BTCUSDT","i":"1m","o":"1","c":"2","h":"3","l":"1","v":"9","x":false}}',
     }
 
+    def test_a_granted_request_is_no_sign_of_life_of_a_channel(self) -> None:
+        [plan] = self.source.plan([self.product()], ["kline"])
+        session = self.source.session(plan)
+        session.read(b'{"result":null,"id":1}')
+        session.overdue(1.0)
+        assert session.ages() == {}
+
 
 class TestBybit(SourceConformance):
     source = get_source("bybit")

@@ -118,6 +118,8 @@ class BinanceSession(Session):
             return self._refusals(content)
         if "depth" in content:
             return self._snapshot(content["depth"], content["response"])
+        if "result" in content:
+            return []  # a request was granted
         data = content.get("data", content)
         kind = data.get("e", "bookTicker")
         self.heard(_CHANNELS.get(kind, kind))
