@@ -136,8 +136,18 @@ class TestListings:
     """A page that fails raises, and never looks like the end."""
 
     @pytest.fixture
-    def listed(self, storage: S3Storage, make_s3: Callable[..., S3Storage]) -> list[str]:
-        keys = [f"raw/ready/{number:04d}" for number in range(1010)]
+    def listed(
+        self,
+        storage: S3Storage,
+        make_s3: Callable[..., S3Storage],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> list[str]:
+        def call(name: str, **words: Any) -> Any:
+            return direct_call(name, **words, **({"MaxKeys": 10} if "list" in name else {}))
+
+        direct_call = storage._client.call_s3
+        monkeypatch.setattr(storage._client, "call_s3", call)  # pages of ten, not of a thousand
+        keys = [f"raw/ready/{number:04d}" for number in range(15)]
         direct = make_s3(prefix=storage.base_path.partition("/")[2])  # not through the proxy
         with ThreadPoolExecutor(10) as pool:
             list(pool.map(lambda key: direct.put_object(key, b""), keys))
