@@ -60,10 +60,10 @@ class Endpoint:
     """
 
     def __init__(self, source: Source, settings: SourceConfig) -> None:
-        check_url(source.name, settings.url)
         self.source = source
-        self.url = settings.url
-        self.rest_url = source.rest_address(settings.url, settings.rest_url)
+        self.url = settings.url or source.url
+        check_url(source.name, self.url)
+        self.rest_url = source.rest_address(self.url, settings.rest_url)
         self.connections = self.reconnects = self.connected = 0
         self.gaps = self.missing = self.resubscribed = 0
         self.error = ""

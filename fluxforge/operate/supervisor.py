@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import Role
 from fluxforge.errors import FluxForgeError, MissingExtraError, redacted_url
+from fluxforge.ingestion.websocket import check_url
 from fluxforge.lake import Lake
 from fluxforge.lake.child import Child
 from fluxforge.operate.health import check_health
@@ -191,8 +192,16 @@ class Supervisor:
             except Exception:  # the processes need this one
                 self.failures += 1
                 logger.exception("the lake cannot be looked at")
-            publish(self._lake, self.parts(), list(self._disk)[:1] + list(self._disk)[-1:])
-            self._stop.wait(self._lake.config.run.status_interval_seconds)
+            self._publish_until(time.monotonic() + self._lake.config.run.status_interval_seconds)
+
+    def _publish_until(self, end: float) -> None:
+        """Publish how the processes are, and again as soon as one has ended or begun."""
+        told = None
+        while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
+            parts = self.parts()
+            if told != (told := [(part["pid"], part["restarts"]) for part in parts.values()]):
+                publish(self._lake, parts, list(self._disk)[:1] + list(self._disk)[-1:])
+            self._stop.wait(min(1.0, left))
 
 
 def describe(config: FluxForgeConfig) -> Iterator[str]:
@@ -209,12 +218,15 @@ def describe(config: FluxForgeConfig) -> Iterator[str]:
         raise MissingExtraError("run.metrics_port", "prometheus-client")
     for name in lake.sources:
         wanted = config.ingestion.sources[name]
-        sockets = len(get_source(name).plan(wanted.products, wanted.channels))
+        venue = get_source(name)
+        sockets = len(venue.plan(wanted.products, wanted.channels))
+        url = wanted.url or venue.url
+        check_url(name, url)
         store = lake.segment_store(name)
         store.prepare()
         yield (
             f"{CAPTURE}{name}: {', '.join(wanted.channels)} of {', '.join(wanted.products)} from "
-            f"{redacted_url(wanted.url)} over {sockets} sockets into {store.folder}"
+            f"{redacted_url(url)} over {sockets} socket{'s' * (sockets > 1)} into {store.folder}"
         )
     read, written = lake.storage_for(Role.ETL_INPUT), lake.storage_for(Role.ETL_OUTPUT)
     written.mkdir(lake.layout_for(Role.ETL_OUTPUT).processed)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEAD, END = "head", "end"
-PART_BYTES = 2 << 20
+PART_BYTES = 1 << 20
 """The most that one part holds, unless a single line is longer; catching up takes twice that."""
 
 _TRIES = 5

@@ -68,6 +68,7 @@ class Venue:
     product: ClassVar[re.Pattern[str]]  # the form of its symbols
     example: ClassVar[str]
     markets: ClassVar[tuple[str, ...]] = ("spot",)  # of several, a product is ``linear:BTCUSDT``
+    url: ClassVar[str] = ""  # of its WebSocket, where the configuration says none
     rest_url: ClassVar[str]
     candle_interval: ClassVar[str] = "1m"  # of its channel
 

@@ -414,7 +414,7 @@ async def test_a_fatal_error_frame_is_stored_and_ends_with_the_venues_words(
     assert lake.frames() == [make_frame(0).encode(), refusal.encode()]
 
 
-@pytest.mark.parametrize("url", ["https://example.com", "localhost:8765", "ws://", "''"])
+@pytest.mark.parametrize("url", ["https://example.com", "localhost:8765", "ws://"])
 def test_an_address_that_cannot_be_right_is_a_wrong_setting(lake: Any, url: str) -> None:
     config = lake.config(url)
     with pytest.raises(ConfigError, match=r"ingestion\.sources\.coinbase\.url"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import TYPE_CHECKING
@@ -152,11 +153,17 @@ def test_a_full_disk_keeps_the_venue_waiting_and_a_stop_says_what_it_costs(
 
 def test_processes_stop_when_their_supervisor_is_killed(make_run: Callable[..., Run]) -> None:
     with local_exchange("coinbase", seed=7, rate=100) as exchange:
-        run = make_run(exchange.url)
+        run = make_run(exchange.url, "run.status_interval_seconds=100")
         with pytest.raises(psutil.NoSuchProcess), run.going() as process:
             run.wait_for(lambda now: now.get('frames_total{source="coinbase"}', 0) > 0)
             children = psutil.Process(process.pid).children()
             assert len(children) == len(PARTS)
+            run.child(process, "etl").kill()
+            run.wait_for(lambda now: now['part_restarts_total{part="etl"}'] == 1)
+            time.sleep(2)
+            said = json.loads(run.command("status", "--json").stdout)  # long before the next look
+            assert said["parts"]["etl"]["restarts"] == 1
+            children = psutil.Process(process.pid).children()
             process.kill()
             process.wait()
             _, alive = psutil.wait_procs(children, timeout=60)
@@ -174,3 +181,7 @@ def test_check_says_what_it_would_do_and_does_nothing(make_run: Callable[..., Ru
     assert "keep 30d of coinbase.ticker" in said["maintenance"]
     assert str(run.port) in said["metrics"]
     assert run.lake().tables().height == 0
+    kraken = "ingestion.sources.kraken={products: [BTC/USD], channels: [book]}"
+    assert (
+        "wss://ws.kraken.com/v2 over 1 socket into" in run.command("run", "--check", kraken).stdout
+    )

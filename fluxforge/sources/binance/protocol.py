@@ -44,6 +44,7 @@ class Binance(Source):
     other_names = {"orderbook": _BOOK, "trades": "aggTrade", "candles": "kline"}  # noqa: RUF012
     product = re.compile(r"[A-Z0-9]{5,}")
     example = "BTCUSDT"
+    url = "wss://stream.binance.com:9443/stream"
     rest_url = "https://api.binance.com"
 
     def session(self, subscription: Subscription) -> BinanceSession:

@@ -43,6 +43,7 @@ class Bybit(Source):
     product = re.compile(r"[A-Z0-9-]+")
     example = "linear:BTCUSDT"
     markets = ("spot", "linear", "inverse")
+    url = "wss://stream.bybit.com/v5/public"
     rest_url = "https://api.bybit.com"
 
     def session(self, subscription: Subscription) -> BybitSession:

@@ -56,6 +56,7 @@ class Coinbase(Source):
     other_names = {"l2_data": _BOOK, "orderbook": _BOOK, "trades": "market_trades"}  # noqa: RUF012
     product = re.compile(r"[A-Z0-9]+(?:-[A-Z0-9]+)+")
     example = "BTC-USD"
+    url = "wss://advanced-trade-ws.coinbase.com"
     rest_url = "https://api.coinbase.com"
     candle_interval = "5m"
 

@@ -42,6 +42,7 @@ class Kraken(Source):
     other_names = {"orderbook": _BOOK, "trades": "trade", "candles": "ohlc"}  # noqa: RUF012
     product = re.compile(r"[A-Z0-9.]+/[A-Z0-9.]+")
     example = "BTC/USD"
+    url = "wss://ws.kraken.com/v2"
     rest_url = "https://api.kraken.com"
 
     def session(self, subscription: Subscription) -> KrakenSession:
