@@ -47,6 +47,11 @@ def check_config(config: FluxForgeConfig) -> None:
     if not 0 <= config.run.metrics_port <= 65535:
         raise ConfigError("'run.metrics_port' must be a port, or 0 for none")
     for key, limit in {"run.keep_versions": config.run.keep_versions, **config.retention}.items():
+        if not isinstance(limit, str):  # OmegaConf lets sections and lists pass for text
+            raise ConfigError(
+                f"'retention.{key}' must be an age (90d) or a size (50GB); a table is one key: "
+                "retention[coinbase.trades]=90d"
+            )
         try:
             age, _ = parse_limit(limit)
         except ConfigError as exc:

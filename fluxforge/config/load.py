@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from fluxforge.config.check import check_config
@@ -178,9 +178,19 @@ class _Layer:
         return _at(self.content, key)
 
     def laid_over(self, config: Any) -> Any:
-        """Return the configuration so far with this merged into it."""
+        """Return the configuration so far with this merged into it; a null source is left out."""
+        sources = self.get("ingestion.sources")
+        own = sources if isinstance(sources, dict) else {}
+        nulls = [name for name, settings in own.items() if settings is None]
+        content = OmegaConf.create(self.content)
         try:
-            return OmegaConf.merge(config, self.content)
+            for name in nulls:
+                content.ingestion.sources[name] = {}
+            config = OmegaConf.merge(config, content)
+            with read_write(config.ingestion.sources):
+                for name in nulls:
+                    del config.ingestion.sources[name]
+            return config
         except OmegaConfBaseException as exc:
             raise ConfigError(f"{self.where}: {_explained(exc)}") from None
         except TypeError as exc:
@@ -208,7 +218,7 @@ def _refuse_old_keys(settings: Any, where: str) -> None:
 
 _SHAPE = asdict(
     FluxForgeConfig(
-        ingestion=IngestionConfig(storage=StorageConfig()),
+        ingestion=IngestionConfig(storage=StorageConfig(), sources={}),
         etl=EtlConfig(storage_input=StorageConfig(), storage_output=StorageConfig()),
     )
 )

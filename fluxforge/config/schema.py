@@ -201,6 +201,8 @@ class FluxForgeConfig(_Section):
         for role, key in ROLE_KEYS.items():
             section, _, name = key.partition(".")
             shown[section][name] = storage_config(self, role).to_dict(self.storage)
+        sources = dict.fromkeys(_default_sources()) | shown["ingestion"]["sources"]
+        shown["ingestion"]["sources"] = sources  # what is left out has to be said
         return shown
 
     def to_yaml(self) -> str:

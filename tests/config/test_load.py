@@ -9,6 +9,7 @@ import yaml
 
 from fluxforge.config import FluxForgeConfig, load_config, storage_config
 from fluxforge.errors import ConfigError
+from fluxforge.lake import Lake
 
 SHIPPED = Path(__file__).resolve().parents[2] / "conf"
 
@@ -90,6 +91,22 @@ class TestLayers:
         assert config.ingestion.sources["coinbase"].products == ["SOL-USD"]
         assert "level2" in config.ingestion.sources["coinbase"].channels
         assert config.ingestion.sources["kraken"].url == "wss://x"
+
+    def test_a_null_source_is_left_out_until_a_later_layer_has_it(self, tmp_path: Path) -> None:
+        kraken = "kraken: {products: [BTC/USD]}"
+        write(
+            tmp_path / "conf",
+            "config.yaml",
+            f"ingestion: {{sources: {{coinbase: null, {kraken}}}}}",
+        )
+        config = load_config()
+        assert Lake(config=config).sources == ["kraken"]
+        write(tmp_path / "conf", "shown.yaml", config.to_yaml())
+        assert list(load_config("shown").ingestion.sources) == ["kraken"]
+        nothing = load_config(overrides=["ingestion.sources.kraken=null"])
+        assert Lake(config=nothing).sources == []
+        again = load_config(overrides=["ingestion.sources.coinbase.products=[SOL-USD]"])
+        assert again.ingestion.sources["coinbase"].products == ["SOL-USD"]
 
     @pytest.mark.parametrize(
         "text",
@@ -259,6 +276,15 @@ class TestRefusals:
     def test_an_override_that_cannot_be_is_refused_in_our_own_words(self, text: str) -> None:
         with pytest.raises(ConfigError, match="override"):
             load_config(overrides=[text])
+
+    @pytest.mark.parametrize(
+        "text",
+        ["kraken.trades=3d", "a.b.c=3d", "*.trades=3d", "archive=[1d]", "archive={a: 1d}"],
+    )
+    def test_retention_of_something_nested_says_how_a_table_is_written(self, text: str) -> None:
+        with pytest.raises(ConfigError, match=r"'retention\..*retention\[coinbase\.trades\]=90d$"):
+            load_config(overrides=[f"retention.{text}"])
+        assert load_config(overrides=["retention[coinbase.trades]=90d"]).retention
 
     def test_an_overlay_that_does_not_exist_is_named_with_the_nearest(self) -> None:
         with pytest.raises(ConfigError, match="did you mean 'hybrid'"):
