@@ -10,7 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import FileExistsAlreadyError, FileMissingError, StorageUnavailableError
+from fluxforge.errors import (
+    FileExistsAlreadyError,
+    FileMissingError,
+    StorageError,
+    StorageUnavailableError,
+)
 from fluxforge.layout import check_key
 from fluxforge.storage.base import StorageBackend, StoredFile, own_key
 from fluxforge.storage.disk import (
@@ -151,7 +156,12 @@ class LocalStorage(StorageBackend):
 
     def mkdir(self, path: str) -> None:
         with translated(path or self.base_path):
-            self._path(path).mkdir(parents=True, exist_ok=True)
+            try:
+                self._path(path).mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as exc:  # as below /proc
+                raise StorageError(
+                    f"no folder can be made at {self._path(path)}: change storage.base_dir"
+                ) from exc
 
     # Claims
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from fluxforge.errors import StorageError
 from fluxforge.storage.local import LocalStorage
 from fluxforge.testing import StorageConformance, storage_machine
 
@@ -55,3 +57,9 @@ def test_random_operations(tmp_path: Path) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc")
+def test_a_place_where_no_folder_can_be_says_what_to_change() -> None:
+    with pytest.raises(StorageError, match=r"/proc/nowhere/raw: change storage\.base_dir"):
+        LocalStorage("/proc/nowhere").mkdir("raw")
