@@ -113,7 +113,7 @@ class Capturing(Reader):
         Parameters
         ----------
         source
-            The exchange, as configured under ``ingestion.sources``, or several.
+            The exchange, as configured under ``ingestion.sources``, several, or ``"*"`` for all.
         duration, frames
             When to stop; None: no such bound.
         etl
@@ -145,6 +145,9 @@ class Capturing(Reader):
         from fluxforge.lake.background import Capture, Job
 
         names = [source] if isinstance(source, str) else list(source)
+        if source == "*":
+            IngestionPipeline(self.config)
+            names = self.sources
         for name in names:
             IngestionPipeline(self.config, name)  # raises what is wrong with its settings
         seconds, every = (None if one is None else parse_duration(one) for one in (duration, etl))

@@ -56,7 +56,7 @@ def test_a_capture_with_its_etl(lake: Lake) -> None:
 
 
 def test_several_sources_to_a_bound(lake: Lake) -> None:
-    with lake.capture(["coinbase", "kraken"], frames=900) as capture:
+    with lake.capture("*", frames=900) as capture:
         assert [one.source for one in capture.status().sources] == ["coinbase", "kraken"]
         with pytest.raises(UsageError, match="say whose"):
             capture.add("SOL-USD")
