@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -22,8 +23,6 @@ from fluxforge.segments import read_segment
 from fluxforge.simulator import local_exchange
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from fluxforge.ingestion.report import IngestProgress
 
 TABLES = ("candles", "orderbook", "segments", "sequences", "ticker", "trades")
@@ -452,3 +451,16 @@ def test_a_script_of_ones_own_asks_where_things_are(tmp_path: Path) -> None:
         "ingested/transforming/coinbase",
     ]
     assert not data.exists()
+
+
+def test_what_was_captured_of_a_source_that_is_no_longer_configured_is_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    with Lake(path=tmp_path).writer("kraken") as writer:
+        writer.write(b'{"channel":"heartbeat"}')
+    lake = Lake(path=tmp_path)
+    assert "kraken" not in lake.sources
+    assert "1 segment" in repr(lake)
+    waits = lake.status().filter(pl.col("next").is_not_null())
+    assert waits.select("source", "state", "next").rows() == [("kraken", "ready", "lake.etl()")]
+    assert lake.etl().lines_taken == 1

@@ -178,7 +178,7 @@ class Capturing(Reader):
         """
         from fluxforge.segments import RecoveryReport
 
-        names = self.sources if source is None else [source]
+        names = self.sources_here() if source is None else [source]
         return sum((self.segment_store(name).recover() for name in names), RecoveryReport())
 
     def writer(self, source: str) -> LogWriter:

@@ -14,7 +14,7 @@ from fluxforge.lake.waiting import what_waits
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
     from datetime import timedelta
 
@@ -68,11 +68,12 @@ class Keeping(Places):
         """
         from fluxforge.etl.watcher import process_sources
 
-        jobs = self._jobs(source, on_progress, executor)
+        names = self.sources_here() if source is None else [source]
+        jobs = self._jobs(names, on_progress, executor)
         self._check_place(Role.ETL_INPUT)
         for job in jobs if retry else ():
             job.take_back()
-        report, names = process_sources(jobs), self.sources if source is None else [source]
+        report = process_sources(jobs)
         return replace(report, waiting=what_waits(self.readers, names, live=True, here_only=True))
 
     def watch(
@@ -86,11 +87,12 @@ class Keeping(Places):
         from fluxforge.etl.watcher import watch_segments
 
         interval = self.config.etl.watch_interval_seconds
-        return watch_segments(self._jobs(source), interval, stop=stop, on_report=on_report)
+        jobs = self._jobs(self.sources if source is None else [source])
+        return watch_segments(jobs, interval, stop=stop, on_report=on_report)
 
     def _jobs(
         self,
-        source: str | None,
+        sources: Iterable[str],
         on_progress: Callable[[int, int], None] | None = None,
         executor: Executor | None = None,
     ) -> list[ETLJob]:
@@ -110,7 +112,7 @@ class Keeping(Places):
                 executor=executor,
                 on_progress=on_progress,
             )
-            for name in (self.sources if source is None else [get_source(source).name])
+            for name in [get_source(source).name for source in sources]
         ]
 
     def optimize(self, source: str | None = None) -> list[OptimizeReport]:
@@ -169,10 +171,11 @@ class Keeping(Places):
         from fluxforge.verify.status import segment_status
 
         self._check_place(Role.ETL_INPUT)
-        counts = segment_status(self._raw, self.sources, self.config.ingestion.spool_dir)
+        names = self.sources_here()
+        counts = segment_status(self._raw, names, self.config.ingestion.spool_dir)
         ended = [
             name
-            for name in self.sources
+            for name in names
             if any(reader.backlog(here_only=True).ended[0] for reader in self.readers(name))
         ]
         some, state = pl.col("files") > 0, pl.col("state")
@@ -196,7 +199,7 @@ class Keeping(Places):
         from fluxforge.segments import Quarantined
 
         storage, rows = self.storage_for(Role.ETL_INPUT), []
-        for name in [source] if source is not None else self.sources:
+        for name in [source] if source is not None else self.sources_here():
             for file in self.segment_store(name, Role.ETL_INPUT).list("quarantine"):
                 for record in storage.read_bytes(file.key).splitlines():
                     one = Quarantined.read(record)
@@ -214,7 +217,8 @@ class Keeping(Places):
         """
         from fluxforge.etl.report import EtlReport
 
-        return EtlReport.total([job.retry_quarantine() for job in self._jobs(source)])
+        names = self.sources_here() if source is None else [source]
+        return EtlReport.total([job.retry_quarantine() for job in self._jobs(names)])
 
     def verify(self, deep: bool = False) -> VerifyReport:
         """Check that everything lies where it belongs and that the accounts add up.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fluxforge.config import FluxForgeConfig, Role, load_config
 from fluxforge.errors import FluxForgeError, UsageError
 from fluxforge.lake.waiting import what_waits
+from fluxforge.layout import STATES
 from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ class Places:
         """The names of the configured sources."""
         return sorted(self.config.ingestion.sources)
 
+    def sources_here(self) -> list[str]:
+        """Return the configured sources and the others of which segments lie here."""
+        from fluxforge.sources import source_names
+
+        found = set[str]()
+        for storage, layout in {self._place(Role.INGESTION), self._place(Role.ETL_INPUT)}:
+            for state in STATES:
+                found.update(storage.list_folders(layout.state(state, "")))
+        return sorted({*self.sources, *found.intersection(source_names())})
+
     def _place(self, role: Role) -> tuple[StorageBackend, Layout]:
         return self.storage_for(role), self.layout_for(role)
 
@@ -113,7 +124,7 @@ class Places:
         files = "".join(f", {file}" for file in self.config.files).replace(",", ", from", 1)
         shown = f"{' → '.join(place.get_full_path() for place in places)}{files}"
         try:
-            waits = what_waits(self.readers, self.sources, live=True, here_only=True)
+            waits = what_waits(self.readers, self.sources_here(), live=True, here_only=True)
         except FluxForgeError:
             waits = ""
         return f"<Lake {shown}{waits and '; '}{waits}>"

@@ -163,7 +163,7 @@ def set_one_aside(lake: Lake) -> None:
     )
     with lake.writer("coinbase") as writer:
         writer.write(frame, conn="poison")
-    (job,) = lake._jobs("coinbase")
+    (job,) = lake._jobs(["coinbase"])
     ticker = job._tables.channels["ticker"]
     odd = replace(ticker, sql=ticker.sql.replace("ticker.price)", "error('odd'))"))
     job._tables = replace(job._tables, channels={**job._tables.channels, "ticker": odd})

@@ -79,7 +79,7 @@ def test_whatever_happens_shows_and_costs_nothing(
             problems = run.unhealthy("health.gaps=2")
             assert problems.keys() == {"health.gaps=2", "health.set_aside=0"}
             assert "fluxforge etl --retry" in problems["health.set_aside=0"]
-            run.lake()._jobs("coinbase")[0].take_back()  # what --retry does before its ETL
+            run.lake()._jobs(["coinbase"])[0].take_back()  # what --retry does before its ETL
             run.wait_for(lambda now: now[ASIDE] == 0)
             for _ in range(KILLS):
                 kill_each(run, process)
