@@ -61,7 +61,8 @@ def configuration() -> str:
     rows = [(f"`{key}`", kind, default, said.get(key, "")) for key, kind, default in keys()]
     return (
         "# Configuration\n\nEvery key, its type and its default. `ingestion.storage`, "
-        "`etl.storage_input` and `etl.storage_output` take the keys of `storage`.\n\n"
+        "`etl.storage_input` and `etl.storage_output` take the keys of `storage`. A source that is "
+        "null (`ingestion.sources.coinbase=null`) is left out.\n\n"
         + table(("key", "type", "default", "meaning"), rows)
     )
 
