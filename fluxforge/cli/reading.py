@@ -111,7 +111,7 @@ def export(
 
 @command(app, of_source=True)
 def gaps(request: Request) -> None:
-    """List the gaps of one source, or all: frames that a venue sent and that were not received.
+    """List the gaps of one source, or all: what a venue numbered and that was not received.
 
     Exits with 1 if there are any. Only committed segments are examined.
     """

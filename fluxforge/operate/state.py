@@ -30,7 +30,7 @@ CAPTURE = "capture."
 """What the name of a capture's process begins with; its source follows."""
 
 _counted: WeakKeyDictionary[Lake, dict[str, tuple[int, int]]] = WeakKeyDictionary()
-"""By source: a version of ``sequences``, and the frames that are missing in it."""
+"""By source: a version of ``sequences``, and what is missing in it."""
 
 _ALIVE_SECONDS = 120.0
 """What a run that wrote nothing for so long says is no longer true."""
