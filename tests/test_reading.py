@@ -90,3 +90,11 @@ def test_several_sources_are_one_frame(filled_lake: Lake) -> None:
     assert filled_lake.scan("*", "trades").collect()["source"].unique().to_list() == ["coinbase"]
     with pytest.raises(UnknownTableError):
         filled_lake.scan("*", "nonsense")
+
+
+def test_a_source_that_is_named_twice_is_read_once(filled_lake: Lake) -> None:
+    once, twice = (
+        filled_lake.scan(names, "trades").collect().height
+        for names in (["coinbase"], ["coinbase", "coinbase"])
+    )
+    assert once == twice > 0

@@ -43,7 +43,7 @@ class Reader(Places):
             return self.catalog.sources()
         if isinstance(source, str) or not isinstance(source, Iterable):
             return [get_source(source).name]
-        return [get_source(one).name for one in source]
+        return list(dict.fromkeys(get_source(one).name for one in source))
 
     def scan(
         self,
