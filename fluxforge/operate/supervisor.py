@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluxforge.config import Role
 from fluxforge.errors import FluxForgeError, MissingExtraError, redacted_url
-from fluxforge.ingestion.websocket import check_url
+from fluxforge.ingestion.connection import Endpoint
 from fluxforge.lake import Lake
 from fluxforge.lake.child import Child
 from fluxforge.operate.health import check_health
@@ -220,8 +220,7 @@ def describe(config: FluxForgeConfig) -> Iterator[str]:
         wanted = config.ingestion.sources[name]
         venue = get_source(name)
         sockets = len(venue.plan(wanted.products, wanted.channels))
-        url = wanted.url or venue.url
-        check_url(name, url)
+        url = Endpoint(venue, wanted).url  # a wrong one is refused
         store = lake.segment_store(name)
         store.prepare()
         yield (

@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 _SETS = 64
 """So many sets of views are kept; then a new database begins, and the old one ends with its use."""
 _OWN_NAMES = re.compile(r"\b(lake\d*|memory)\.(?=\w+\.)")
-_SUGGESTED = re.compile(
-    r'(?<=Did you mean ")[^"]+'
-)  # names, also those of two schemas that we made
+_SUGGESTED = re.compile(r'(?<=Did you mean ")[^"]+')  # a name is in two schemas of a session
 _OR = re.compile(r",? or |, ")
 _READS = {"SELECT", "EXPLAIN"}
 _SHOW_TABLES = re.compile(r"\s*SHOW\s+TABLES\s*;?\s*", re.IGNORECASE)

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from tests.conftest import Recorded
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LONG = float(os.environ.get("FLUXFORGE_LONG") or 1)
-MOMENTS = int(100 * LONG)
+MOMENTS = 200
 SEED = int(os.environ.get("FLUXFORGE_SEED") or 5)
-DIRECT = 0.05
+DIRECT = 0.05 * float(os.environ.get("FLUXFORGE_LONG") or 1)
 """The share of moments for which the lake is read anew; for the others it is read once."""
 
 
