@@ -98,3 +98,6 @@ def test_a_source_that_is_named_twice_is_read_once(filled_lake: Lake) -> None:
         for names in (["coinbase"], ["coinbase", "coinbase"])
     )
     assert once == twice > 0
+    assert filled_lake.scan(["*", "coinbase"], "trades").collect().height == once
+    with pytest.raises(UsageError, match="no source is named"):
+        filled_lake.scan([], "trades")

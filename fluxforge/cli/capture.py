@@ -25,8 +25,8 @@ def ingest(
         int | None,
         typer.Option(
             min=1,
-            help="Stop after this number of frames from each source; one that cannot be reached "
-            "is waited for.",
+            help="Stop after this many frames from each source. A source that cannot be reached "
+            "keeps the command waiting.",
         ),
     ] = None,
     all_sources: Annotated[
@@ -78,13 +78,13 @@ def backfill(
     interval: Annotated[
         str | None, typer.Option(metavar="LENGTH", help="Length of a candle: 1m, 5m, 1h or 1d.")
     ] = None,
-    gaps: Annotated[bool, typer.Option("--gaps", help="Fetch what is missing.")] = False,
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="Download what `fluxforge gaps` lists.")
+    ] = False,
 ) -> None:
     """Download past or missing trades and candles as segments for the next ETL."""
-    lake = request.lake()
-    source = request.one_source(lake)
-    report = lake.backfill(
-        source, table, symbols=symbols, start=start, end=end, interval=interval, gaps=gaps
+    report = request.lake().backfill(
+        request.source, table, symbols=symbols, start=start, end=end, interval=interval, gaps=gaps
     )
     request.show(report)
 
@@ -116,8 +116,8 @@ def exchange(
         float | None,
         typer.Option(
             min=0,
-            help="Frames per second; in a replay, a multiple of the recorded speed. 0 sends as "
-            "fast as the client reads.",
+            help="Frames per second (default: 100). With --replay, a multiple of the recorded "
+            "speed (default: 1). 0 sends as fast as the client reads.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the market model.")] = 1,
@@ -137,8 +137,8 @@ def exchange(
 ) -> None:
     """Run a local exchange: a real WebSocket server.
 
-    It speaks the protocol of SOURCE, or of coinbase, serves a market model or recorded segments,
-    and prints its URL as the first line.
+    It speaks the protocol of SOURCE (default: coinbase), serves a market model or recorded
+    segments, and prints its URL as the first line.
     """
     from fluxforge.simulator import ExchangeOptions, run_exchange
 

@@ -13,7 +13,7 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="SOURCE",
-        help="The exchange. Most commands take every configured one where it is left out.",
+        help="The exchange. The default, unless noted, is all that are configured.",
         autocompletion=complete.sources,
     ),
 ]
@@ -67,9 +67,13 @@ Symbols = Annotated[
 Live = Annotated[bool, typer.Option("--live", help="Include rows that are not in the tables yet.")]
 Start = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="First venue time, for example 2026-08-09T21:00 (UTC)."),
+    typer.Option(
+        metavar="TIME", help="Start of the range in venue time, for example 2026-08-09T21:00 (UTC)."
+    ),
 ]
-End = Annotated[str | None, typer.Option(metavar="TIME", help="End of the range, exclusive.")]
+End = Annotated[
+    str | None, typer.Option(metavar="TIME", help="End of the range in venue time, exclusive.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")
 ]

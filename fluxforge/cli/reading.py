@@ -111,9 +111,9 @@ def export(
 
 @command(app, of_source=True)
 def gaps(request: Request) -> None:
-    """List the gaps of one source, or all: what a venue numbered and that was not received.
+    """List what venues sent and no capture received.
 
-    Exits with 1 if there are any. Only committed segments are examined.
+    Exits with 1 if there is any. Segments that the ETL has not committed are not examined.
     """
     frame = request.lake().gaps(request.source)
     request.show(frame)

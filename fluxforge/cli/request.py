@@ -64,14 +64,6 @@ class Request:
 
         return Lake(config=self.config())
 
-    def one_source(self, lake: Lake) -> str:
-        """Return the source that was named, or the only one that is configured."""
-        if self.source is not None:
-            return self.source
-        if len(lake.sources) == 1:
-            return lake.sources[0]
-        raise UsageError(f"name a source: {', '.join(lake.sources)}")
-
     def show(self, result: Any, text: str | None = None) -> None:
         """Print a result as JSON, or else as a table or `text` (by default, its own words)."""
         if self.as_json:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from fluxforge.segments import new_connection_id
 from fluxforge.sources.rest import Past, minutes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from fluxforge.ingestion.log_writer import LogWriter
@@ -58,6 +58,13 @@ class BackfillReport(Report):
     bytes: int
     segments: int
     seconds: float
+
+    @classmethod
+    def total(cls, reports: Sequence[BackfillReport]) -> BackfillReport:
+        """Add up the reports of several sources."""
+        counts = (field.name for field in fields(cls) if field.name != "source")
+        names = ", ".join(report.source for report in reports)
+        return cls(names, **{name: sum(getattr(one, name) for one in reports) for name in counts})
 
     def summary(self) -> str:
         """Say in one line what was fetched."""

@@ -65,6 +65,7 @@ class SourceCapture:
         self._listed: list[Instrument] = []
         self._subscriptions = self.source.plan(settings.products, settings.channels)
         self._channels = self._subscriptions[0].channels
+        self.captured = {(one.market, name) for one in self._subscriptions for name in one.products}
         self._writer = LogWriter.from_config(config, name)
         self._buffer = FrameBuffer(self._writer, config.ingestion.flush_interval_seconds, frames)
         self._timeouts = (write_timeout, connect_timeout)

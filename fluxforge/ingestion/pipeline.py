@@ -143,7 +143,7 @@ class IngestionPipeline:
         self._call(source, SourceCapture.add, product)
 
     def remove(self, source: str, product: str) -> None:
-        """Capture a product no longer, as :meth:`add`."""
+        """Capture a product no longer, as :meth:`add`; a UsageError where it is not captured."""
         self._call(source, SourceCapture.remove, product)
 
     async def start(self) -> None:
@@ -307,6 +307,11 @@ class IngestionPipeline:
         market, symbol = capture.source.split(product)
         if change == SourceCapture.add:
             capture.check(product)
+            capture.captured.add((market, symbol))
+        elif (market, symbol) not in capture.captured:
+            raise UsageError(f"{product!r} of {source} is not being captured")
+        else:
+            capture.captured.remove((market, symbol))
         with suppress(RuntimeError):  # the loop has ended, and the capture with it
             self._loop.call_soon_threadsafe(change, capture, market, symbol)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import NoBookError
+from fluxforge.errors import NoBookError, UsageError
 from fluxforge.lake.explaining import check_answer
 from fluxforge.lake.reading import Reader
+from fluxforge.sources import source_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,12 +71,15 @@ class Analysis(Reader):
         from fluxforge.query.scan import moment
 
         wanted = [symbols] if isinstance(symbols, str) else symbols
+        venues = [name for name in self.names_of(source) if name in source_names()]
+        if not venues:
+            raise UsageError(f"bars are made of the trades of venues, and {source!r} names none")
         check_answer(
-            self, self._open(source, "trades", live=live), live=live,
+            self, self._open(venues, "trades", live=live), live=live,
             symbols=wanted, instruments=instruments, start=start, end=end,
         )  # fmt: skip
         return read_bars(
-            partial(self._scan, live=live), self.names_of(source), wanted, every, kind,
+            partial(self._scan, live=live), venues, wanted, every, kind,
             moment(start), moment(end), empty=empty, snapshots=snapshots,
             gaps=self.gaps, instruments=instruments,
         )  # fmt: skip

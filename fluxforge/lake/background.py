@@ -43,6 +43,8 @@ class Capture:
 
     Attributes
     ----------
+    sources
+        What it captures.
     added
         Products that were added to those of the configuration.
     """
@@ -50,7 +52,7 @@ class Capture:
     def __init__(self, lake: Reader, sources: Sequence[str], job: Job) -> None:
         self.added: list[str] = []
         self._lake = lake
-        self._sources = list(sources)
+        self.sources = list(sources)
         self._changed = threading.Condition()
         self._progress = {name: IngestProgress(name) for name in sources}
         self._report: IngestReport | None = None
@@ -66,6 +68,11 @@ class Capture:
     def stopped(self) -> bool:
         """Whether :meth:`stop` was called, or it could not begin."""
         return self._stopped
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return not self._ended
 
     def wait_until_begun(self, seconds: float = BEGIN_SECONDS) -> None:
         """Return when each source has sent a frame, or after some seconds.
@@ -97,11 +104,13 @@ class Capture:
 
     def tail(self, table: str, n: int = 20, symbols: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the last rows of a table of what is captured; see :meth:`fluxforge.Lake.tail`."""
-        source = self._sources[0] if len(self._sources) == 1 else self._sources
+        source = self.sources[0] if len(self.sources) == 1 else self.sources
         return self._lake.tail(source, table, n, symbols)
 
     def add(self, product: str, source: str | None = None) -> None:
         """Capture a product more from now on; no frame of the others is lost by it.
+
+        One that is captured already stays so.
 
         Parameters
         ----------
@@ -117,7 +126,7 @@ class Capture:
         self.added.append(product)
 
     def remove(self, product: str, source: str | None = None) -> None:
-        """Capture a product no longer; see :meth:`add`."""
+        """Capture a product no longer; a UsageError where it is not captured. See :meth:`add`."""
         self._ask("remove", source, product)
 
     def stop(self) -> IngestReport:
@@ -156,11 +165,11 @@ class Capture:
         return self.status()._repr_html_()
 
     def _ask(self, word: str, source: str | None, product: str) -> None:
-        if source is None and len(self._sources) > 1:
-            raise UsageError(f"say whose {product!r} is: source={self._sources[0]!r}")
+        if source is None and len(self.sources) > 1:
+            raise UsageError(f"say whose {product!r} is: source={self.sources[0]!r}")
         with self._changed:
             self._answers.clear()
-            self._process.say((word, source or self._sources[0], product))
+            self._process.say((word, source or self.sources[0], product))
             if not self._changed.wait_for(lambda: self._answers or self._ended, _ANSWER_SECONDS):
                 raise FluxForgeError("the process of the capture does not answer")
             if not self._answers:

@@ -133,6 +133,8 @@ class Capturing(Reader):
             If the venue cannot be reached, or refuses.
         StorageError
             If segments cannot be written.
+        UsageError
+            If this object captures one of them already.
 
         Examples
         --------
@@ -150,6 +152,9 @@ class Capturing(Reader):
             names = self.sources
         for name in names:
             IngestionPipeline(self.config, name)  # raises what is wrong with its settings
+        going = {name for one in self.captures if one.running for name in one.sources}
+        if again := going.intersection(names):
+            raise UsageError(f"{min(again)} is being captured by lake.captures: stop() that first")
         seconds, every = (None if one is None else parse_duration(one) for one in (duration, etl))
         own = self.config.ingestion
         longest = min(own.segment_max_seconds, inf if every is None else every)

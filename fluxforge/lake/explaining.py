@@ -60,10 +60,11 @@ def _refuse(
     for version in versions:
         settings = lake.config.ingestion.sources.get(version.source)
         captured += settings.products if settings else []
-    if name in {product.rpartition(":")[2] for product in captured}:
+    if name in {part for product in captured for part in (product, product.rpartition(":")[2])}:
         return  # it has not been seen yet
     known = sorted({each for version in versions for each in names_in(version, column)})
-    near = difflib.get_close_matches(name.upper(), known, 3, cutoff=0.65)
+    cased = {each.lower(): each for each in known}
+    near = [cased[one] for one in difflib.get_close_matches(name.lower(), cased, 3, cutoff=0.65)]
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "there are: "
     if not near:
         hint += ", ".join(known[:_MOST_NAMES]) + (", …" if len(known) > _MOST_NAMES else "")

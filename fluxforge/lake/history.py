@@ -66,7 +66,7 @@ class History(Capturing):
 
     def backfill(
         self,
-        source: str,
+        source: str | Sequence[str] | None = None,
         table: str | None = None,
         *,
         symbols: str | Sequence[str] | None = None,
@@ -85,12 +85,14 @@ class History(Capturing):
 
         Parameters
         ----------
+        source
+            The exchange, or several; None or ``"*"``: all that are configured.
         table
             ``"trades"`` or ``"candles"``; None: both, for gaps.
         symbols
             As the configuration writes products; None: those that are configured.
         start, end
-            The time to fetch; without a zone they are UTC. None for `end`: now.
+            The time to fetch; without a zone they are UTC. None for `end`, or a later one: now.
         interval
             Of candles: ``"1m"``, ``"5m"``, ``"1h"``, ``"1d"``; None: that of the venue's channel.
         gaps
@@ -99,27 +101,55 @@ class History(Capturing):
         Raises
         ------
         UsageError
-            If the venue does not give that, or neither a start nor gaps are asked for.
+            If the venue does not give that, neither a start nor gaps are asked for, or both, or
+            `start` is not before `end` and now.
         ConnectionFailedError
             If the venue does not answer.
         """
-        from fluxforge.ingestion.backfill import parts_of, run_backfill, state_name
-        from fluxforge.ingestion.rest import RestClient, state_dir
+        from fluxforge.ingestion.backfill import BackfillReport
         from fluxforge.query.scan import moment
 
-        if table not in (*_TABLES, None) or (table is None and not gaps):
-            raise UsageError(f"backfill is for {' and '.join(_TABLES)}: books are not given again")
+        if table not in (*_TABLES, None):
+            raise UsageError(f"venues give trades and candles of the past, and not {table!r}")
+        if not gaps and (start is None or table is None):
+            raise UsageError(
+                "say what and from when: backfill(source, 'trades', start='2026-08-09')"
+            )
+        if gaps and (start is not None or end is not None):
+            raise UsageError("choose gaps, or start and end: gaps are filled whenever they were")
+        now = datetime.now(UTC)
+        low, high = moment(start) or now, min(moment(end) or now, now)
+        if not gaps and low >= high:
+            raise UsageError(f"start {start} is not before {end or 'now'}: there is no such past")
+        names = self.sources if source in (None, "*") else self.names_of(source)
+        if not names:
+            raise UsageError("no source is configured: name one")
+        tables = (table,) if table else _TABLES
+        return BackfillReport.total([
+            self._backfill(name, tables, symbols, None if gaps else (low, high), interval)
+            for name in names
+        ])  # fmt: skip
+
+    def _backfill(
+        self,
+        source: str,
+        tables: Sequence[str],
+        symbols: str | Sequence[str] | None,
+        span: tuple[datetime, datetime] | None,
+        interval: str | None,
+    ) -> BackfillReport:
+        """Fetch a span of time of one source, or what is missing."""
+        from fluxforge.ingestion.backfill import parts_of, run_backfill, state_name
+        from fluxforge.ingestion.rest import RestClient, state_dir
+
         venue, address = self._venue(source)
         wanted: Iterable[Past]
         size = interval or venue.candle_interval
-        if gaps:
-            wanted = self._missing(venue, (table,) if table else _TABLES, symbols, size)
+        if span is None:
+            wanted = self._missing(venue, tables, symbols, size)
         else:
-            low, high = moment(start), moment(end) or datetime.now(UTC)
-            if low is None or table is None:
-                raise UsageError("say from when: backfill(source, table, start='2026-08-09')")
             places = [venue.split(product) for product in self._products(source, symbols)]
-            parts = (parts_of(table, *place, low, high, size) for place in places)
+            parts = (parts_of(tables[0], *place, *span, size) for place in places)
             wanted = chain.from_iterable(parts)
         storage, layout = self._place(Role.INGESTION)
         ready = storage.get_full_path(layout.ready(source))

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import UsageError
+from fluxforge.errors import UnknownSourceError, UsageError
 from fluxforge.lake.explaining import check_answer
 from fluxforge.lake.places import Places
-from fluxforge.sources import get_source
+from fluxforge.sources import get_source, source_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +42,16 @@ class Reader(Places):
         if source == "*":
             return self.catalog.sources()
         if isinstance(source, str) or not isinstance(source, Iterable):
-            return [get_source(source).name]
-        return list(dict.fromkeys(get_source(one).name for one in source))
+            try:
+                return [get_source(source).name]
+            except UnknownSourceError:
+                if source not in self.catalog.sources():  # one's own tables are there too
+                    raise
+                return [source]
+        named = list(source)
+        if not named:
+            raise UsageError("no source is named: write '*' for all")
+        return list(dict.fromkeys(name for one in named for name in self.names_of(one)))
 
     def scan(
         self,
@@ -239,7 +247,7 @@ class Reader(Places):
         Parameters
         ----------
         source
-            The exchange; None: all that are configured.
+            The exchange; None: all that are configured, or have tables.
 
         Returns
         -------
@@ -255,9 +263,12 @@ class Reader(Places):
 
         from fluxforge.query.gaps import find_gaps
 
-        names = self.sources if source is None else [source]
+        here = self.catalog.sources() if source is None else [source]
+        names = [name for name in here if source is not None or name in source_names()]
+        if not names:
+            raise UsageError("no source is configured, and none has tables")
         found = [find_gaps(self.catalog, name) for name in names]
-        return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
+        return pl.concat(found, how="diagonal_relaxed")
 
     def tail(
         self,

@@ -42,12 +42,10 @@ def scan_table(
     import polars as pl
 
     low, high = moment(start), moment(end)
-    wanted = _several(symbols)
-    chosen = asked(symbols, instruments)
-    files = _files(version, chosen, low, high)
-    frame = _read(version, files)
-    if wanted is not None and "market" in version.polars_schema:
-        frame = _of_markets(version, frame, wanted)
+    chosen = _bare(version, asked(symbols, instruments))
+    frame = _read(version, _files(version, chosen, low, high))
+    if symbols is not None and _has_markets(version):
+        frame = _of_markets(version, frame, _several(symbols) or [])
     for column, names in chosen.items():
         # Equality is looked up in the statistics of row groups; being among several is not.
         one = pl.col(column) == names[0] if len(names) == 1 else pl.col(column).is_in(names)
@@ -68,10 +66,20 @@ def _between(frame: pl.LazyFrame, low: datetime | None, high: datetime | None) -
 
 def asked(symbols: Names, instruments: Names) -> dict[str, list[str]]:
     """Return what is asked for, by column; a symbol may have its market before it."""
-    wanted = _several(symbols)
-    bare = None if wanted is None else [name.rpartition(":")[2] for name in wanted]
-    both = {"symbol": bare, "instrument": _several(instruments)}
+    both = {"symbol": _several(symbols), "instrument": _several(instruments)}
     return {column: names for column, names in both.items() if names is not None}
+
+
+def _has_markets(version: TableVersion) -> bool:
+    """Tell whether symbols may have a market before them: in the tables of venues."""
+    return version.channel is not None and "market" in version.polars_schema
+
+
+def _bare(version: TableVersion, chosen: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return what is asked for, with symbols as they are in the table."""
+    if "symbol" not in chosen or not _has_markets(version):
+        return dict(chosen)
+    return {**chosen, "symbol": [name.rpartition(":")[2] for name in chosen["symbol"]]}
 
 
 def _files(
@@ -99,6 +107,7 @@ def may_answer(
     high: datetime | None,
 ) -> bool:
     """Tell whether a table may have rows of these names and times, without opening a file."""
+    chosen = _bare(version, chosen)
     if _files(version, chosen, low, high):
         return True
     if version.live is None:
@@ -120,10 +129,13 @@ def holds_name(version: TableVersion, column: str, name: str) -> bool:
     known = version.table.uri, column, name
     if known in _SEEN:
         return True
-    files = [file for file in version.files if file.may_hold(column, name, name)]
+    bare = _bare(version, {column: [name]})[column][0]
+    files = [file for file in version.files if file.may_hold(column, bare, bare)]
     found = any(name in (file.least.get(column), file.greatest.get(column)) for file in files)
     for part in () if found else (*([file] for file in reversed(files)), []):
-        rows = _read(version, part).filter(pl.col(column) == name)
+        rows = _read(version, part).filter(pl.col(column) == bare)
+        if bare != name:
+            rows = rows.filter(_with_market() == name)
         if found := not rows.select(column).head(1).collect().is_empty():
             break
     if found:
@@ -132,11 +144,15 @@ def holds_name(version: TableVersion, column: str, name: str) -> bool:
 
 
 def names_in(version: TableVersion, column: str) -> list[str]:
-    """Return all symbols, or instruments, of a table."""
+    """Return all symbols, or instruments, of a table; with the market where there are several."""
     if column not in version.polars_schema:
         return []
-    rows = _read(version, list(version.files)).select(column).unique()
-    return rows.drop_nulls().collect()[column].to_list()
+
+    rows = _read(version, list(version.files))
+    several = column == "symbol" and _has_markets(version)
+    if several and len(get_source(version.source).markets) > 1:
+        rows = rows.with_columns(_with_market())
+    return rows.select(column).unique().drop_nulls().collect()[column].to_list()
 
 
 def _read(version: TableVersion, files: list[TableFile]) -> pl.LazyFrame:
@@ -195,12 +211,15 @@ def _of_markets(version: TableVersion, frame: pl.LazyFrame, symbols: Sequence[st
             if len(several) > 1:
                 choice = " or ".join(f"{market}:{symbol}" for market in several)
                 raise UsageError(f"{symbol!r} is in several markets of {version.source}: {choice}")
-    split = [name.rpartition(":") for name in symbols]
-    places = [f"{market}:{symbol}" for market, _, symbol in split if market]
-    if not places:
+    if not any(":" in name for name in symbols):
         return frame
-    own = pl.concat_str("market", pl.lit(":"), "symbol").is_in(places)
-    return frame.filter(own | pl.col("symbol").is_in([name for name in symbols if ":" not in name]))
+    return frame.filter(_with_market().is_in(symbols) | pl.col("symbol").is_in(symbols))
+
+
+def _with_market() -> pl.Expr:
+    import polars as pl
+
+    return pl.concat_str("market", pl.lit(":"), "symbol").alias("symbol")
 
 
 def scan_tables(versions: TableVersion | Sequence[TableVersion], **options: Any) -> pl.LazyFrame:

@@ -8,14 +8,15 @@ It serves a seeded market model, or replays recorded segments.
   its first subscription has arrived; then the socket is closed. ``rate`` is a multiple of the
   recorded pace. A recording that a client did not take to its end is served to the next one, from
   the start. When all were served, further clients are turned away with close code 1001. Recorded
-  answers to REST calls are given to REST calls, in turn, and not sent over the socket.
+  answers to REST calls are given to REST calls, in turn, and not sent over the socket; what came
+  after one is sent once the client has asked for it, or two seconds later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
@@ -48,6 +49,7 @@ _POLL_SECONDS = 0.01
 _CATCH_UP_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
 _SETTLE_SECONDS = 1.0
+_CALL_SECONDS = 2.0
 
 
 class LocalExchange:
@@ -66,6 +68,7 @@ class LocalExchange:
         self._left = 0  # recordings that nobody has taken to their end yet
         self._requests = count()
         self._answers: dict[str, deque[str]] = {}  # recorded answers to REST calls
+        self._calls = Counter[str]()  # for them
         self._server: Server
 
     async def finished(self) -> None:
@@ -131,7 +134,9 @@ class LocalExchange:
         called = urlsplit(request.path)
         query = dict(parse_qsl(called.query))
         if self.options.replay:
-            recorded = self._answers.get(self._venue.recorded_key(called.path, query))
+            key = self._venue.recorded_key(called.path, query)
+            self._calls[key] += 1
+            recorded = self._answers.get(key)
             status, text = (200, recorded[0]) if recorded else (503, "nothing recorded")
             if recorded:
                 recorded.rotate(-1)
@@ -222,8 +227,11 @@ class LocalExchange:
         pace = self.options.pace
         began = asyncio.get_running_loop().time()
         first_ns: int | None = None
+        calls = Counter(self._calls)
         for envelope in recording.envelopes():
-            if self._venue.recorded_answer(envelope.frame):
+            if answer := self._venue.recorded_answer(envelope.frame):
+                calls[answer[0]] += 1
+                await self._wait_for_call(connection, answer[0], calls[answer[0]])
                 continue
             await connection.before_frame()
             if self.options.filter and not connection.session.wants(envelope.frame):
@@ -233,6 +241,12 @@ class LocalExchange:
                 await connection.wait_until(began + (envelope.capture_ns - first_ns) / 1e9 / pace)
             await connection.send(envelope.frame)
         await connection.before_frame()
+
+    async def _wait_for_call(self, connection: Connection, key: str, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _CALL_SECONDS
+        while self._calls[key] < number and loop.time() < end:
+            await connection.pause(_POLL_SECONDS)
 
     def _finish(self) -> None:
         self._done.set()

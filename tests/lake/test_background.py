@@ -47,6 +47,8 @@ def test_a_capture_with_its_etl(lake: Lake) -> None:
     wait_until(lambda: lake.scan("coinbase", "trades").collect().height > 0)
     wait_until(lambda: capture.tail("trades", n=5).height == 5)
     assert lake.captures == [capture]
+    with pytest.raises(UsageError, match=r"coinbase is being captured by lake\.captures"):
+        lake.capture("coinbase")
     report = capture.stop()
     assert lake.captures == []
     assert not capture.status().running
@@ -145,7 +147,10 @@ def test_products_come_and_go(lake: Lake) -> None:
     with lake.capture("coinbase") as capture:
         capture.add("SOL-USD")
         wait_until(lambda: capture.tail("trades", n=1, symbols=["SOL-USD"]).height == 1)
+        capture.add("SOL-USD")
         capture.remove("SOL-USD")
+        with pytest.raises(UsageError, match="'SOL-USD' of coinbase is not being captured"):
+            capture.remove("SOL-USD")
         with pytest.raises(UsageError, match="sol usd"):
             capture.add("sol usd")
         with pytest.raises(UsageError, match="did you mean SOL-USD"):

@@ -81,6 +81,18 @@ def test_a_table_of_ones_own_is_read_as_others_are(lake: Lake) -> None:
         lake.scan("mine", "nameless", symbols=["A"])
 
 
+def test_symbols_of_ones_own_may_have_a_colon_and_markets(lake: Lake) -> None:
+    frame = FRAME.with_columns(symbol=pl.lit("X:") + pl.col("symbol"), market=pl.lit("dark"))
+    lake.write("mine", "trades", frame)
+    assert lake.scan("mine", "trades", symbols=["X:A"]).collect().height == 2
+    assert lake.scan(["mine", "coinbase"], "trades", symbols=["X:A"]).collect().height == 2
+    with pytest.raises(UnknownSymbolError, match="X:A"):
+        lake.scan("mine", "trades", symbols=["A"])
+    with pytest.raises(UsageError, match="venues"):
+        lake.bars("mine")
+    assert lake.bars("*").is_empty()
+
+
 @pytest.mark.parametrize("form", ["lazy", "arrow", "pandas"])
 def test_frames_of_other_libraries(lake: Lake, form: str) -> None:
     if form == "pandas":

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
+from fluxforge import Lake
 from fluxforge.errors import ExchangeError
+from fluxforge.simulator import local_exchange
 from fluxforge.simulator.replay import index_recordings
 
 if TYPE_CHECKING:
@@ -68,3 +70,24 @@ def test_a_file_that_vanishes_after_indexing_is_an_error(
     path.unlink()
     with pytest.raises(ExchangeError, match=r"x\.ndjson"):
         list(recording.envelopes())
+
+
+def test_what_came_after_a_recorded_answer_waits_for_its_call(tmp_path: Path) -> None:
+    def captured(url: str, folder: Path, frames: int) -> Lake:
+        wanted = {"url": url, "products": "[BTCUSDT,ETHUSDT]", "channels": "[depth]"}
+        overrides = [f"ingestion.sources.binance.{key}={value}" for key, value in wanted.items()]
+        lake = Lake(overrides=[f"storage.base_dir={folder}", *overrides])
+        assert lake.ingest_sync("binance", frames=frames).frames == frames
+        return lake
+
+    with local_exchange("binance", rate=400) as exchange:
+        made = captured(exchange.url, tmp_path / "made", 80)
+    ready = made.layout.ready("binance")
+    files = tuple(tmp_path / "made" / key for key in made.storage.list_files(ready))
+    expected = made.scan("binance", "orderbook", live=True).filter("is_snapshot").collect().height
+    for number in range(3):
+        with local_exchange("binance", replay=files, rate=0) as exchange:
+            again = captured(exchange.url, tmp_path / str(number), 80)
+        again.etl()
+        found = again.scan("binance", "orderbook").filter("is_snapshot").collect().height
+        assert found == expected > 0

@@ -10,7 +10,7 @@ import pytest
 
 from fluxforge import Lake
 from fluxforge.analytics.read import read_book, read_coverage
-from fluxforge.errors import UsageError
+from fluxforge.errors import UnknownSymbolError, UsageError
 from fluxforge.simulator import local_exchange
 from fluxforge.sources.checksum import ChecksumBook
 from tests.support.recordings import capture
@@ -181,6 +181,11 @@ def test_markets_of_one_symbol_are_told_apart(lake: Lake) -> None:
     ]
     both = lake.scan("bybit", "orderbook", symbols=["linear:BTCUSDT", "linear:DOGEUSDT"])
     assert both.select("market").unique().collect()["market"].to_list() == ["linear"]
+    for wrong in (":BTCUSDT", "foo:BTCUSDT", "LINEAR:BTCUSDT", "inverse:DOGEUSDT"):
+        with pytest.raises(UnknownSymbolError, match=r"linear:|spot:"):
+            lake.book("bybit", wrong)
+        with pytest.raises(UnknownSymbolError, match=r"linear:|spot:"):
+            lake.scan("bybit", "trades", symbols=[wrong])
     for ask in (
         lambda: lake.book("bybit", "BTCUSDT"),
         lambda: lake.tail("bybit", "trades", symbols=["BTCUSDT"]),

@@ -88,7 +88,7 @@ def test_what_is_lost_is_named_asked_for_again_and_fetched(tmp_path: Path, sourc
         assert lake.book(source, symbol).complete
 
         before = spans_of(lake, source, gap["conn"])
-        fetched = lake.backfill(source, "trades", gaps=True)
+        fetched = lake.backfill(table="trades", gaps=True)  # of all that are configured
         lake.etl(source)
     if source == "bybit":  # it numbers its books alone
         assert fetched.parts == 0
@@ -170,10 +170,17 @@ def test_candles_of_the_past_are_there_once(tmp_path: Path) -> None:
         with local_exchange(source, seed=3) as exchange:
             lake = lake_at(tmp_path / source, source, exchange.url)
             start = "2026-01-01"
-            with pytest.raises(UsageError, match="books"):
+            with pytest.raises(UsageError, match="not 'orderbook'"):
                 lake.backfill(source, "orderbook", start=start)
             with pytest.raises(UsageError, match="from when"):
                 lake.backfill(source, "candles")
+            with pytest.raises(UsageError, match="from when"):
+                lake.backfill(source)
+            for first, end in (("2026-01-02", "2026-01-01"), ("2100-01-01", None)):
+                with pytest.raises(UsageError, match="no such past"):
+                    lake.backfill([source], "candles", start=first, end=end)
+            with pytest.raises(UsageError, match="choose gaps"):
+                lake.backfill(source, "candles", start=start, gaps=True)
             since = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=3)
             report = lake.backfill(source, "candles", start=since, interval="1h")
             again = lake.backfill(source, "candles", start=since, interval="1h")

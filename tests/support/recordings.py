@@ -21,13 +21,12 @@ WANTED = {
     ),
     "binance": ("[NKNUSDT,LRCBTC]", "[depth,aggTrade,bookTicker,kline]"),
 }
-RATES = {"binance": 20}  # a book's REST answer has to come before the last frame
 
 
 def capture(recording: Path, source: str, frames: int, folder: Path) -> tuple[Lake, IngestReport]:
     """Capture so many frames of a recording into a lake in a folder, and make its tables."""
     products, channels = WANTED[source]
-    with local_exchange(source, replay=(recording,), rate=RATES.get(source, 0)) as exchange:
+    with local_exchange(source, replay=(recording,), rate=0) as exchange:
         lake = Lake(
             overrides=[
                 f"storage.base_dir={folder}",
