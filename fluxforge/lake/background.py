@@ -74,8 +74,8 @@ class Capture:
         """Whether its process runs."""
         return not self._ended
 
-    def wait_until_begun(self, seconds: float = BEGIN_SECONDS) -> None:
-        """Return when each source has sent a frame, or after some seconds.
+    def wait_until_begun(self) -> None:
+        """Return when each source has sent a frame, or after :data:`BEGIN_SECONDS`.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Capture:
             return self._ended or all(one.frames for one in self._progress.values())
 
         with self._changed:
-            self._changed.wait_for(begun, seconds)
+            self._changed.wait_for(begun, BEGIN_SECONDS)
         if self._error is not None:
             self._stopped = True
             raise self._error

@@ -43,7 +43,6 @@ class Task:
 
     name: str
     config: FluxForgeConfig
-    level: int
     log_as_json: bool
 
 
@@ -54,9 +53,8 @@ class Part:
         self._task: Task = parent.job
         self._lake = Lake(config=self._task.config)
         self._parent = parent
-        self._logs = set_up_logs(
-            self._task.level, as_json=self._task.log_as_json, part=self._task.name
-        )
+        as_json, name = self._task.log_as_json, self._task.name
+        self._logs = set_up_logs(logging.INFO, as_json=as_json, part=name)
         self._stop = threading.Event()
         self._totals: Counter[str] = Counter()
 

@@ -120,16 +120,14 @@ class Supervisor:
     ----------
     config
         What to run.
-    level, log_as_json
-        How all processes log.
+    log_as_json
+        Whether all processes log so.
     """
 
-    def __init__(
-        self, config: FluxForgeConfig, *, level: int = logging.INFO, log_as_json: bool = False
-    ) -> None:
+    def __init__(self, config: FluxForgeConfig, *, log_as_json: bool = False) -> None:
         self._lake = Lake(config=config)
         names = [*(f"{CAPTURE}{source}" for source in self._lake.sources), ETL, MAINTENANCE]
-        self.processes = [Process(Task(name, config, level, log_as_json)) for name in names]
+        self.processes = [Process(Task(name, config, log_as_json)) for name in names]
         self.lake_state: LakeState | None = None
         self.failures = 0
         self._stop = threading.Event()
