@@ -255,7 +255,10 @@ def translated(table: Sequence[Translation], what: str, **values: object) -> Ite
         error = translate(exc, table, what, **values)
         if error is None:
             raise
-        raise error from exc
+        try:
+            raise error from exc
+        finally:
+            del error  # else it would hold itself, by this frame
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
 import inspect
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -88,6 +91,23 @@ class TestTranslations:
         ):
             raise error
         assert caught.value is error
+
+    def test_what_a_failed_function_held_is_free_at_once(self) -> None:
+        held: list[weakref.ref[set[int]]] = []
+
+        def fail() -> None:
+            lines = {1}
+            held.append(weakref.ref(lines))
+            with errors.translated(self.TABLE, "a/b"):
+                raise FileNotFoundError(2, "No such file")
+
+        gc.disable()
+        try:
+            with suppress(errors.FileMissingError):
+                fail()
+            assert held[0]() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from collections import deque
@@ -16,8 +17,19 @@ BATCH_BYTES = 4_000_000
 """The most that one append carries, unless a single line is longer."""
 
 _CONNECTIONS = 1_024  # far more than live at one time
+_BLOCK_BYTES = 1 << 16
 _LINES_TOGETHER = 64
-_BYTES_TOGETHER = 64_000
+
+
+class _Block:
+    """Lines in memory that the system has back with them: the heap would keep most of it."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = mmap.mmap(-1, size)
+        self.start = self.frames = 0  # where the lines that are left begin; how many they are
+
+    def lines(self) -> memoryview:
+        return memoryview(self.memory)[self.start : self.memory.tell()]
 
 
 class PendingLines:
@@ -32,9 +44,7 @@ class PendingLines:
     def __init__(self) -> None:
         self.frames = self.bytes = 0
         self._lock = threading.Lock()  # held for moments
-        self._parts: deque[tuple[int, bytes]] = deque()  # a number of lines, and those lines
-        self._last: list[bytes] = []  # lines after those, fewer than make a part
-        self._last_bytes = 0
+        self._blocks: deque[_Block] = deque()
         self._captured: dict[str, int] = {}  # each connection's last capture_ns
 
     def add(self, frames: Iterable[tuple[int, bytes]], conn: str) -> int:
@@ -44,56 +54,58 @@ class PendingLines:
             self._captured[conn] = last
             if len(self._captured) > _CONNECTIONS:
                 del self._captured[next(iter(self._captured))]
-            size = sum(map(len, lines))
-            self._last += lines
-            self._last_bytes += size
-            if len(self._last) >= _LINES_TOGETHER or self._last_bytes >= _BYTES_TOGETHER:
-                self._fill()
-            self.frames += len(lines)
-            self.bytes += size
-        return size
+            before = self.bytes
+            for at in range(0, len(lines), _LINES_TOGETHER):
+                self._write(lines[at : at + _LINES_TOGETHER])
+            return self.bytes - before
 
-    def next_parts(self, room: float) -> list[tuple[int, bytes]]:
+    def _write(self, lines: list[bytes]) -> None:
+        data = b"".join(lines)
+        block = self._blocks[-1] if self._blocks else None
+        if block is None or block.memory.tell() + len(data) > len(block.memory):
+            block = _Block(max(len(data), _BLOCK_BYTES))
+            self._blocks.append(block)
+        block.memory.write(data)
+        block.frames += len(lines)
+        self.frames += len(lines)
+        self.bytes += len(data)
+
+    def next_parts(self, room: float) -> list[tuple[int, memoryview]]:
         """Return what to append next, one part at least; it stays until it is dropped."""
-        parts: list[tuple[int, bytes]] = []
+        parts: list[tuple[int, memoryview]] = []
         size = 0
         with self._lock:
-            self._fill()
-            for count, lines in self._parts:
+            for block in self._blocks:
+                lines = block.lines()
                 if parts and size + len(lines) > min(room, BATCH_BYTES):
                     break
-                parts.append((count, lines))
+                parts.append((block.frames, lines))
                 size += len(lines)
         return parts
 
-    def drop(self, parts: list[tuple[int, bytes]]) -> None:
+    def drop(self, parts: list[tuple[int, memoryview]]) -> None:
         """Forget the first parts: they are durable."""
         with self._lock:
             for count, lines in parts:
-                self._parts.popleft()
+                block = self._blocks[0]
+                block.start += len(lines)
+                block.frames -= count
+                if not block.frames:  # none has come meanwhile
+                    self._blocks.popleft()
                 self.frames -= count
                 self.bytes -= len(lines)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._parts.clear()
-            self._last, self._last_bytes = [], 0
+            self._blocks.clear()
             self.frames = self.bytes = 0
 
     def oldest_seconds(self) -> float:
         """Return how long the first line has been waiting."""
         with self._lock:
-            self._fill()
-            if not self._parts:
+            if not self._blocks:
                 return 0.0
-            line = self._parts[0][1]
-        captured = int(line[len('{"capture_ns":') : line.index(b",")])
+            begin = bytes(self._blocks[0].lines()[:64])
+        captured = int(begin[len('{"capture_ns":') : begin.index(b",")])
         return max(0.0, (time.time_ns() - captured) / 1e9)
-
-    def _fill(self) -> None:
-        """Make parts of the last lines: many small objects would hold the heap apart."""
-        for start in range(0, len(self._last), _LINES_TOGETHER):
-            part = self._last[start : start + _LINES_TOGETHER]
-            self._parts.append((len(part), b"".join(part)))
-        self._last, self._last_bytes = [], 0

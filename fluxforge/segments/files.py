@@ -85,7 +85,7 @@ class SegmentFile:
         segment.closed = True
         return segment
 
-    def append(self, *parts: bytes) -> None:
+    def append(self, *parts: bytes | memoryview) -> None:
         """Add whole lines: durable when this returns, absent when it raises."""
         if self.closed:
             raise StorageError(f"{self.path} is closed")

@@ -7,6 +7,7 @@ credential.
 from __future__ import annotations
 
 import asyncio
+from traceback import clear_frames
 from typing import TYPE_CHECKING
 
 from aiohttp import ClientError as AioHttpError
@@ -168,6 +169,10 @@ S3_ERRORS = [
 
 def translate_s3(error: Exception, what: str, bucket: str, access: S3Access) -> FluxForgeError:
     """Return what to raise for what s3fs or botocore raised; no secret is in it."""
+    link: BaseException | None = error
+    while link is not None:  # frames hold errors, which hold frames, and both what was to be sent
+        clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
     cause = error.__cause__ if isinstance(error.__cause__, boto.ClientError) else error
     values = {
         "bucket": bucket,

@@ -33,12 +33,24 @@ _PORTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 _OFF = ("webdav", "admin.ui", "s3.autoCreateBucket", "master.telemetry")
 
 _WATCHER = """
-import pathlib, shutil, subprocess, sys, threading
+import os, pathlib, shutil, subprocess, sys, threading
 folder, *command = sys.argv[1:]
-with open(folder + "/log", "wb") as log:
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
-threading.Thread(target=lambda: (sys.stdin.read(), server.kill()), daemon=True).start()
-server.wait()
+words = []
+def listen(server):
+    words.append(os.read(0, 1))
+    server.kill()
+while True:
+    with open(folder + "/log", "ab") as log:
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
+        )
+    threading.Thread(target=listen, args=[server], daemon=True).start()
+    server.wait()
+    if not words or not words.pop():  # it ended by itself, or nobody needs it any more
+        break
+    os.write(1, b".")
+    if not os.read(0, 1):
+        break
 print(pathlib.Path(folder, "log").read_text(errors="replace")[-500:])
 shutil.rmtree(folder, ignore_errors=True)
 for word in command:  # it makes sockets outside of its folder, and leaves them there
@@ -76,6 +88,21 @@ class S3Server:
             "aws_access_key_id": self.access_key,
             "aws_secret_access_key": self.secret_key,
         }
+
+    def kill(self) -> None:
+        """Kill the server's process, as a crash would; what it stored stays for :meth:`restart`."""
+        self._tell_watcher()
+        self._watcher.stdout.read(1)
+
+    def restart(self) -> None:
+        """Start a killed server again, on the same port and with all it held."""
+        self._tell_watcher()
+        if not _is_ready(self):
+            raise StorageUnavailableError("the S3 server did not start again: start another")
+
+    def _tell_watcher(self) -> None:
+        self._watcher.stdin.write(b".")
+        self._watcher.stdin.flush()
 
     def stop(self) -> None:
         """End the server and remove its files. Stopping twice is allowed."""

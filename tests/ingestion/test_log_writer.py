@@ -164,7 +164,7 @@ def test_a_segment_closes_by_size_with_one_batch_over_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending, "BATCH_BYTES", 1_000)
-    monkeypatch.setattr(pending, "_BYTES_TOGETHER", 100)
+    monkeypatch.setattr(pending, "_BLOCK_BYTES", 100)
     storage = LocalStorage(tmp_path)
     with open_writer(storage, segment_max_mb=0.005) as writer:
         for number in range(400):

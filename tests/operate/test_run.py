@@ -11,19 +11,18 @@ import psutil
 import pytest
 
 from fluxforge.simulator import local_exchange
+from fluxforge.testing.s3_server import s3_server
 from tests.operate.conftest import set_one_aside
-from tests.support.fault_proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from fluxforge.testing.s3_server import S3Server
     from tests.operate.conftest import Run
 
 PARTS = ("capture.coinbase", "etl", "maintenance")
 KILLS = int(float(os.environ.get("FLUXFORGE_LONG", "1")))
-"""Of each part; the store is away for six seconds each, and the run lasts a minute each."""
+"""Of each part; the S3 server is stopped for six seconds each, and the run lasts a minute each."""
 
 FRAMES, TAKEN = 'frames_total{source="coinbase"}', 'etl_lines_total{outcome="taken"}'
 SPOOL, LAG = 'spool_bytes{source="coinbase"}', 'capture_lag_seconds{source="coinbase"}'
@@ -55,19 +54,17 @@ def kill_each(run: Run, process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.long
 @pytest.mark.s3
 def test_whatever_happens_shows_and_costs_nothing(
-    make_run: Callable[..., Run], s3_server: S3Server, request: pytest.FixtureRequest
+    make_run: Callable[..., Run],
 ) -> None:
     with (
         local_exchange("coinbase", seed=6, rate=120, faults="skip@100:3") as exchange,
-        FaultProxy(s3_server.host, s3_server.port) as proxy,
+        s3_server() as server,
     ):
         run = make_run(
             exchange.url,
             "storage.backend=s3",
-            f"storage.base_dir={s3_server.bucket}/{request.node.name}",
-            f"storage.s3.endpoint_url={proxy.url}",
-            f"storage.s3.aws_access_key_id={s3_server.access_key}",
-            f"storage.s3.aws_secret_access_key={s3_server.secret_key}",
+            f"storage.base_dir={server.bucket}/lake",
+            *(f"storage.s3.{name}={value}" for name, value in server.settings().items()),
             "storage.lease_seconds=5",
             "ingestion.spool_max_mb=0.6",
             "ingestion.segment_max_seconds=3",
@@ -75,12 +72,13 @@ def test_whatever_happens_shows_and_costs_nothing(
             f"run.maintenance_interval_seconds={60 if KILLS == 1 else 15}",
         )
         set_one_aside(run.lake())
-        began, away_at_first = time.monotonic(), proxy.inject(Fault("refuse"))
+        began = time.monotonic()
+        server.kill()
         with run.going() as process:
-            starting = run.wait_for(lambda now: now.get("state_failures_total", 0) > 0)
-            assert away_at_first.struck > 0
+            starting = run.wait_for(lambda now: now.get('part_up{part="etl"}') == 1)
             assert starting[FRAMES] == starting[TAKEN] == 0
-            proxy.heal()
+            assert "state_age_seconds" not in starting
+            server.restart()
             run.wait_for(lambda now: now[TAKEN] > 0 and now.get(ASIDE) == 1)
             run.wait_for(lambda now: now['missing_frames{source="coinbase"}'] >= 3)
             problems = run.unhealthy("health.gaps=2")
@@ -92,10 +90,12 @@ def test_whatever_happens_shows_and_costs_nothing(
                 kill_each(run, process)
             before, used = run.metrics(), run.memory(process)
 
-            until, rule = time.monotonic() + 6 * KILLS, proxy.inject(Fault("refuse"))
-            away = run.wait_for(lambda now: rule.struck > 3 and now[FRAMES] > before[FRAMES] + 400)
+            until = time.monotonic() + 6 * KILLS
+            server.kill()
+            away = run.wait_for(lambda now: now[FRAMES] > before[FRAMES] + 400)
             assert away["state_age_seconds"] > 0
             assert 'channel_age_seconds{channel="ticker",source="coinbase"}' in away
+            assert run.unhealthy().keys() == {"storage"}
             full = run.wait_for(
                 lambda now: (
                     now[LAG] > 3
@@ -103,9 +103,13 @@ def test_whatever_happens_shows_and_costs_nothing(
                 )
             )
             assert 0 < full[SPOOL] <= 600_000
-            assert run.unhealthy().keys() == {"storage"}
-            run.wait_for(lambda _: time.monotonic() > until)
-            proxy.heal()
+            run.wait_for(
+                lambda now: (
+                    now["state_failures_total"] > before["state_failures_total"]
+                    and time.monotonic() > until
+                )
+            )
+            server.restart()
             run.wait_for(lambda now: now[TAKEN] > away[TAKEN] + 200)
             run.wait_for(lambda now: now[SPOOL] < full[SPOOL] and now[LAG] < 3)
             until, seen = max(began + 60 * (KILLS - 1), until + 20 * (KILLS - 1)), [used]

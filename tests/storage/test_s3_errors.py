@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import gc
+import sys
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -24,6 +28,7 @@ from fluxforge.errors import (
     StorageFullError,
     StorageUnavailableError,
 )
+from fluxforge.storage.s3 import S3Storage
 from fluxforge.storage.s3_access import S3Access
 from fluxforge.storage.s3_errors import SendAgainError, translate_s3
 
@@ -129,3 +134,20 @@ def test_what_s3fs_made_of_an_error_is_seen_through() -> None:
 )
 def test_what_is_worth_another_try(error: Exception, transient: bool) -> None:
     assert isinstance(translate(error), StorageUnavailableError) == transient
+
+
+def test_what_could_not_be_sent_is_free_at_once() -> None:
+    # nothing listens on port 9
+    where: dict[str, Any] = {"access_key_id": "a", "secret_access_key": "b", "attempts": 1}
+    storage = S3Storage("bucket", endpoint_url="http://127.0.0.1:9", **where)
+    gc.disable()
+    try:
+        data = bytes(1_000_000)
+        before, until = sys.getrefcount(data), time.monotonic() + 20
+        with suppress(StorageUnavailableError):
+            storage.write_bytes("raw/x", data)
+        while sys.getrefcount(data) > before:  # the thread that sent it may not be done yet
+            assert time.monotonic() < until, "something holds it"
+            time.sleep(0.01)
+    finally:
+        gc.enable()

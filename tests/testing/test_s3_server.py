@@ -9,10 +9,11 @@ import urllib.request
 
 import psutil
 import pytest
+import s3fs
 
 from fluxforge.errors import MissingExtraError
 from fluxforge.testing import s3_server as module
-from fluxforge.testing.s3_server import S3Server, find_weed
+from fluxforge.testing.s3_server import S3Server, find_weed, s3_server
 
 pytestmark = pytest.mark.s3
 
@@ -63,6 +64,17 @@ def test_a_server_says_where_it_is_but_not_its_secret(s3_server: S3Server) -> No
     assert s3_server.host == "127.0.0.1"
     assert s3_server.secret_key not in repr(s3_server)
     assert s3_server.settings()["aws_secret_access_key"] == s3_server.secret_key
+
+
+def test_a_killed_server_comes_back_with_what_it_held() -> None:
+    with s3_server() as server:
+        place = {"key": server.access_key, "secret": server.secret_key}
+        files = s3fs.S3FileSystem(**place, endpoint_url=server.endpoint_url)
+        files.pipe_file(f"{server.bucket}/kept", b"content")
+        server.kill()
+        assert not answers(server.endpoint_url)
+        server.restart()
+        assert files.cat_file(f"{server.bucket}/kept") == b"content"
 
 
 def test_without_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
