@@ -140,8 +140,10 @@ class LiveTable:
         only = () if channel is None else (name,)
         self._rows = SegmentRows(self._database, [self._path], tables, Path(folder), only=only)
         self._made = identifier("classified" if channel is None else f"rows_{name}")
-        self._few: duckdb.DuckDBPyRelation | None = None
-        self._few_sql = "" if channel is None else few_rows(tables, channel, self._path)
+        if channel is not None:  # a view is parsed once; a relation, bound once less each time
+            self._path.touch()
+            self._database.execute(f"CREATE VIEW few AS {few_rows(tables, channel, self._path)}")
+            self._few = self._database.table("few")
         self._types = self._database.sql(f"SELECT * FROM {self._made}").pl().schema
         self._words = [word.encode() for word in channel.marks] if channel else None
         self._channel = channel
@@ -200,7 +202,7 @@ class LiveTable:
             return
         self._path.write_bytes(b"\n".join(lines) + b"\n")
         few = sum(map(len, lines)) < _FEW_BYTES
-        rows = self._rows_of_few(len(lines)) if few and self._few_sql else None
+        rows = self._rows_of_few(len(lines)) if few and self._channel else None
         if rows is None:
             for table in (self._made, "classified"):
                 self._database.execute(f"DELETE FROM {table}")
@@ -208,26 +210,23 @@ class LiveTable:
             rows = self._database.sql(f"SELECT * FROM {self._made}").pl()
         before = 0
         for seen, some in batch:
-            own = rows.filter(pl.col("line_no").is_between(before + 1, before + len(some)))
+            own = pl.col("line_no").is_between(before + 1, before + len(some))
             before += len(some)
-            if own.height:
-                seen.add(own.drop("line_no"))
+            if (found := rows.lazy().filter(own).drop("line_no").collect()).height:
+                seen.add(found)
 
     def _rows_of_few(self, count: int) -> pl.DataFrame | None:
         """Return the rows of a few lines; None where they have to be read with care."""
         if Scan.of(self._path).doubtful:
             return None
         try:
-            if self._few is None:  # kept, it is bound once less each time
-                self._few = self._database.sql(self._few_sql)
             found: pl.DataFrame = self._few.pl()
         except duckdb.InvalidInputException:
             return None
-        rows = found.drop("lines").drop_nulls("line_no")
+        rows = _typed(found, self._types).drop_nulls("line_no").collect()
         if found["lines"][0] != count or (rows["symbol"].fill_null("") == "").any():
             return None
-        typed = rows.cast({name: self._types[name] for name in rows.columns})
-        return pl.concat([pl.DataFrame(schema=self._types), typed], how="diagonal")
+        return rows
 
     def is_in(self, version: TableVersion, name: str) -> bool:
         """Tell whether a version of the table has a segment: its name, once whole its content.
@@ -253,15 +252,14 @@ class LiveTable:
         return last[2]
 
     def _live(self, version: TableVersion, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        empty = pl.DataFrame(schema=version.polars_schema)
         if not frames:
-            return empty
+            return pl.DataFrame(schema=version.polars_schema)
         rows = pl.concat(frames)
         if self._channel is None:
             rows = self._sequences(rows)
         elif self._channel.keep == "first":
             rows = self._flag(rows, version, self._channel)
-        return pl.concat([empty, rows], how="diagonal")
+        return _typed(rows, version.polars_schema).collect()
 
     def _sequences(self, lines: pl.DataFrame) -> pl.DataFrame:
         self._database.register("read", lines.with_row_index("line_no").to_arrow())
@@ -293,3 +291,11 @@ class LiveTable:
             found = scan_table(version, start=low, raw=True).select(keys).unique().collect()
             self._keys = known = (version.version, low, found)
         return known[2]
+
+
+def _typed(rows: pl.DataFrame, schema: pl.Schema) -> pl.LazyFrame:
+    """Return rows with the columns of a schema, null where they have none."""
+    return rows.lazy().select(
+        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in schema.items()
+    )

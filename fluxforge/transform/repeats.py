@@ -25,12 +25,13 @@ def flag_repeats(
     keyed = pl.all_horizontal(pl.col(keys).is_not_null())
     numbered = rows.with_row_index("at")
     first = (
-        numbered.filter(keyed)
+        numbered.lazy()
+        .filter(keyed)
         .select("at", *dict.fromkeys(("ts_recv", "seq", *keys)))
         .sort("ts_recv", "seq", "at", nulls_last=True)
         .unique(keys, keep="first", maintain_order=True)
     )
     if known is not None:
-        first = first.join(known, on=keys, how="anti")
-    is_first = pl.col("at").is_in(first["at"].implode())
-    return numbered.with_columns(is_repeat=keyed & ~is_first).drop("at")
+        first = first.join(known.lazy(), on=keys, how="anti")
+    is_first = pl.col("at").is_in(first.select("at").collect()["at"].implode())
+    return numbered.lazy().with_columns(is_repeat=keyed & ~is_first).drop("at").collect()

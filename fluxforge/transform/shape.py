@@ -24,6 +24,19 @@ def duckdb_type(shape: Any) -> str:
     return f"{duckdb_type(shape[0])}[]" if isinstance(shape, list) else str(shape)
 
 
+def narrowed(shape: Any, names: str) -> Any:
+    """Return a shape without the fields that a text does not name.
+
+    >>> narrowed({"trades": [{"price": "VARCHAR"}], "candles": "JSON"}, "event.trades, price")
+    {'trades': [{'price': 'VARCHAR'}]}
+    """
+    if isinstance(shape, list):
+        return [narrowed(shape[0], names)]
+    if not isinstance(shape, dict):
+        return shape
+    return {name: narrowed(of, names) for name, of in shape.items() if name in names} or shape
+
+
 def count_keys(tables: SourceTables, kinds: set[str]) -> str:
     """Write the query for the number of keys in the frames of ``part``, of `kinds`, by ``file``.
 

@@ -8,6 +8,7 @@ stumbles.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -34,7 +35,7 @@ from fluxforge.transform.database import (
 from fluxforge.transform.parts import NUMBER, join, sieve, split
 from fluxforge.transform.scan import Scan
 from fluxforge.transform.schema import SEQUENCES, bookkeeping_columns, channel_columns, column_list
-from fluxforge.transform.shape import count_keys
+from fluxforge.transform.shape import count_keys, narrowed
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -54,6 +55,7 @@ _MEMORY_PER_BYTE = 40
 """What JSON on its way to rows takes of memory, as measured, with some to spare."""
 _MEMORY_PER_TYPED_BYTE = 8
 _ENVELOPE_KEYS = 3
+_COMMENT = re.compile("--.*")
 FILE_BITS = 40
 _CLASSIFIED = {
     "file": "BIGINT", "line_no": "BIGINT", "ts_recv": "TIMESTAMPTZ", "conn": "VARCHAR",
@@ -356,9 +358,11 @@ def transform_segments(
 def few_rows(tables: SourceTables, channel: Channel, path: Path) -> str:
     """Return the query of a channel's rows of a few lines, and of how many ``lines`` there are.
 
-    Each statement takes its time to be bound: this is one in place of nine.
+    Each statement takes its time to be bound: this is one in place of nine, of the fields it names.
     """
-    own = replace(tables, channels={channel.name: channel})
+    named = channel.rows + _COMMENT.sub("", tables.frames_sql + channel.sql)
+    shape = narrowed(tables.frame, named)
+    own = replace(tables, channels={channel.name: channel}, frame=shape)
     return (
         f"WITH part AS MATERIALIZED ({lines_sql(own, [path], '0', _READ_AT_ONCE)}),"
         "frames AS (SELECT row_number() OVER () AS line_no, * FROM part QUALIFY reason IS NULL) "
