@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import FileMissingError
@@ -15,6 +17,7 @@ from fluxforge.layout import SegmentName
 from fluxforge.segments import SegmentStore
 from fluxforge.sources import get_source
 from fluxforge.tables.retention import is_retirement, retired_rows
+from fluxforge.transform.database import open_database
 from fluxforge.transform.schema import BOOKKEEPING, SEQUENCES
 from fluxforge.verify.report import Check, Finding, guarded
 
@@ -161,13 +164,10 @@ def _sequences(ledger: Ledger, counted: Counted | None) -> Found:
         yield Finding("missing_commit", f"{path}: {absent[0]}", message)
     if counted is None:
         return
-    import duckdb
-
     runs = counted.snapshot.read(
         ["symbol", "channel", "conn", "ts_recv", "last_recv", "seq", "last_seq", "frames"]
     )
-    with duckdb.connect() as database:
-        database.execute("SET enable_progress_bar = false")  # as in the transform: not in a log
+    with open_database(Path(tempfile.gettempdir())) as database:
         database.register("sequences", runs)
         for conn, first, last in _query(database, "stored_twice"):
             message = f"frames {first} to {last} of connection {conn}"
