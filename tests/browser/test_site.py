@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_shows_with_the_network_cut(site: Path, browser: Browser) -> None:
-    page, trouble = browser.new_page(), []
+    page, trouble = browser.new_page(offline=True), []
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on(
         "request", lambda one: one.url.startswith(("file:", "data:")) or trouble.append(one.url)

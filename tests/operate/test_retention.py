@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,12 @@ def test_days_leave_and_the_accounts_add_up(tmp_path: Path) -> None:
     assert lake.scan("coinbase", "ticker").collect().height == 7 * 200
     assert retain(lake).tables == would.tables
     assert would.tables["coinbase.ticker"].rows == 3 * 200
-    lake.vacuum(keep="1h")
+    stray = tmp_path / "processed/coinbase/ticker" / f"date={TODAY:%Y-%m-%d}" / "stray.parquet"
+    stray.write_bytes(b"of a commit that never was")
+    os.utime(stray, (0, 0))
+    (deleted,) = lake.vacuum(keep="1h")["coinbase.ticker"]
+    assert deleted.endswith(stray.name)
+    assert not stray.exists()
     assert before.collect().height == 7 * 200  # it began before
     assert relation.fetchall() == [(7 * 200,)]
     assert lake.sql(counted).fetchall() == [(4 * 200,)]
