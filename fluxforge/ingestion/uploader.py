@@ -162,11 +162,11 @@ class Uploader:
                 while not self._leaving and segment.advance():
                     self._progress()
             except StorageUnavailableError as exc:
-                return exc  # the others would find no other answer
+                return exc.with_traceback(None)  # the others would find no other answer
             except Exception as exc:  # whatever it is, the other segments need this thread
                 if not isinstance(exc, StorageError):
                     logger.exception("%s: %s", self._source_name, segment.file.path)
-                error = exc
+                error = exc.with_traceback(None)  # its frames hold what was to be sent
             if segment.settled:
                 self.segments += bool(segment.ready)
                 with self._changed:
