@@ -116,15 +116,20 @@ class TestCommit:
         assert add(table, "two", row())
         assert read(table).height == 2
 
-    def test_an_identity_is_remembered_over_many_commits_and_checkpoints(
+    def test_an_identity_is_remembered_when_the_log_has_forgotten_its_commit(
         self, table: Table
     ) -> None:
-        for number in range(23):  # beyond a checkpoint
+        log, long_ago = Path(table.uri, "_delta_log"), time.time() - 31 * 86_400
+        for number in range(41):  # beyond two checkpoints
             assert add(table, f"id-{number}", row(seq=number))
-        assert any(Path(table.uri, "_delta_log").glob("*.checkpoint.parquet"))
-        for number in range(23):
+            if number == 25:
+                for path in log.iterdir():
+                    os.utime(path, (long_ago, long_ago))
+        assert any(log.glob("*.checkpoint.parquet"))
+        assert min(log.glob("*.json")).name > f"{18:020}.json"
+        for number in range(41):
             assert not add(table, f"id-{number}", row(seq=number))
-        assert sorted(read(table)["seq"]) == list(range(23))
+        assert sorted(read(table)["seq"]) == list(range(41))
 
     def test_a_commit_against_an_old_version_of_the_same_identity_is_refused(
         self, table: Table
