@@ -186,7 +186,7 @@ class _Layer:
         try:
             for name in nulls:
                 content.ingestion.sources[name] = {}
-            config = OmegaConf.merge(config, content)
+            config = OmegaConf.unsafe_merge(config, content)
             with read_write(config.ingestion.sources):
                 for name in nulls:
                     del config.ingestion.sources[name]

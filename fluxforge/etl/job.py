@@ -160,7 +160,8 @@ class ETLJob:
             write_to.__reduce__()
 
     @cached_property
-    def _commits(self) -> SourceCommits:
+    def commits(self) -> SourceCommits:
+        """The tables, kept open from batch to batch; those of a job that is done may be given."""
         return SourceCommits(self._output, self._output_path, self._tables)
 
     def process_all_segments(
@@ -220,7 +221,7 @@ class ETLJob:
 
     def _optimize(self) -> None:
         """Join files where a table has grown many small ones; a bounded part of them at a time."""
-        for table, snapshot in self._commits.written():
+        for table, snapshot in self.commits.written():
             try:
                 optimize_table(
                     table,
@@ -269,7 +270,7 @@ class ETLJob:
     def _settle_quarantine(self) -> None:
         """Delete the files in quarantine whose lines the ledger has under their segment's name."""
         names = {retry_name(stored.name): stored for stored in self._segments.list("quarantine")}
-        done, taken = self._commits.in_ledger(dict.fromkeys(names, "")) if names else (set(), set())
+        done, taken = self.commits.in_ledger(dict.fromkeys(names, "")) if names else (set(), set())
         for name in done | taken:
             self._input.delete(names[name].key)
 
@@ -282,7 +283,7 @@ class ETLJob:
     def _process(self, claims: list[Claim], known: dict[str, Tries], run: _Run) -> None:
         waiting = {claim.name: claim for claim in claims}
         digests = {}
-        for name in self._commits.committed([LEDGER], waiting)[LEDGER]:
+        for name in self.commits.committed([LEDGER], waiting)[LEDGER]:
             with self._fetched(waiting[name]) as path:
                 digests[name] = Scan.of(path).digest
         self._settle(digests, waiting, run)
@@ -302,7 +303,7 @@ class ETLJob:
         }
         if dropped or copies:
             batch = self._transform(waiting, run)
-        added, failed = self._commits.commit(batch)
+        added, failed = self.commits.commit(batch)
         run.fail(failed)
         for done in batch:
             for name, account in done.rows.accounts.items():
@@ -325,9 +326,9 @@ class ETLJob:
         run: _Run,
     ) -> bool:
         """Finish segments that the ledger has; set those aside whose names it has for others."""
-        done, taken = self._commits.in_ledger(digests) if digests else (set(), set())
+        done, taken = self.commits.in_ledger(digests) if digests else (set(), set())
         if done:
-            self._commits.settle()  # whoever committed them may have died before this
+            self.commits.settle()  # whoever committed them may have died before this
         for name in sorted(done):
             self._finish(waiting.pop(name), digests[name])
             run.add(SegmentReport(name, committed=False))
@@ -356,7 +357,7 @@ class ETLJob:
         return batch
 
     def _groups(self, claims: Mapping[str, Claim]) -> list[SegmentGroup]:
-        skip = self._commits.committed([*self._tables.channels, SEQUENCES], claims)
+        skip = self.commits.committed([*self._tables.channels, SEQUENCES], claims)
         groups: list[dict[str, tuple[str, int]]] = [{}]
         size = 0
         for name, claim in claims.items():
@@ -370,7 +371,7 @@ class ETLJob:
                 self.source, self._tables, self._input, self._layout, self._output,
                 self._output_path, segments, self._memory_limit_mb,
                 self._threads or (0 if self._executor is None else 1),
-                skip=skip, made=self._commits.made,
+                skip=skip, made=self.commits.made,
             )
             for segments in groups
             if segments

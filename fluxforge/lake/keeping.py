@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from fluxforge.etl.commit import SourceCommits
     from fluxforge.etl.job import ETLJob
     from fluxforge.etl.optimize import OptimizeReport
     from fluxforge.etl.report import EtlReport
@@ -73,7 +75,10 @@ class Keeping(Places):
         self._check_place(Role.ETL_INPUT)
         for job in jobs if retry else ():
             job.take_back()
+        for job in jobs:
+            job.commits = self._opened.pop(job.source, job.commits)
         report = process_sources(jobs)
+        self._opened.update((job.source, job.commits) for job in jobs)
         return replace(report, waiting=what_waits(self.readers, names, live=True, here_only=True))
 
     def watch(
@@ -89,6 +94,11 @@ class Keeping(Places):
         interval = self.config.etl.watch_interval_seconds
         jobs = self._jobs(self.sources if source is None else [source])
         return watch_segments(jobs, interval, stop=stop, on_report=on_report)
+
+    @cached_property
+    def _opened(self) -> dict[str, SourceCommits]:
+        """Tables as the last ETL left them, by source: no two use the same."""
+        return {}
 
     def _jobs(
         self,
