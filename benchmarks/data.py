@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluxforge import Lake
+from fluxforge.etl.optimize import MANY_FILES, optimize_table
 from fluxforge.etl.writers import ParquetWriter
 from fluxforge.simulator import local_exchange
 from fluxforge.tables import Table
@@ -50,6 +51,8 @@ def fill_trades(lake: Lake, rows: int, commits: int = 1) -> None:
             database.execute(_TRADES, {"symbols": list(SYMBOLS), **span})
             files = writer.write(database, "trades", order=("symbol", "ts_recv"))
             table.commit(table.ensure(schema), files, [f"segment_{number}"], {})
+            if number % MANY_FILES == 0:  # as an ETL looks after each commit
+                optimize_table(table, "trades", least_files=MANY_FILES, most_batches=1)
 
 
 _BOOK = """

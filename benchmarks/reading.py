@@ -156,7 +156,7 @@ def first_query(folder: Path) -> pl.DataFrame:
 
 
 def growth(rows: int, commits: int, runs: int) -> Iterator[Line]:
-    """Yield what many small commits cost the first query, before and after they are joined."""
+    """Yield what many commits cost the first query, as ETLs leave them and after ``optimize``."""
     with tempfile.TemporaryDirectory() as folder:
         fill_trades(Lake(path=folder), rows, commits)
         first = lambda: seconds(lambda: first_query(Path(folder)))

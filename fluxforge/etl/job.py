@@ -14,7 +14,7 @@ from fluxforge.config import Role
 from fluxforge.errors import ConfigError, FileExistsAlreadyError, FluxForgeError, SegmentError
 from fluxforge.etl.commit import Done, SourceCommits
 from fluxforge.etl.executors import outcomes
-from fluxforge.etl.optimize import optimize_table
+from fluxforge.etl.optimize import MANY_FILES, optimize_table
 from fluxforge.etl.report import EtlReport, SegmentReport, SegmentsFailedError
 from fluxforge.etl.work import GroupRows, SegmentGroup, work_folder
 from fluxforge.segments import Quarantined, SegmentStore, retry_name
@@ -40,7 +40,6 @@ _MOST_SEGMENTS = 500
 _MEMORY_PER_BYTE = 4  # of segments whose rows share files: beyond their memory, rows spill
 _GROUP_BYTES = 64_000_000
 _GROUPS = 16
-_MANY_FILES = 64
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +228,7 @@ class ETLJob:
                     snapshot,
                     memory_limit_mb=self._memory_limit_mb,
                     threads=self._threads,
-                    least_files=_MANY_FILES,
+                    least_files=MANY_FILES,
                     most_batches=1,
                 )
             except FluxForgeError as exc:

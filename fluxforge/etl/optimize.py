@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TARGET_MB = 128
 """How large a joined file may become, in megabytes of 10^6 bytes."""
+MANY_FILES = 64
+"""So many small files of a table are joined after an ETL."""
 
 logger = logging.getLogger(__name__)
 

@@ -167,7 +167,7 @@ def test_a_crash_between_writing_and_committing_changes_nothing(
 def test_the_etl_joins_files_by_itself_where_a_table_has_many(
     lake: LakeFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fluxforge.etl.job._MANY_FILES", 4)
+    monkeypatch.setattr("fluxforge.etl.job.MANY_FILES", 4)
     for number in range(5):
         lake.put(frames.ticker(str(number)), number)
         lake.etl()
