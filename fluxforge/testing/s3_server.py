@@ -46,11 +46,8 @@ while True:
         )
     threading.Thread(target=listen, args=[server], daemon=True).start()
     server.wait()
-    if not words or not words.pop():  # it ended by itself, or nobody needs it any more
-        break
-    os.write(1, b".")
-    if not os.read(0, 1):
-        break
+    if not (words and words.pop() and os.write(1, b".") and os.read(0, 1)):
+        break  # it ended by itself, or nobody needs it any more
 print(pathlib.Path(folder, "log").read_text(errors="replace")[-500:])
 shutil.rmtree(folder, ignore_errors=True)
 for word in command:  # it makes sockets outside of its folder, and leaves them there
