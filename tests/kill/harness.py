@@ -34,6 +34,7 @@ LEASE_SECONDS = 2.0
 FRAMES = 3_000
 """Frames of one recorded connection, 20 ms apart."""
 PATIENCE = 300.0
+FAULTS = ("dies", "dies with its disk", "sleeps", "sleeps and dies")
 MACHINES = ("A", "B")
 
 Frame = tuple[str, int]
@@ -289,6 +290,7 @@ class Round:
         self.log: list[str] = []
         self.actors: list[Actor] = []
         self._dice = random.Random(seed)
+        self._faults: list[str] = []
         self._seen: set[Frame] = set()
         self._spooled: dict[str, set[Frame]] = defaultdict(set)
         self._began = time.monotonic()
@@ -302,7 +304,7 @@ class Round:
             What was found: frames, rows, connections.
         """
         recordings = self.place.folder / "recordings.ndjson"
-        write_recordings(recordings, 40 + self.kills)  # a slow machine takes minutes
+        write_recordings(recordings, 20 + self.kills)  # a slow machine takes minutes
         with self._exchange(recordings) as url:
             place = self.place = Place(
                 self.place.folder,
@@ -340,7 +342,7 @@ class Round:
             if done < self.kills and now >= due:
                 awake = [actor for actor in self.actors if actor.runs and not actor.wakes_at]
                 if awake:
-                    self._strike(self._dice.choice(awake), now)
+                    self._strike(awake, now)
                     done += 1
                     due = now + slow * self._dice.uniform(0.3, 1.8)
             time.sleep(0.01)
@@ -360,21 +362,27 @@ class Round:
         elif actor.process is None and now >= actor.starts_at:
             actor.start()
 
-    def _strike(self, actor: Actor, now: float) -> None:
-        if self._dice.random() < 0.3:
+    def _strike(self, awake: list[Actor], now: float) -> None:
+        """Do one thing to one of them: each fault once before any comes again."""
+        if not self._faults:
+            self._faults = self._dice.sample(FAULTS, len(FAULTS))
+        fault = self._faults.pop()
+        collectors = [actor for actor in awake if actor.name.startswith("collector")]
+        actor = self._dice.choice(collectors if "disk" in fault and collectors else awake)
+        if fault.startswith("sleeps"):
             self._note(f"{actor.name} sleeps")
             actor.send(signal.SIGSTOP)
             actor.wakes_at = now + LEASE_SECONDS * self._dice.uniform(1.1, 2.2)
-            actor.killed_after = self._dice.random() < 0.5
+            actor.killed_after = "dies" in fault
         else:
-            self._kill(actor)
+            self._kill(actor, with_disk="disk" in fault)
 
-    def _kill(self, actor: Actor) -> None:
+    def _kill(self, actor: Actor, *, with_disk: bool = False) -> None:
         self._note(f"{actor.name} is killed")
         actor.kill(after=self._dice.choice([0.0, 0.0, 0.5, LEASE_SECONDS * 1.5]))
         if actor.name.startswith("collector"):
             self._look()
-            if not self.place.is_local and self._dice.random() < 0.25:
+            if with_disk and not self.place.is_local:
                 self._note(f"machine {actor.machine} is lost, and its disk")
                 shutil.rmtree(self.place.spool(actor.machine), ignore_errors=True)
                 self._spooled.pop(actor.machine, None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kill.harness import LEASE_SECONDS, Place, Round
+from tests.kill.harness import FAULTS, LEASE_SECONDS, Place, Round
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 LONG = float(os.environ.get("FLUXFORGE_LONG", "1"))
-KILLS = 25 if LONG > 1 else 3
+KILLS = 25 if LONG > 1 else len(FAULTS)
 ROUNDS = max(1, round(5 * LONG / KILLS))
 SEED = os.environ.get("FLUXFORGE_SEED", "1")
 QUICK = (
