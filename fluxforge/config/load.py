@@ -6,7 +6,9 @@ import difflib
 import os
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, lru_cache
 from importlib import resources
+from io import StringIO
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -77,8 +79,8 @@ def load_config(
     files = [_Layer.of_file(folder / BASE_FILE)] if folder else []
     files += [_find_overlay(overlay, folder) for overlay in overlays]
     layers = [*files, *map(_Layer.of_override, overrides)]
-    config: Any = OmegaConf.structured(FluxForgeConfig)
-    for layer in layers:
+    config = files[0].laid_over_defaults() if files else _defaults()
+    for layer in layers[bool(files) :]:
         config = layer.laid_over(config)
     for key in ROLE_KEYS.values():
         stated = [own for layer in layers if isinstance(own := layer.get(key), dict)]
@@ -125,7 +127,12 @@ def _find_overlay(overlay: str | Path, folder: Path | None) -> _Layer:
     raise ConfigError(f"no overlay {text!r} in {folder or 'the built-in ones'}: {hint}")
 
 
-@dataclass(frozen=True)
+@cache
+def _defaults() -> Any:
+    return OmegaConf.structured(FluxForgeConfig)
+
+
+@dataclass(frozen=True, eq=False)
 class _Layer:
     """What one file or override sets."""
 
@@ -139,7 +146,7 @@ class _Layer:
         if home is None:
             home = path.parent.parent if (path.parent / BASE_FILE).is_file() else path.parent
         try:
-            return cls.of(OmegaConf.load(path), str(path), home)
+            return cls.of_text(path.read_text(encoding="utf-8"), str(path), home)
         except GrammarParseError:
             raise ConfigError(f"{path}: {_STRAY_DOLLAR}") from None
         except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as exc:
@@ -148,6 +155,12 @@ class _Layer:
             raise ConfigError(f"{path}{line}: not valid YAML") from exc
         except OSError as exc:
             raise ConfigError(f"{path} cannot be read: {exc.strerror or 'not settings'}") from exc
+
+    @classmethod
+    @lru_cache(maxsize=16)
+    def of_text(cls, text: str, where: str, home: Path) -> _Layer:
+        """Parse a file, once as long as it is the same."""
+        return cls.of(OmegaConf.load(StringIO(text)), where, home)
 
     @classmethod
     def of_override(cls, text: str) -> _Layer:
@@ -176,6 +189,11 @@ class _Layer:
     def get(self, key: str) -> Any:
         """Return what it sets a key to, or None."""
         return _at(self.content, key)
+
+    @lru_cache(maxsize=16)  # noqa: B019 -- the layers of files, which are kept themselves
+    def laid_over_defaults(self) -> Any:
+        """Return the configuration with nothing but this, to be kept: no merge changes it."""
+        return self.laid_over(_defaults())
 
     def laid_over(self, config: Any) -> Any:
         """Return the configuration so far with this merged into it; a null source is left out."""

@@ -224,6 +224,6 @@ def wait_until() -> Callable[..., None]:
         while not reached():
             if time.monotonic() > until:
                 pytest.fail(f"{what} did not happen")
-            time.sleep(0.1)  # a look at S3 costs it time, too
+            time.sleep(0.2)  # a look at S3 costs it time, too
 
     return wait

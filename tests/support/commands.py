@@ -31,6 +31,7 @@ from types import ModuleType
 from typing import Any
 
 import fluxforge
+from fluxforge.config import load_config
 from fluxforge.signals import leave
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +206,7 @@ if __name__ == "__main__":
     for name in (*LIBRARIES, *package):
         if not name.startswith(LEFT_OUT):
             import_module(name)
+    load_config()  # its defaults are kept
     gc.collect()
     gc.freeze()
     _run(*_serve(socket.socket(fileno=int(sys.argv[1]))))
