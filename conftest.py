@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import signal
 import sys
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fluxforge.testing.s3_server import S3Server
 
 # Begun first, so that no process is left alone with one of them at the end.
@@ -44,6 +44,8 @@ def pytest_configure() -> None:
     # Kernels and commands start in half the time where they find compiled modules.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # once, and not by each of them at the same time
+        compileall.compile_dir(Path(__file__).with_name("fluxforge"), quiet=2)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

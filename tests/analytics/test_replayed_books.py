@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -204,7 +206,8 @@ def compare(lake: Lake, source: str, symbol: str, found: list[Life]) -> None:
             assert book.complete
             assert moment <= life.frames[-1][0] or not life.broken, "frames are missing"
             assert (book.conn, book.snapshot_at) == (life.conn, life.frames[0][0])
-            assert book.ts_event == max(at for at, _ in life.frames if at <= moment)
+            reached = bisect_right(life.frames, moment, key=itemgetter(0))
+            assert book.ts_event == life.frames[reached - 1][0]  # their times ascend
             assert {"bid": book.bids.rows(), "ask": book.asks.rows()} == expected
             assert book.spread is None or book.spread > 0
             right += 1
