@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pickle
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, lru_cache
@@ -79,7 +80,7 @@ def load_config(
     files = [_Layer.of_file(folder / BASE_FILE)] if folder else []
     files += [_find_overlay(overlay, folder) for overlay in overlays]
     layers = [*files, *map(_Layer.of_override, overrides)]
-    config = files[0].laid_over_defaults() if files else _defaults()
+    config = pickle.loads(files[0].over_defaults() if files else _defaults())  # noqa: S301 -- ours
     for layer in layers[bool(files) :]:
         config = layer.laid_over(config)
     for key in ROLE_KEYS.values():
@@ -128,8 +129,9 @@ def _find_overlay(overlay: str | Path, folder: Path | None) -> _Layer:
 
 
 @cache
-def _defaults() -> Any:
-    return OmegaConf.structured(FluxForgeConfig)
+def _defaults() -> bytes:
+    """Return the defaults as a pickle: OmegaConf shares nodes of what it merges and copies."""
+    return pickle.dumps(OmegaConf.structured(FluxForgeConfig))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,9 +193,9 @@ class _Layer:
         return _at(self.content, key)
 
     @lru_cache(maxsize=16)  # noqa: B019 -- the layers of files, which are kept themselves
-    def laid_over_defaults(self) -> Any:
-        """Return the configuration with nothing but this, to be kept: no merge changes it."""
-        return self.laid_over(_defaults())
+    def over_defaults(self) -> bytes:
+        """Return the configuration with nothing but this, as a pickle."""
+        return pickle.dumps(self.laid_over(pickle.loads(_defaults())))  # noqa: S301 -- ours
 
     def laid_over(self, config: Any) -> Any:
         """Return the configuration so far with this merged into it; a null source is left out."""

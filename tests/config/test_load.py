@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -413,3 +414,32 @@ class TestRoles:
             load_config(path)
         assert "HIDDEN" not in str(caught.value)
         assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("file", ["storage: {base_dir: here, lease_seconds: 30}", None])
+def test_what_one_loads_changes_nothing_for_others(tmp_path: Path, file: str | None) -> None:
+    """Defaults and files are kept; threads load at the same time."""
+    if file:
+        (tmp_path / "conf").mkdir()
+        (tmp_path / "conf" / "config.yaml").write_text(file)
+    folder = tmp_path / "conf" if file else None
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("etl: {threads: 3, storage_output: {base_dir: there}}")
+    first = load_config(config_dir=folder)
+    overrides = [
+        "storage.backend=s3", "storage.base_dir=b/x", "storage.s3.region=r",
+        "storage.paths.raw_dir=other", "ingestion.sources.coinbase.products=[A]",
+        "ingestion.sources.kraken=null", "etl.threads=2",
+    ]  # fmt: skip
+    other = load_config(overlay, config_dir=folder, overrides=overrides)
+    assert (other.storage.backend, other.etl.threads) == ("s3", 2)
+    assert load_config(config_dir=folder) == first
+    assert load_config(overlay, config_dir=folder).etl.threads == 3
+
+    def load(number: int) -> int:
+        found = load_config(overlay, config_dir=folder, overrides=[f"etl.threads={number}"])
+        return found.etl.threads
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(load, range(1, 41))) == list(range(1, 41))
+    assert load_config(config_dir=folder) == first
