@@ -198,7 +198,7 @@ class _Layer:
         return pickle.dumps(self.laid_over(pickle.loads(_defaults())))  # noqa: S301 -- ours
 
     def laid_over(self, config: Any) -> Any:
-        """Return the configuration so far with this merged into it; a null source is left out."""
+        """Merge this into the configuration so far, and return it; a null source is left out."""
         sources = self.get("ingestion.sources")
         own = sources if isinstance(sources, dict) else {}
         nulls = [name for name, settings in own.items() if settings is None]

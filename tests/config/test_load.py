@@ -39,6 +39,21 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 
 class TestLayers:
+    @pytest.mark.parametrize("text", ["", "storage: {base_dir: one}\n"])
+    def test_what_one_load_sets_is_not_in_the_next(self, tmp_path: Path, text: str) -> None:
+        if text:
+            write(tmp_path / "conf", "config.yaml", text)
+        before = load_config()
+        sources = "ingestion.sources"
+        changes = [
+            "storage.base_dir=/x",
+            f"{sources}.coinbase.products=[A-B]",
+            f"{sources}.kraken={{}}",
+        ]
+        assert load_config(overrides=changes).ingestion.sources["coinbase"].products == ["A-B"]
+        assert load_config() == before
+        assert load_config().storage.base_dir != "/x"
+
     def test_the_defaults_alone_make_a_lake(self) -> None:
         config = load_config()
         assert (config.storage.backend, config.storage.base_dir) == ("local", "./data")
