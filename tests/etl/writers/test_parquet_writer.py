@@ -106,6 +106,19 @@ def test_many_row_groups_have_one_bound(
     assert file.nulls["late"] == 100_000
 
 
+def test_the_bounds_of_symbols_are_exact_so_that_polars_skips_row_groups(
+    tmp_path: Path, database: duckdb.DuckDBPyConnection
+) -> None:
+    storage = LocalStorage(tmp_path / "lake")
+    for file in ParquetWriter(storage, "t", tmp_path).write(database, "stored"):
+        bounds = database.execute(
+            "SELECT DISTINCT stats_min_value, stats_max_value, min_is_exact, max_is_exact "
+            "FROM parquet_metadata(?) WHERE path_in_schema = 'symbol'",
+            [storage.get_full_path(f"t/{file.path}")],
+        ).fetchall()
+        assert bounds == [("A", "C", True, True)]
+
+
 def test_no_rows_no_files(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
     database.execute("CREATE TABLE empty AS SELECT * FROM stored LIMIT 0")
     storage = object_store()
