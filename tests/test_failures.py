@@ -44,7 +44,7 @@ FAILURES: dict[str, tuple[str, ...]] = {
         "transform/test_scan.py::test_what_is_counted_is_what_is_there",
     ),
     "5 what is captured for S3 lies only in memory": (
-        "s3/test_killed_collectors.py::test_ten_kills_beside_a_living_collector",
+        "s3/test_killed_collectors.py::test_kills_beside_a_living_collector",
         "query/test_live.py::test_another_machine_sees_what_was_mirrored",
     ),
     "6 orphans are never looked at, and overwritten": (

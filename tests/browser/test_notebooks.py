@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LIVE = """
 import fluxforge
-box = fluxforge.sandbox(seed=7, rate=300, sources=["coinbase"])
+box = fluxforge.sandbox(seed=7, rate=150, sources=["coinbase"])
 lake = box.lake
 """
 PANELS = (

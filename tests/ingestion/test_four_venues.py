@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fluxforge.simulator.faults import Fault
 
-SECONDS = 12.0 * float(os.environ.get("FLUXFORGE_LONG", "1"))  # 50: ten minutes
+SECONDS = 9.0 * float(os.environ.get("FLUXFORGE_LONG", "1"))  # 67: ten minutes
 RATE = 150
 WANTED = {
     "coinbase": ("BTC-USD", "[market_trades,level2]"),

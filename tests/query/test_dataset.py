@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fluxforge.testing.s3_server import S3Server
 
 FILES, ROWS = 12, 300
-QUERIES = int(100 * float(os.environ.get("FLUXFORGE_LONG", "1")))
+QUERIES = int(50 * float(os.environ.get("FLUXFORGE_LONG", "1")))
 
 READERS = textwrap.dedent("""
     import sys

@@ -225,10 +225,10 @@ def test_a_trade_prints_its_makers_side_and_a_ticker_follows(subscribe: Callable
 
 
 def test_candles_come_as_a_hundred_and_then_one_by_one(subscribe: Callable[..., str]) -> None:
-    session = feed(tick_ns=5_000_000).open_session()
+    session = feed(tick_ns=50_000_000).open_session()
     for channel in ("candles", "ticker"):
         session.receive(subscribe(channel, *PRODUCTS))
-    events = [f["events"][0] for f in take(session, 20_000) if f["channel"] == "candles"]
+    events = [f["events"][0] for f in take(session, 2_000) if f["channel"] == "candles"]
     snapshots = [event for event in events if event["type"] == "snapshot"]
     updates = [event for event in events if event["type"] == "update"]
     assert [len(event["candles"]) for event in snapshots] == [100, 100]
