@@ -25,11 +25,7 @@ def duckdb_type(shape: Any) -> str:
 
 
 def narrowed(shape: Any, names: str) -> Any:
-    """Return a shape without the fields that a text does not name.
-
-    >>> narrowed({"trades": [{"price": "VARCHAR"}], "candles": "JSON"}, "event.trades, price")
-    {'trades': [{'price': 'VARCHAR'}]}
-    """
+    """Return a shape without the fields that a text does not name."""
     if isinstance(shape, list):
         return [narrowed(shape[0], names)]
     if not isinstance(shape, dict):
