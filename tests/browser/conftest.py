@@ -31,7 +31,7 @@ _CONNECTED = """async () => {
   while (context.session?.kernel?.connectionStatus !== "connected")
     await new Promise((resolve) => setTimeout(resolve, 50));
 }"""
-WAIT = 120_000
+WAIT = 300_000
 """Milliseconds after which something counts as never coming."""
 
 
