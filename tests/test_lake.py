@@ -87,6 +87,29 @@ def test_durations_may_be_written_in_three_ways(tmp_path: Path) -> None:
         lake.ingest_sync("coinbase", duration="soon")
 
 
+def test_an_etl_sees_that_its_tables_were_made_anew(tmp_path: Path) -> None:
+    lake = capture(tmp_path, 200)
+    ready = Path(lake.storage.get_full_path(lake.layout.ready("coinbase")))
+    [segment] = ready.glob("*.ndjson")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.unlink()
+
+    def put(number: int) -> None:
+        name = f"segment_20260809T21_{number:05}_{number:08x}.ndjson"
+        (ready / name).write_bytes(b"".join(lines[number * 20 :][:20]))
+
+    for number in range(3):
+        put(number)
+        lake.etl("coinbase")
+    shutil.rmtree(lake.storage.get_full_path(lake.layout.processed))
+    for number in (0, 2, 3, 4):
+        put(number)
+        lake_in(tmp_path).etl("coinbase")
+    put(1)
+    assert lake.etl("coinbase").segments == 1
+    assert lake.scan("coinbase", "segments").collect()["segment"].n_unique() == 5
+
+
 def test_etl_tells_how_far_it_is(tmp_path: Path) -> None:
     capture(tmp_path, 200)
     lake = capture(tmp_path, 300)

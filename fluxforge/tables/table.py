@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-    from fluxforge.storage.base import StorageBackend
+    from fluxforge.storage.base import StorageBackend, StoredFile
     from fluxforge.tables.files import TableFile
 
 _CHECKPOINT_INTERVAL = 20  # opening a table reads at most so many small log files
@@ -70,6 +70,7 @@ class Table:
         self.path = path
         self.uri = storage.get_full_path(path)
         self.log = Log(storage, path)
+        self._listed: dict[int, StoredFile] = {}
 
     def __repr__(self) -> str:
         return f"<Table {self.uri}>"
@@ -98,7 +99,9 @@ class Table:
     def newest(self, snapshot: Snapshot) -> Snapshot | None:
         """Return the newest version, read on from an older one, which is this one afterwards."""
         listed = self.log.listed(snapshot.version)
-        if snapshot.version not in listed:
+        known, self._listed = self._listed.get(snapshot.version), listed
+        found = listed.get(snapshot.version)
+        if found is None or (known or found) != found:
             return self.snapshot()  # it was removed, and perhaps made anew
         if len(listed) > 1:
             self.retried(snapshot.delta.update_incremental)
