@@ -356,13 +356,9 @@ def transform_segments(
 
 
 def few_rows(tables: SourceTables, channel: Channel, path: Path) -> str:
-    """Return the query of a channel's rows of a few lines, and of how many ``lines`` there are.
-
-    Each statement takes its time to be bound: this is one in place of nine, of the fields it names.
-    """
+    """Return one query, quickly bound, of a channel's rows of a few lines, and of all ``lines``."""
     named = channel.rows + _COMMENT.sub("", tables.frames_sql + channel.sql)
-    shape = narrowed(tables.frame, named)
-    own = replace(tables, channels={channel.name: channel}, frame=shape)
+    own = replace(tables, channels={channel.name: channel}, frame=narrowed(tables.frame, named))
     return (
         f"WITH part AS MATERIALIZED ({lines_sql(own, [path], '0', _READ_AT_ONCE)}),"
         "frames AS (SELECT row_number() OVER () AS line_no, * FROM part QUALIFY reason IS NULL) "
