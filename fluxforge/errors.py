@@ -55,6 +55,10 @@ class FluxForgeError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        text = super().__str__()  # with words of venues, which a terminal might obey
+        return "\n".join(printable(line, len(line)) for line in text.split("\n"))
+
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows: the message, and the user's own line."""
         shell = __import__("IPython").get_ipython()

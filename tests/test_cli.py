@@ -402,7 +402,9 @@ def test_a_lake_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_said_to_be_no_lake(program: Program) -> None:
-    assert program.json("tables") == []
+    done = program.run("tables", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert "there is no lake in" in done.stderr
     for command in ("etl", "status", "health"):
         assert_one_line(program.run(command), 2, "there is no lake in")
     assert not program.lake.exists()

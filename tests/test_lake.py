@@ -19,6 +19,7 @@ import fluxforge
 from fluxforge import Lake
 from fluxforge.config import Role
 from fluxforge.errors import ConfigError, UnknownSourceError, UsageError
+from fluxforge.operate.state import lake_state
 from fluxforge.segments import read_segment
 from fluxforge.simulator import local_exchange
 
@@ -486,4 +487,8 @@ def test_what_was_captured_of_a_source_that_is_no_longer_configured_is_not_forgo
     assert "1 segment" in repr(lake)
     waits = lake.status().filter(pl.col("next").is_not_null())
     assert waits.select("source", "state", "next").rows() == [("kraken", "ready", "lake.etl()")]
-    assert lake.etl().lines_taken == 1
+    assert "kraken: 1 ready" in lake_state(lake).summary()
+    stop = threading.Event()
+    report = lake.watch(stop=stop, on_report=lambda _: stop.set())
+    assert report.lines_taken == 1
+    assert "kraken: no segments" in lake_state(lake).summary()

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from fluxforge.errors import UnknownTableError, UsageError
+from fluxforge import Lake
+from fluxforge.errors import EmptyAnswerWarning, UnknownTableError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from fluxforge import Lake
 
 SYMBOL = "BTC-USD"
 
@@ -90,6 +89,19 @@ def test_several_sources_are_one_frame(filled_lake: Lake) -> None:
     assert filled_lake.scan("*", "trades").collect()["source"].unique().to_list() == ["coinbase"]
     with pytest.raises(UnknownTableError):
         filled_lake.scan("*", "nonsense")
+
+
+def test_a_path_that_cannot_be_written_is_one_line(filled_lake: Lake, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot write .*out\.csv: "):
+        filled_lake.export("coinbase", "trades", tmp_path / "nowhere" / "out.csv")
+
+
+def test_no_lake_is_no_empty_answer(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    lake = Lake(path=tmp_path)
+    for ask in (lake.tables, lake.gaps, lake.optimize, lake.vacuum, lake.quarantine, lake.recover):
+        with pytest.warns(EmptyAnswerWarning, match="there is no lake in"):
+            ask()
 
 
 def test_a_source_that_is_named_twice_is_read_once(filled_lake: Lake) -> None:

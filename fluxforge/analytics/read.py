@@ -147,12 +147,24 @@ def read_bars(
 def since_capture(trades: pl.LazyFrame, captured: pl.LazyFrame) -> pl.LazyFrame:
     """Leave out what a first snapshot brought from before the capture: others are missing there.
 
-    `captured` has all trades of the sources, so that it tells when each symbol's capture began.
+    `captured` has all trades of the sources, so that it tells when each symbol's capture began, and
+    which of the snapshot's a backfill brought once more, with all others of their time.
     """
-    keys = [name for name in ("source", "symbol") if name in trades.collect_schema()]
+    keys = [name for name in ("source", "market", "symbol") if name in trades.collect_schema()]
     begun = captured.group_by(keys).agg(pl.col("ts_recv").min().alias("begun"))
-    inside = ~pl.col("is_snapshot") | (pl.col("ts_event") >= pl.col("begun"))
-    return trades.join(begun, on=keys, maintain_order="left").filter(inside).drop("begun")
+    again = captured.filter("is_repeat", ~pl.col("is_snapshot")).select(*keys, "trade_id").unique()
+    inside = ~pl.col("is_snapshot") | (pl.col("ts_event") >= pl.col("begun")) | pl.col("filled")
+    return (
+        trades.join(begun, on=keys, maintain_order="left")
+        .join(
+            again.with_columns(filled=True),
+            on=[*keys, "trade_id"],
+            how="left",
+            maintain_order="left",
+        )
+        .filter(inside)
+        .drop("begun", "filled")
+    )
 
 
 def read_coverage(

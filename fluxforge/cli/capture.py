@@ -108,7 +108,12 @@ def exchange(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A recorded segment to replay. Repeatable."),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Exit after the last recording.")] = False,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once", help="Exit after the last recording, or with the first client of the model."
+        ),
+    ] = False,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free port.")
     ] = 0,

@@ -30,7 +30,10 @@ def etl(
         typer.Option(metavar="ADDRESS", help="The Dask scheduler to transform with."),
     ] = None,
 ) -> None:
-    """Commit the waiting segments to the tables, exactly once."""
+    """Commit the waiting segments to the tables, exactly once.
+
+    Exits with 1 if a segment failed, or is set aside until --retry.
+    """
     from fluxforge.etl.report import SegmentsFailedError
 
     lake = request.lake()
@@ -49,6 +52,8 @@ def etl(
             request.show(exc.report)
             raise
     request.show(report)
+    if report.set_aside:
+        raise typer.Exit(1)
 
 
 def _dask_executor(address: str) -> Executor:

@@ -119,5 +119,5 @@ def show_quarantine(
 
 @command(quarantine_app, "retry", of_source=True)
 def retry_quarantine(request: Request) -> None:
-    """Process the quarantined lines again."""
+    """Process the quarantined lines again, and all segments that wait."""
     request.show(request.lake().retry_quarantine(request.source))

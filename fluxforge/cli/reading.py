@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -66,8 +67,10 @@ def bars(
     live: Live = False,
 ) -> None:
     """Show bars that are computed from the trades of a symbol."""
+    with suppress(ValueError):
+        every = float(every)  # type: ignore[assignment]
     request.show(
-        request.lake().bars(source, symbol, every, kind, start=start, end=end, live=live)  # type: ignore[arg-type]
+        request.lake().bars(source, symbol, every, kind, start, end, live=live)  # type: ignore[arg-type]
     )
 
 
@@ -113,7 +116,7 @@ def export(
 def gaps(request: Request) -> None:
     """List what venues sent and no capture received.
 
-    Exits with 1 if there is any. Segments that the ETL has not committed are not examined.
+    Exits with 1 if there is any, repaired or not. Only segments in the tables are examined.
     """
     frame = request.lake().gaps(request.source)
     request.show(frame)

@@ -84,9 +84,13 @@ def load_config(
     for layer in layers[bool(files) :]:
         config = layer.laid_over(config)
     for key in ROLE_KEYS.values():
-        stated = [own for layer in layers if isinstance(own := layer.get(key), dict)]
+        section, _, name = key.partition(".")
+        stated: list[dict[str, Any]] = []
+        for layer in layers:
+            own = layer.get(section) or {}
+            if isinstance(own, dict) and name in own:  # null takes back what came before
+                stated = [*stated, own[name]] if isinstance(own[name], dict) else []
         if stated:
-            section, _, name = key.partition(".")
             storage = OmegaConf.merge(config.storage, *stated)
             config = OmegaConf.merge(config, {section: {name: storage}})
     typed = _at_home(_typed(config, layers), layers)
@@ -96,7 +100,7 @@ def load_config(
 
 def _find_folder(config_dir: str | Path | None) -> Path | None:
     chosen = config_dir if config_dir is not None else os.environ.get("FLUXFORGE_CONFIG_DIR")
-    if chosen is None:
+    if not chosen:
         here = Path.cwd()
         folders = (parent / "conf" for parent in (here, *here.parents))
         return next((folder for folder in folders if (folder / BASE_FILE).is_file()), None)

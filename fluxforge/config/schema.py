@@ -215,7 +215,7 @@ class FluxForgeConfig(_Section):
         """Return this configuration with the whole lake in a folder of this machine."""
         return replace(
             self,
-            storage=replace(self.storage, backend="local", base_dir=str(path)),
+            storage=replace(self.storage, backend="local", base_dir=str(Path(path).absolute())),
             ingestion=replace(self.ingestion, storage=None),
             etl=replace(self.etl, storage_input=None, storage_output=None),
         )

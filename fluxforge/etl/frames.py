@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import UsageError
 from fluxforge.etl.writers.parquet_writer import ParquetWriter
-from fluxforge.layout import join_key
 from fluxforge.report import Report
 from fluxforge.sources import is_source
 from fluxforge.tables import PARTITION, Table
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ORDER = ("symbol", "ts_event", "ts_recv", "seq")
 _RESERVED = ("market",)
+_NAME = re.compile(r"[^\W_][\w.-]*")
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +71,11 @@ def write_frame(
             f"the tables of {source!r} are made of what was captured: choose another name"
         )
     for part in (source, name):
-        if "/" in part or not join_key(part):
-            raise UsageError(f"{part!r} is not the name of a table: leave out slashes")
+        if not _NAME.fullmatch(part):
+            raise UsageError(
+                f"{part!r} is not the name of a table: use letters, digits, '-', '.' and '_', "
+                "beginning with a letter or digit"
+            )
     table = Table(storage, layout.table(source, name))
     with (
         tempfile.TemporaryDirectory(prefix="fluxforge-write-") as work,
@@ -106,6 +110,12 @@ def _rows(database: duckdb.DuckDBPyConnection, frame: Any) -> pa.Table:
     described = database.execute("DESCRIBE given").fetchall()
     columns = {name: _cast(identifier(name), kind) for name, kind, *_ in described}
     times = [name for name in ("ts_recv", "ts_event") if name in columns]
+    kinds = {name: kind for name, kind, *_ in described}
+    for name in times:
+        if kinds[name] == "DATE":
+            columns[name] = f"CAST({columns[name]} AS TIMESTAMP) AT TIME ZONE 'UTC'"
+        elif not kinds[name].startswith("TIMESTAMP"):
+            raise UsageError(f"{name} of the frame is {kinds[name]}: make times of it")
     if times:
         day = f"CAST(coalesce({', '.join(columns[name] for name in times)}) AS DATE)"
     elif PARTITION in columns:

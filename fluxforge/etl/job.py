@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
-from fluxforge.errors import ConfigError, FileExistsAlreadyError, FluxForgeError, SegmentError
+from fluxforge.errors import (
+    CommitConflictError,
+    ConfigError,
+    FileExistsAlreadyError,
+    FluxForgeError,
+    SegmentError,
+)
 from fluxforge.etl.commit import Done, SourceCommits
 from fluxforge.etl.executors import outcomes
 from fluxforge.etl.optimize import MANY_FILES, optimize_table
@@ -54,6 +60,7 @@ class _Run:
     failures: dict[str, Exception] = field(default_factory=dict)
     poisonous: dict[str, SegmentError] = field(default_factory=dict)
     broken: bool = False
+    set_aside: int = 0
 
     @property
     def done(self) -> int:
@@ -194,9 +201,11 @@ class ETLJob:
             if one.not_before is None or (back_off and one.not_before > now)
         }
         # What comes meanwhile is the next round's: a capture may never end.
-        found = [one for one in self._segments.waiting() if one.name not in seen]
+        here = self._segments.waiting()
+        found = [one for one in here if one.name not in seen]
         waiting = {one.name for one in found}
         run = _Run(len(waiting), self._on_progress)
+        run.set_aside = sum(one.name in known and known[one.name].aside for one in here)
         batch_bytes = self._group_bytes * (1 if self._executor is None else _GROUPS)
         while waiting and not run.broken and not (stop is not None and stop.is_set()):
             claims = self._segments.claim(_MOST_SEGMENTS, batch_bytes, found)
@@ -214,6 +223,7 @@ class ETLJob:
         if run.reports:
             self._optimize()
         report = EtlReport.of(self.source, run.reports, time.monotonic() - started)
+        report = replace(report, set_aside=run.set_aside)
         if run.failures:
             raise SegmentsFailedError(run.failures, report) from next(iter(run.failures.values()))
         return report
@@ -290,6 +300,7 @@ class ETLJob:
             if datetime.now(UTC) - claim.stored.modified > LONGEST_IN_WORK:
                 reason = f"it was claimed more than {LONGEST_IN_WORK.days} days ago"
                 self._tries.set_aside(claim.name, f"{reason}: look whether tables have its rows")
+                run.set_aside += 1
                 del waiting[claim.name]
         batch = self._transform(waiting, run)
         digests = {name: one.digest for done in batch for name, one in done.rows.accounts.items()}
@@ -304,6 +315,9 @@ class ETLJob:
             batch = self._transform(waiting, run)
         added, failed = self.commits.commit(batch)
         run.fail(failed)
+        for name, error in failed.items():  # by a damaged table, and not by another's commit
+            if not isinstance(error, CommitConflictError):
+                self._tries.failed(known.get(name), name, error)
         for done in batch:
             for name, account in done.rows.accounts.items():
                 if name not in failed:
@@ -334,6 +348,7 @@ class ETLJob:
         for name in sorted(taken):
             del waiting[name]
             self._tries.set_aside(name, "the tables have another segment of this name")
+            run.set_aside += 1
         return bool(done or taken)
 
     def _transform(self, claims: Mapping[str, Claim], run: _Run) -> list[Done]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import SegmentError
+from fluxforge.errors import SegmentError, printable
 from fluxforge.report import html_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fluxforge.transform.accounts import Account
+
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class EtlReport:
         How long it took.
     waiting
         What is in no table all the same, as that of captures that ended; empty where nothing is.
+    set_aside
+        Segments that are not tried again until :meth:`fluxforge.Lake.etl` is told to ``retry``.
     """
 
     source: str
@@ -80,6 +85,7 @@ class EtlReport:
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     waiting: str = ""
+    set_aside: int = 0
 
     @classmethod
     def of(cls, source: str, reports: Iterable[SegmentReport], seconds: float) -> EtlReport:
@@ -102,7 +108,7 @@ class EtlReport:
         for report in every:
             rows.update(report.rows)
             unknown.update(report.unknown_fields)
-        counts = "segments repeated lines_read lines_taken lines_quarantined seconds"
+        counts = "segments repeated lines_read lines_taken lines_quarantined seconds set_aside"
         return cls(
             source=", ".join(sorted({report.source for report in every})),
             rows=dict(sorted(rows.items())),
@@ -134,7 +140,11 @@ class EtlReport:
         if self.repeated:
             words.append(f"{self.repeated:,} segments were committed before")
         if self.unknown_fields:
-            words.append(f"unknown fields: {', '.join(self.unknown_fields)}")
+            names = [printable(name, 60) for name in islice(self.unknown_fields, _MOST_NAMES)]
+            more = ", …" if len(self.unknown_fields) > _MOST_NAMES else ""
+            words.append(f"unknown fields: {', '.join(names)}{more}")
+        if self.set_aside:
+            words.append(f"{self.set_aside:,} segments are set aside: lake.etl(retry=True)")
         if self.waiting:
             words.append(self.waiting)
         return f"<EtlReport {self.source}: {'; '.join(words)}>"

@@ -29,12 +29,12 @@ class Analysis(Reader):
         symbols: str | Sequence[str] | None = None,
         every: str | float = "1m",
         kind: BarKind = "time",
-        *,
-        instruments: Sequence[str] | None = None,
         start: Moment | None = None,
         end: Moment | None = None,
         empty: bool = False,
         live: bool = False,
+        *,
+        instruments: Sequence[str] | None = None,
         snapshots: bool = False,
     ) -> pl.DataFrame:
         """Return bars of trades, each trade once.
@@ -68,9 +68,9 @@ class Analysis(Reader):
             and nothing of it is missing (see :meth:`coverage`).
         """
         from fluxforge.analytics.read import read_bars
-        from fluxforge.query.scan import moment
+        from fluxforge.query.scan import moment, several
 
-        wanted = [symbols] if isinstance(symbols, str) else symbols
+        wanted, instruments = several(symbols), several(instruments)
         venues = [name for name in self.names_of(source) if name in source_names()]
         if not venues:
             raise UsageError(f"bars are made of the trades of venues, and {source!r} names none")
@@ -90,7 +90,6 @@ class Analysis(Reader):
         symbol: str,
         at: Moment | None = None,
         depth: int | None = 10,
-        *,
         live: bool = False,
     ) -> Book:
         """Return the order book of a symbol at a moment.
@@ -109,6 +108,8 @@ class Analysis(Reader):
         NoBookError
             If no snapshot came before, or frames are missing since.
         """
+        if depth is not None and (type(depth) is not int or not 0 < depth < 2**31):
+            raise UsageError(f"depth={depth!r}: it is a whole number above 0, or None for all")
         from fluxforge.analytics.read import read_book
         from fluxforge.query.scan import moment
 
@@ -173,6 +174,8 @@ class Analysis(Reader):
             ``ts_event, conn, bid, bid_size, ask, ask_size, spread, mid, microprice, imbalance,
             order_flow_imbalance, buy_vwap, sell_vwap``.
         """
+        if type(levels) is not int or levels < 1:
+            raise UsageError(f"levels={levels!r}: it is a whole number above 0")
         from fluxforge.analytics.read import read_features
         from fluxforge.query.scan import moment
 

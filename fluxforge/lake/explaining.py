@@ -60,7 +60,9 @@ def _refuse(
     for version in versions:
         settings = lake.config.ingestion.sources.get(version.source)
         captured += settings.products if settings else []
-    if name in {part for product in captured for part in (product, product.rpartition(":")[2])}:
+    if column == "symbol" and name in {
+        part for product in captured for part in (product, product.rpartition(":")[2])
+    }:
         return  # it has not been seen yet
     known = sorted({each for version in versions for each in names_in(version, column)})
     cased = {each.lower(): each for each in known}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.config import Role
 from fluxforge.config.schema import SourceConfig
-from fluxforge.errors import UsageError
+from fluxforge.errors import FluxForgeError, UsageError
 from fluxforge.lake.capturing import Capturing
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ class History(Capturing):
         if table not in (*_TABLES, None):
             raise UsageError(f"venues give trades and candles of the past, and not {table!r}")
         if not gaps and (start is None or table is None):
-            raise UsageError(
-                "say what and from when: backfill(source, 'trades', start='2026-08-09')"
-            )
+            raise UsageError("say what and from when: a table, trades or candles, and a start")
         if gaps and (start is not None or end is not None):
             raise UsageError("choose gaps, or start and end: gaps are filled whenever they were")
         now = datetime.now(UTC)
@@ -143,6 +141,7 @@ class History(Capturing):
         from fluxforge.ingestion.rest import RestClient, state_dir
 
         venue, address = self._venue(source)
+        venue.check_past(tables, self._settings(source).channels)
         wanted: Iterable[Past]
         size = interval or venue.candle_interval
         if span is None:
@@ -168,10 +167,25 @@ class History(Capturing):
 
     def _products(self, source: str, symbols: str | Sequence[str] | None) -> list[str]:
         if symbols is not None:
-            return [symbols] if isinstance(symbols, str) else list(symbols)
+            named = [symbols] if isinstance(symbols, str) else list(symbols)
+            if not named:
+                raise UsageError("symbols names none")
+            self._check_listed(source, named)
+            return named
         if not self._settings(source).products:
             raise UsageError(f"{source} has no products configured: say symbols=[…]")
         return self._settings(source).products
+
+    def _check_listed(self, source: str, products: Sequence[str]) -> None:
+        """Refuse products that the venue's list lacks, where it has one."""
+        from fluxforge.ingestion.rest import check_products, known_instruments
+
+        venue, address = self._venue(source)
+        try:
+            listed = known_instruments(venue, address, self.config.ingestion.spool_dir)
+        except FluxForgeError:
+            return
+        check_products(venue, products, listed)
 
     def _missing(
         self,

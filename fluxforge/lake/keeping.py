@@ -92,7 +92,7 @@ class Keeping(Places):
         from fluxforge.etl.watcher import watch_segments
 
         interval = self.config.etl.watch_interval_seconds
-        jobs = self._jobs(self.sources if source is None else [source])
+        jobs = self._jobs(self.sources_here() if source is None else [source])
         return watch_segments(jobs, interval, stop=stop, on_report=on_report)
 
     @cached_property
@@ -129,6 +129,7 @@ class Keeping(Places):
         """Join small files of every table into larger ones; rows and readers stay the same."""
         from fluxforge.etl.optimize import optimize_table
 
+        self._warn_of_place(Role.ETL_OUTPUT)
         limits = self.config.etl.memory_limit_mb, self.config.etl.threads
         return [
             optimize_table(table, name, memory_limit_mb=limits[0], threads=limits[1])
@@ -160,6 +161,7 @@ class Keeping(Places):
         """
         from datetime import timedelta
 
+        self._warn_of_place(Role.ETL_OUTPUT)
         seconds = parse_duration(keep)
         if seconds < SHORTEST_KEEP_SECONDS:
             raise UsageError("keep at least 1h: an ETL may be about to commit younger files")
@@ -207,9 +209,11 @@ class Keeping(Places):
         import polars as pl
 
         from fluxforge.segments import Quarantined
+        from fluxforge.sources import get_source
 
+        self._warn_of_place(Role.ETL_INPUT)
         storage, rows = self.storage_for(Role.ETL_INPUT), []
-        for name in [source] if source is not None else self.sources_here():
+        for name in self.sources_here() if source is None else [get_source(source).name]:
             for file in self.segment_store(name, Role.ETL_INPUT).list("quarantine"):
                 for record in storage.read_bytes(file.key).splitlines():
                     one = Quarantined.read(record)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from html import escape
 from importlib import import_module
 from typing import Any
 
+from fluxforge.errors import EmptyAnswerWarning
 from fluxforge.lake.analysis import Analysis
 from fluxforge.lake.history import History
 from fluxforge.lake.keeping import Keeping
@@ -55,4 +57,6 @@ class Lake(History, Keeping, Analysis):
         return import_module("fluxforge.panels.lake").Panels(self)
 
     def _repr_html_(self) -> str:
-        return f"<b>{escape(repr(self))}</b>{self.tables()._repr_html_()}"
+        with warnings.catch_warnings():  # a lake that is to be is shown too
+            warnings.simplefilter("ignore", EmptyAnswerWarning)
+            return f"<b>{escape(repr(self))}</b>{self.tables()._repr_html_()}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.config import FluxForgeConfig, Role, load_config
 from fluxforge.errors import FluxForgeError, UsageError
+from fluxforge.lake.explaining import warn
 from fluxforge.lake.waiting import what_waits
 from fluxforge.layout import STATES
 from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
@@ -131,12 +132,21 @@ class Places:
 
     def _check_place(self, role: Role) -> None:
         """Raise where no lake is: an answer would only look as if there were nothing to do."""
+        if missing := self._missing_place(role):
+            raise UsageError(missing)
+
+    def _warn_of_place(self, role: Role) -> None:
+        if missing := self._missing_place(role):
+            warn(missing)
+
+    def _missing_place(self, role: Role) -> str:
         storage = self.storage_for(role)
-        if storage.is_local and not self.layout_for(role).is_used(storage.list_folders()):
-            raise UsageError(
-                f"there is no lake in {storage.get_full_path()}: look at the working directory "
-                "and storage.base_dir (the first `fluxforge ingest` makes a lake)"
-            )
+        if not storage.is_local or self.layout_for(role).is_used(storage.list_folders()):
+            return ""
+        return (
+            f"there is no lake in {storage.get_full_path()}: look at the working directory "
+            "and storage.base_dir (the first `fluxforge ingest` makes a lake)"
+        )
 
     def _written(self, source: str | None) -> list[tuple[str, str]]:
         from fluxforge.sources import get_source

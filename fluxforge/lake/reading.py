@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import UnknownSourceError, UsageError
+from fluxforge.config import Role
+from fluxforge.errors import UnknownSourceError, UnknownTableError, UsageError, reason_of
 from fluxforge.lake.explaining import check_answer
 from fluxforge.lake.places import Places
 from fluxforge.sources import get_source, source_names
@@ -35,6 +36,7 @@ class Reader(Places):
         """
         from fluxforge.query.scan import table_summary
 
+        self._warn_of_place(Role.ETL_OUTPUT)
         return table_summary([self.catalog.open(*name) for name in self._written(None)])
 
     def names_of(self, source: str | Sequence[str]) -> list[str]:
@@ -57,7 +59,6 @@ class Reader(Places):
         self,
         source: str | Sequence[str],
         table: str,
-        *,
         symbols: Sequence[str] | None = None,
         instruments: Sequence[str] | None = None,
         start: Moment | None = None,
@@ -106,13 +107,14 @@ class Reader(Places):
         EmptyAnswerWarning
             If the answer is empty; it says why, and what waits to come into tables.
         """
-        from fluxforge.query.scan import scan_tables
+        from fluxforge.query.scan import scan_tables, several
 
         if [version is not None, as_of is not None, live].count(True) > 1:
             raise UsageError("choose one of version, as_of and live: a past table is as it was")
         opened = self._open(source, table, version, as_of, live=live)
         options: dict[str, Any] = {
-            "symbols": symbols, "instruments": instruments, "start": start, "end": end,
+            "symbols": several(symbols), "instruments": several(instruments),
+            "start": start, "end": end,
         }  # fmt: skip
         check_answer(self, opened, live=live, **options)
         return scan_tables(opened, raw=raw, **options)
@@ -158,13 +160,19 @@ class Reader(Places):
             return catalog.open(source, table, version, at)
         if version is not None:
             raise UsageError("each source's table has versions of its own: use as_of for several")
-        names = [name for name in self.names_of(source) if table in catalog.names(name)]
+        every = {name: catalog.names(name) for name in self.names_of(source)}
+        names = [name for name, tables in every.items() if table in tables]
+        if every and not names:
+            known = sorted({one for tables in every.values() for one in tables})
+            raise UnknownTableError(
+                f"no source has a table {table!r}: there are {', '.join(known)}"
+            )
         return [catalog.open(name, table, as_of=at) for name in names]
 
     def _catalog(self, live: bool) -> Catalog:
         return self.live_catalog if live else self.catalog
 
-    def sql(self, query: str, *, live: bool = False) -> duckdb.DuckDBPyRelation:
+    def sql(self, query: str, live: bool = False) -> duckdb.DuckDBPyRelation:
         """Run SQL over views named ``source.table``, and ``market.table`` over all venues.
 
         Tables with a key show one row per key; all rows are in ``source.table_raw``. The views
@@ -198,7 +206,7 @@ class Reader(Places):
         return relation
 
     def connect(
-        self, *, live: bool = False, as_of: Moment | None = None, read_only: bool = False
+        self, live: bool = False, read_only: bool = False, *, as_of: Moment | None = None
     ) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view for each table, as they are now.
 
@@ -206,12 +214,12 @@ class Reader(Places):
         ----------
         live
             Also the rows of segments that are not in tables yet.
-        as_of
-            The tables as they were at this time.
         read_only
             For statements of others: they reach the rows of the tables and nothing else, no file,
             network or extension, and can change no setting. It is slower, for all is read through
             Arrow. Whoever asks may still use all of this process's memory and time.
+        as_of
+            The tables as they were at this time.
         """
         from fluxforge.query.engine import connect
         from fluxforge.query.scan import moment
@@ -263,6 +271,7 @@ class Reader(Places):
 
         from fluxforge.query.gaps import find_gaps
 
+        self._warn_of_place(Role.ETL_OUTPUT)
         here = self.catalog.sources() if source is None else [source]
         names = [name for name in here if source is not None or name in source_names()]
         if not names:
@@ -284,11 +293,12 @@ class Reader(Places):
 
         Rows of segments that are not in the table yet are among them, unless `live` is false.
         """
-        from fluxforge.query.scan import last_rows
+        from fluxforge.query.scan import last_rows, several
 
         opened = self._open(source, table, live=live)
-        check_answer(self, opened, live=live, symbols=symbols, instruments=instruments)
-        return last_rows(opened, n, symbols=symbols, instruments=instruments)
+        names = {"symbols": several(symbols), "instruments": several(instruments)}
+        check_answer(self, opened, live=live, **names)
+        return last_rows(opened, n, **names)
 
     def export(
         self, source: str | Sequence[str], table: str, path: str | Path, **scan: Any
@@ -305,12 +315,15 @@ class Reader(Places):
         Raises
         ------
         UsageError
-            If the path ends otherwise.
+            If the path ends otherwise, or cannot be written.
         """
         target, rows = Path(path), self.scan(source, table, **scan)
         sinks: dict[str, Callable[[Path], object]]
         sinks = {".parquet": rows.sink_parquet, ".csv": rows.sink_csv, ".arrow": rows.sink_ipc}
         if (form := target.suffix.lower()) not in sinks:
             raise UsageError(f"cannot export to {form!r}: choose .parquet, .csv or .arrow")
-        sinks[form](target)
+        try:
+            sinks[form](target)
+        except OSError as exc:
+            raise UsageError(f"cannot write {target}: {reason_of(exc)}") from exc
         return target

@@ -111,7 +111,7 @@ class LakeState(Report):
                 if one.source == source and one.age_seconds is not None
             ]
             newest = f"newest row {timedelta(seconds=round(min(ages)))} old" if ages else "no rows"
-            files["set aside"] = sum(one.aside for one in self.failing[source])
+            files["set aside"] = sum(one.aside for one in self.failing.get(source, ()))
             states = ", ".join(f"{count} {state}" for state, count in files.items() if count)
             lines.append(f"{source}: {states or 'no segments'}; {newest}")
         hours = f", full in {self.disk_hours:,.0f} h" if self.disk_hours is not None else ""
@@ -132,7 +132,8 @@ def lake_state(lake: Lake) -> LakeState:
         If a storage does not answer.
     """
     now = datetime.now(UTC)
-    stores = {source: lake.segment_store(source) for source in lake.sources}
+    names = lake.sources_here()
+    stores = {source: lake.segment_store(source) for source in names}
     folder = next((store.folder for store in stores.values()), Path())
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
     published = _published(lake)
@@ -148,8 +149,8 @@ def lake_state(lake: Lake) -> LakeState:
         at=now,
         segments=tuple(segments),
         tables=tuple(_tables(lake)),
-        failing={one: tuple(TriesJournal(*where, one).read().values()) for one in lake.sources},
-        missing={source: _missing(lake, source) for source in lake.sources},
+        failing={one: tuple(TriesJournal(*where, one).read().values()) for one in names},
+        missing={source: _missing(lake, source) for source in names},
         spool_bytes={
             source: 0 if lake.storage_for(Role.INGESTION).is_local else size_of(store.folder)
             for source, store in stores.items()

@@ -45,7 +45,7 @@ def scan_table(
     chosen = _bare(version, asked(symbols, instruments))
     frame = _read(version, _files(version, chosen, low, high))
     if symbols is not None and _has_markets(version):
-        frame = _of_markets(version, frame, _several(symbols) or [])
+        frame = _of_markets(version, frame, several(symbols) or [])
     for column, names in chosen.items():
         # Equality is looked up in the statistics of row groups; being among several is not.
         one = pl.col(column) == names[0] if len(names) == 1 else pl.col(column).is_in(names)
@@ -66,7 +66,7 @@ def _between(frame: pl.LazyFrame, low: datetime | None, high: datetime | None) -
 
 def asked(symbols: Names, instruments: Names) -> dict[str, list[str]]:
     """Return what is asked for, by column; a symbol may have its market before it."""
-    both = {"symbol": _several(symbols), "instrument": _several(instruments)}
+    both = {"symbol": several(symbols), "instrument": several(instruments)}
     return {column: names for column, names in both.items() if names is not None}
 
 
@@ -262,7 +262,8 @@ def last_rows(
     return found
 
 
-def _several(names: Names) -> list[str] | None:
+def several(names: Names) -> list[str] | None:
+    """Return names as a list, also of one, and of what can be gone through once only."""
     if names is None or isinstance(names, str):
         return None if names is None else [names]
     if not isinstance(names, Iterable) or not all(isinstance(one, str) for one in names):
@@ -279,7 +280,10 @@ def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> 
     if channel.keep == "first":
         shown = frame.filter(~pl.col("is_repeat")) if version.has_repeats else frame
         return shown.drop("is_repeat")
-    return frame.sort("ts_recv", "seq").unique(channel.key, keep="last", maintain_order=True)
+    keyless = pl.any_horizontal(pl.col(channel.key).is_null())
+    own = pl.when(keyless).then(pl.int_range(pl.len())).alias("own")  # it has no key to share
+    ordered = frame.sort("ts_recv", "seq").with_columns(own)
+    return ordered.unique([*channel.key, "own"], keep="last", maintain_order=True).drop("own")
 
 
 def moment(value: Moment | None) -> datetime | None:

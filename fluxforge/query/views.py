@@ -36,10 +36,11 @@ def create_views(
         every = f"{schema}.{identifier(version.name + RAW_SUFFIX)}"
         query = f"SELECT * EXCLUDE (is_repeat) FROM {every}"
         if version.channel.keep == "last":
-            key = ", ".join(identifier(column) for column in version.channel.key)
+            key = [identifier(column) for column in version.channel.key]
             query = (
                 f"SELECT * FROM {every} QUALIFY row_number() OVER "
-                f"(PARTITION BY {key} ORDER BY ts_recv DESC, seq DESC) = 1"
+                f"(PARTITION BY {', '.join(key)} ORDER BY ts_recv DESC, seq DESC) = 1"
+                f" OR {' OR '.join(f'{column} IS NULL' for column in key)}"  # no key to share
             )
         elif version.has_repeats:
             query += " WHERE NOT is_repeat"

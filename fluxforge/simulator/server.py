@@ -59,7 +59,7 @@ class LocalExchange:
 
     def __init__(self, source: str, options: ExchangeOptions | None = None) -> None:
         self.options = options or ExchangeOptions()
-        self._venue = find_venue(source)(self.options)
+        self._venue = find_venue(source, replay=bool(self.options.replay))(self.options)
         self._faults = FaultPlan(parse_faults(self.options.faults))
         self._done = asyncio.Event()
         self._stopped = asyncio.Event()

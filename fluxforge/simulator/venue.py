@@ -309,13 +309,44 @@ def dumps(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def find_venue(source: str) -> type[Venue]:
-    """Return the server side of a source; the error of one without says which have one."""
+class _ReplaySession(Session):
+    """The side of a venue of which there are recordings alone."""
+
+    streamed = ()
+    subscribed = False
+
+    def receive(self, message: str | bytes) -> None:
+        self.subscribed = True
+
+    def on_step(self, topic: Topic, step: Step) -> None:
+        pass
+
+    def on_time(self, topic: Topic, due: int) -> None:
+        pass
+
+    def wants(self, frame: bytes) -> bool:
+        return True
+
+    def odd_item(self, kind: str, amount: float) -> Any:
+        raise UsageError(f"a venue without a server side has no {kind!r} frames")
+
+
+class _ReplayVenue(Venue):
+    session = _ReplaySession
+
+
+def find_venue(source: str, *, replay: bool = False) -> type[Venue]:
+    """Return the server side of a source; one without can `replay` recordings."""
     venue = _venue(source)
     if venue is None:
         get_source(source)  # where there is no such source either, that is the better message
+        if replay:
+            return _ReplayVenue
         spoken = ", ".join(name for name in source_names() if _venue(name))
-        raise UnknownSourceError(f"there is no local exchange for {source!r}, only for: {spoken}")
+        raise UnknownSourceError(
+            f"there is no local exchange for {source!r}, only for: {spoken}; recordings of it can "
+            "be replayed: --replay FILE"
+        )
     return venue
 
 

@@ -71,6 +71,7 @@ def get_source(name: str) -> Source:
         return source
     if point := _plugins().get(name):
         loaded: Source | type[Source] = point.load()
+        loaded = getattr(loaded, "SOURCE", loaded)  # of a folder as ours are
         return loaded() if isinstance(loaded, type) else loaded
     near = difflib.get_close_matches(name, source_names(), 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(source_names())}"

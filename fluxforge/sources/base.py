@@ -75,6 +75,9 @@ class Source(Venue, ABC):
         """Return the calls for a part of the past; they end in whether the venue gave all of it."""
         raise UsageError(f"{self.name} gives nothing of its past")
 
+    def check_past(self, tables: Sequence[str], channels: Sequence[str]) -> None:
+        """Refuse what would be other rows than those that `channels` bring."""
+
     def complaint(self, answer: Any) -> str | None:
         """Return the venue's words where an answer is a refusal all the same."""
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 import shutil
 import uuid
 from abc import abstractmethod
@@ -35,6 +36,8 @@ from fluxforge.storage.objects import (
 
 if TYPE_CHECKING:
     from fluxforge.config import FluxForgeConfig
+
+_SECRET = re.compile("(?i)secret|token|key|password")
 
 __all__ = ["StorageBackend", "StoredFile", "own_key"]
 
@@ -303,6 +306,13 @@ class StorageBackend(ObjectStore):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.get_full_path()}>"
+
+
+class StorageOptions(dict[str, str]):
+    """Options for other libraries, whose secrets are not shown."""
+
+    def __repr__(self) -> str:
+        return repr({key: "***" if _SECRET.search(key) else value for key, value in self.items()})
 
 
 def own_key(key: str) -> str:

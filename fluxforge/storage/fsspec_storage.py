@@ -26,7 +26,7 @@ from fluxforge.errors import (
     translated,
 )
 from fluxforge.layout import join_key
-from fluxforge.storage.base import StorageBackend, StoredFile
+from fluxforge.storage.base import StorageBackend, StorageOptions, StoredFile
 from fluxforge.storage.disk import FILE_ERRORS
 from fluxforge.storage.objects import LEASE_SECONDS
 
@@ -151,7 +151,8 @@ class FsspecStorage(StorageBackend):
             return []
 
     def get_storage_options(self) -> dict[str, str]:
-        return {name: value for name, value in self._options.items() if isinstance(value, str)}
+        stated = self._options.items()
+        return StorageOptions({name: value for name, value in stated if isinstance(value, str)})
 
     def get_filesystem(self) -> Any:
         return self._filesystem

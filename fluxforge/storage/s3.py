@@ -24,7 +24,7 @@ from fluxforge.errors import (
 )
 from fluxforge.layout import join_key
 from fluxforge.retry import RetryPolicy
-from fluxforge.storage.base import StorageBackend, StoredFile
+from fluxforge.storage.base import StorageBackend, StorageOptions, StoredFile
 from fluxforge.storage.disk import translated
 from fluxforge.storage.objects import LEASE_SECONDS
 
@@ -251,7 +251,7 @@ class S3Storage(StorageBackend):
         self._client.connect()
         session, loop = self._client.session, self._client.loop
         who: dict[str, str] = self._call("", sync, loop, self._access.credentials, session)
-        return self._access.options(self._region) | who
+        return StorageOptions(self._access.options(self._region) | who)
 
     @cached_property
     def _region(self) -> str:

@@ -58,6 +58,8 @@ class S3Access:
                 "storage.s3.endpoint_url must hold no user or password: set "
                 "storage.s3.aws_access_key_id and aws_secret_access_key"
             )
+        if parts.query or parts.fragment:
+            raise ConfigError("storage.s3.endpoint_url ends with its path: leave out '?' and '#'")
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ConfigError(
                 "storage.s3.aws_access_key_id and aws_secret_access_key go together: set both or "

@@ -70,7 +70,9 @@ class TestOnce:
         assert lake.etl().segments == 1
         name = lake.put(frames.ticker("7"), 1)
         for _ in range(2):
-            assert lake.etl().segments == 0
+            report = lake.etl()
+            assert (report.segments, report.set_aside) == (0, 1)
+            assert "set aside: lake.etl(retry=True)" in repr(report)
             assert lake.files("processing") == [name]
         (tries,) = lake.job()._tries.read().values()
         assert tries.aside

@@ -12,6 +12,8 @@ from fluxforge import Lake
 from fluxforge.errors import ConfigError, NoBookError, UsageError
 from fluxforge.segments import open_segment
 from fluxforge.simulator import local_exchange
+from fluxforge.sources import get_source
+from fluxforge.sources.rest import Past
 from tests.support.recordings import capture
 
 if TYPE_CHECKING:
@@ -208,3 +210,49 @@ def test_what_a_venue_no_longer_gives_is_not_taken_for_fetched(
         assert second.parts > 0
         assert second.already < first.parts
         assert lake.backfill(source, table, start=datetime.now(UTC)).incomplete == 0
+
+
+def test_bars_have_the_trades_of_the_snapshot_that_a_backfill_brought_too(tmp_path: Path) -> None:
+    with local_exchange("coinbase", seed=4, rate=200) as exchange:
+        lake = lake_at(tmp_path, "coinbase", exchange.url)
+        lake.ingest_sync("coinbase", frames=150)
+        lake.etl()
+        before = lake.bars("coinbase", every="1h")["trades"].sum()
+        assert before < lake.scan("coinbase", "trades").collect().height
+        lake.backfill("coinbase", "trades", start=datetime.now(UTC) - timedelta(hours=1))
+        lake.etl()
+    trades = lake.scan("coinbase", "trades").collect().height
+    assert lake.bars("coinbase", every="1h")["trades"].sum() == trades > before
+
+
+def test_single_trades_are_not_given_again_as_aggregates(tmp_path: Path) -> None:
+    sources = "ingestion.sources.binance"
+    lake = Lake(
+        path=tmp_path, overrides=[f"{sources}.products=[BTCUSDT]", f"{sources}.channels=[trade]"]
+    )
+    for options in ({"start": "2026-01-01"}, {"gaps": True}):
+        with pytest.raises(ConfigError, match="aggTrade"):
+            lake.backfill("binance", "trades", **options)
+
+
+@pytest.mark.parametrize(("rows", "whole"), [(0, True), (719, True), (720, False)])
+def test_a_minute_without_a_candle_is_no_end_of_krakens_past(rows: int, whole: bool) -> None:
+    start = datetime(2026, 8, 9, tzinfo=UTC)
+    calls = get_source("kraken").past(
+        Past("candles", "BTC/USD", "spot", start, start + timedelta(hours=13))
+    )
+    next(calls)
+    first = int(start.timestamp()) + 60
+    answer = {"result": {"XXBTZUSD": [[first + 60 * n] for n in range(rows)], "last": 0}}
+    with pytest.raises(StopIteration) as ended:
+        calls.send(answer)
+    assert ended.value.value is whole
+
+
+def test_products_that_a_venue_does_not_have_are_not_asked_for(tmp_path: Path) -> None:
+    with local_exchange("coinbase") as exchange:
+        lake = lake_at(tmp_path, "coinbase", exchange.url)
+        with pytest.raises(ConfigError, match="did you mean BTC-USD"):
+            lake.backfill("coinbase", "candles", symbols="BTTC-USD", start="2026-01-01")
+        with pytest.raises(UsageError, match="names none"):
+            lake.backfill("coinbase", "candles", symbols=[], start="2026-01-01")

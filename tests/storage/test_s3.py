@@ -256,6 +256,7 @@ class TestSettings:
         options = storage.get_storage_options()
         assert options["AWS_ACCESS_KEY_ID"] == s3_server.access_key
         assert options["AWS_SECRET_ACCESS_KEY"] == s3_server.secret_key
+        assert s3_server.secret_key not in repr(options)
 
     def test_without_s3fs(self) -> None:
         code = (

@@ -76,6 +76,14 @@ class Binance(Source):
             )  # fmt: skip
         return found
 
+    def check_past(self, tables: Sequence[str], channels: Sequence[str]) -> None:
+        """Refuse trades where single ones are captured: REST gives aggregates, numbered apart."""
+        if "trades" in tables and "trade" in channels:
+            raise ConfigError(
+                "binance: only aggregate trades are given again, and they are those of 'trade' "
+                "under other numbers: capture 'aggTrade', or backfill candles"
+            )
+
     def past(self, wanted: Past) -> Calls[bool]:
         """Return calls for aggregate trades, from the oldest on, or for candles."""
         (start, end), common = wanted.ms, f"symbol={wanted.symbol}&limit={_PAGE}"

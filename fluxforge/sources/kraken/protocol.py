@@ -69,9 +69,9 @@ class Kraken(Source):
         (start, end), length = wanted.seconds, 60 * wanted.minutes
         if wanted.table == "candles":
             answer = yield f"/0/public/OHLC?pair={pair}&interval={wanted.minutes}&since={start - 1}"
-            candles = [rows for name, rows in answer["result"].items() if name != "last"]
+            rows = next(rows for name, rows in answer["result"].items() if name != "last")
             first = -(-start // length) * length
-            return first >= end or bool(candles[0] and candles[0][0][0] <= first)
+            return bool(first >= end or len(rows) < 720 or rows[0][0] <= first)
         since, last = start * 10**9 - 1, start * 10**9
         while since < last < end * 10**9:
             since = last

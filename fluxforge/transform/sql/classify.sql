@@ -45,7 +45,7 @@ SELECT
         WHEN conn IS NULL
             THEN 'no connection'
         WHEN is_raw
-            THEN 'the frame is not JSON on one line'
+            THEN 'the frame is not a JSON object on one line'
         WHEN data IS NULL
             THEN 'no frame'
         WHEN kind IS NULL
