@@ -84,13 +84,9 @@ def load_config(
     for layer in layers[bool(files) :]:
         config = layer.laid_over(config)
     for key in ROLE_KEYS.values():
-        section, _, name = key.partition(".")
-        stated: list[dict[str, Any]] = []
-        for layer in layers:
-            own = layer.get(section) or {}
-            if isinstance(own, dict) and name in own:  # null takes back what came before
-                stated = [*stated, own[name]] if isinstance(own[name], dict) else []
+        stated = [own for layer in layers if isinstance(own := layer.get(key), dict)]
         if stated:
+            section, _, name = key.partition(".")
             storage = OmegaConf.merge(config.storage, *stated)
             config = OmegaConf.merge(config, {section: {name: storage}})
     typed = _at_home(_typed(config, layers), layers)

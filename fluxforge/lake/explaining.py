@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from fluxforge.errors import EmptyAnswerWarning, UnknownSymbolError, UsageError
-from fluxforge.lake.waiting import what_waits
+from fluxforge.errors import UnknownSymbolError, UsageError
+from fluxforge.lake.waiting import warn, what_waits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,12 +103,3 @@ def _reason(
 def _where(versions: list[TableVersion]) -> str:
     names = [f"{version.source}.{version.name}" for version in versions]
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") or "no table"
-
-
-def warn(message: str) -> None:
-    """Warn at the line of the caller that is not in this package."""
-    package, level = __file__.rpartition("lake")[0], 1
-    frame = sys._getframe()  # noqa: SLF001 -- skip_file_prefixes comes with Python 3.12
-    while (caller := frame.f_back) and frame.f_code.co_filename.startswith(package):
-        frame, level = caller, level + 1
-    warnings.warn(message, EmptyAnswerWarning, stacklevel=level)

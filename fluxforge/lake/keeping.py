@@ -129,7 +129,6 @@ class Keeping(Places):
         """Join small files of every table into larger ones; rows and readers stay the same."""
         from fluxforge.etl.optimize import optimize_table
 
-        self._warn_of_place(Role.ETL_OUTPUT)
         limits = self.config.etl.memory_limit_mb, self.config.etl.threads
         return [
             optimize_table(table, name, memory_limit_mb=limits[0], threads=limits[1])
@@ -138,6 +137,7 @@ class Keeping(Places):
 
     def _tables(self, source: str | None) -> list[tuple[str, Table]]:
         written = self._written(source)
+        self._warn_of_place(Role.ETL_OUTPUT)
         return [(f"{one}.{name}", self.catalog.open(one, name).table) for one, name in written]
 
     def vacuum(
@@ -161,7 +161,6 @@ class Keeping(Places):
         """
         from datetime import timedelta
 
-        self._warn_of_place(Role.ETL_OUTPUT)
         seconds = parse_duration(keep)
         if seconds < SHORTEST_KEEP_SECONDS:
             raise UsageError("keep at least 1h: an ETL may be about to commit younger files")

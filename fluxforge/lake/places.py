@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluxforge.config import FluxForgeConfig, Role, load_config
 from fluxforge.errors import FluxForgeError, UsageError
-from fluxforge.lake.explaining import warn
-from fluxforge.lake.waiting import what_waits
+from fluxforge.lake.waiting import warn, what_waits
 from fluxforge.layout import STATES
 from fluxforge.storage.factory import create_layout, create_storage_backend, storage_for
 

@@ -1,8 +1,12 @@
-"""What was captured and is in no table yet."""
+"""What was captured and is in no table yet, and how an answer that leaves it out says so."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import TYPE_CHECKING
+
+from fluxforge.errors import EmptyAnswerWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,3 +47,12 @@ def what_waits(
 
 def _segments(count: int, size: int) -> str:
     return f"{count} segment{'s' * (count != 1)} ({size / 1e6:,.1f} MB)"
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the caller that is not in this package."""
+    package, level = __file__.rpartition("lake")[0], 1
+    frame = sys._getframe()  # noqa: SLF001 -- skip_file_prefixes comes with Python 3.12
+    while (caller := frame.f_back) and frame.f_code.co_filename.startswith(package):
+        frame, level = caller, level + 1
+    warnings.warn(message, EmptyAnswerWarning, stacklevel=level)

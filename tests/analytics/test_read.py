@@ -13,8 +13,9 @@ def trades(*rows: tuple[str, str, int, int, bool]) -> pl.LazyFrame:
     """Return trades of ``source, symbol, ts_event, ts_recv, is_snapshot``, times in seconds."""
     names = ("source", "symbol", "ts_event", "ts_recv", "is_snapshot")
     frame = pl.LazyFrame(rows, schema=names, orient="row")
-    return frame.with_columns(
-        pl.from_epoch(pl.col("ts_event", "ts_recv")).dt.replace_time_zone("UTC")
+    return frame.with_row_index("trade_id").with_columns(
+        pl.lit(value=False).alias("is_repeat"),
+        pl.from_epoch(pl.col("ts_event", "ts_recv")).dt.replace_time_zone("UTC"),
     )
 
 

@@ -39,13 +39,6 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 
 class TestLayers:
-    def test_null_takes_back_what_an_overlay_said_of_a_role(self, tmp_path: Path) -> None:
-        overlay = write(tmp_path, "other.yaml", "etl: {storage_output: {base_dir: elsewhere}}\n")
-        there = storage_config(load_config(overlay), "etl_output").base_dir
-        assert there.endswith("elsewhere")
-        back = load_config(overlay, overrides=["etl.storage_output=null"])
-        assert storage_config(back, "etl_output").base_dir == "./data"
-
     @pytest.mark.parametrize("text", ["", "storage: {base_dir: one}\n"])
     def test_what_one_load_sets_is_not_in_the_next(self, tmp_path: Path, text: str) -> None:
         if text:

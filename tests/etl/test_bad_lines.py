@@ -195,7 +195,7 @@ REASONS = {
     "not JSON": "not a JSON object",
     "capture_ns is text": "no capture time",
     "conn is null": "no connection",
-    "raw": "not JSON on one line",
+    "raw": "not a JSON object on one line",
     "data is null": "no frame",
     "data is empty": "names no channel",
     "unknown channel": "unknown channel: futures",
