@@ -127,3 +127,7 @@ def test_no_text_can_steer_a_terminal(text: str, shown: str) -> None:
 def test_no_text_can_fill_a_terminal() -> None:
     assert len(errors.printable("x" * 10_000)) == 301
     assert len(errors.reason_of(ValueError("x" * 10_000))) == 301
+
+
+def test_what_a_terminal_would_obey_is_escaped() -> None:
+    assert str(errors.UsageError("BTC\x1b[2J\x00\nand more")) == "BTC\\x1b[2J\\x00\nand more"

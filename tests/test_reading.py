@@ -91,6 +91,12 @@ def test_several_sources_are_one_frame(filled_lake: Lake) -> None:
         filled_lake.scan("*", "nonsense")
 
 
+def test_names_may_come_from_a_generator(filled_lake: Lake) -> None:
+    rows = filled_lake.scan("coinbase", "trades", (name for name in [SYMBOL])).collect()
+    assert rows.height == filled_lake.scan("coinbase", "trades", [SYMBOL]).collect().height > 0
+    assert filled_lake.tail("coinbase", "trades", 3, (name for name in [SYMBOL])).height == 3
+
+
 def test_a_path_that_cannot_be_written_is_one_line(filled_lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot write .*out\.csv: "):
         filled_lake.export("coinbase", "trades", tmp_path / "nowhere" / "out.csv")

@@ -72,9 +72,11 @@ def _run() -> int:
         code: int = _asked_for()(prog_name="fluxforge", standalone_mode=False) or 0
         _on_stop_signals(signal.SIG_IGN)  # what was done is done, and its exit code stands
     except typer.TyperException as exc:  # arguments that fit no command
-        message = " ".join(exc.format_message().split())
-        if message:
-            say(f"fluxforge: {message}", err=True)
+        message = exc.format_message()
+        if type(exc).__name__ == "NoArgsIsHelpError":  # its message is the help
+            say(message, err=True)
+        elif message:
+            say(f"fluxforge: {' '.join(message.split())}", err=True)
         code = UsageError.exit_code
     except FluxForgeError as exc:
         say(f"fluxforge: {exc}", err=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fluxforge.config import Role
 from fluxforge.config.check import SHORTEST_KEEP_SECONDS
 from fluxforge.config.durations import parse_duration
-from fluxforge.errors import UsageError
+from fluxforge.errors import TableError, UsageError
 from fluxforge.lake.places import Places
 from fluxforge.lake.waiting import what_waits
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from fluxforge.sync import SyncReport
     from fluxforge.tables import Table
     from fluxforge.verify import VerifyReport
+
+T = TypeVar("T")
 
 
 class Keeping(Places):
@@ -126,19 +128,39 @@ class Keeping(Places):
         ]
 
     def optimize(self, source: str | None = None) -> list[OptimizeReport]:
-        """Join small files of every table into larger ones; rows and readers stay the same."""
+        """Join small files of every table into larger ones; rows and readers stay the same.
+
+        A table that is damaged keeps no other from it; its error is raised at the end.
+        """
         from fluxforge.etl.optimize import optimize_table
 
         limits = self.config.etl.memory_limit_mb, self.config.etl.threads
         return [
-            optimize_table(table, name, memory_limit_mb=limits[0], threads=limits[1])
-            for name, table in self._tables(source)
+            report
+            for _, report in self._each_table(
+                source,
+                lambda name, table: optimize_table(
+                    table, name, memory_limit_mb=limits[0], threads=limits[1]
+                ),
+            )
         ]
 
-    def _tables(self, source: str | None) -> list[tuple[str, Table]]:
-        written = self._written(source)
+    def _each_table(
+        self, source: str | None, work: Callable[[str, Table], T]
+    ) -> list[tuple[str, T]]:
+        """Work on every table, and raise the first error of a damaged one after all others."""
+        done: list[tuple[str, T]] = []
+        errors: list[TableError] = []
+        for one, table in self._written(source):
+            name = f"{one}.{table}"
+            try:
+                done.append((name, work(name, self.catalog.open(one, table).table)))
+            except TableError as exc:
+                errors.append(exc)
         self._warn_of_place(Role.ETL_OUTPUT)
-        return [(f"{one}.{name}", self.catalog.open(one, name).table) for one, name in written]
+        if errors:
+            raise errors[0]
+        return done
 
     def vacuum(
         self,
@@ -165,7 +187,7 @@ class Keeping(Places):
         if seconds < SHORTEST_KEEP_SECONDS:
             raise UsageError("keep at least 1h: an ETL may be about to commit younger files")
         least = timedelta(seconds=seconds)
-        return {name: one.vacuum(least, dry_run=dry_run) for name, one in self._tables(source)}
+        return dict(self._each_table(source, lambda _, one: one.vacuum(least, dry_run=dry_run)))
 
     @property
     def _raw(self) -> list[tuple[StorageBackend, Layout]]:

@@ -35,6 +35,8 @@ class Places:
         path: str | Path | None = None,
         config: FluxForgeConfig | None = None,
     ) -> None:
+        if config is not None and (overlays or config_dir is not None or tuple(overrides)):
+            raise UsageError("give a configuration, or what to load one from: not both")
         loaded = config or load_config(*overlays, config_dir=config_dir, overrides=overrides)
         self.config = loaded if path is None else loaded.in_folder(path)
 

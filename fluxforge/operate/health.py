@@ -90,6 +90,8 @@ def _problems(config: FluxForgeConfig, state: LakeState) -> Iterator[Problem]:
         yield from over("set_aside", source, len(aside), words, printable(errors))
     for source, missing in state.missing.items():
         yield from over("gaps", source, missing, "{:,.0f} frames or trades missing")
+    for message in state.damaged:
+        yield Problem("tables", "tables", message)
     for source, size in state.spool_bytes.items():
         yield from over("spool_mb", source, size / 1e6, "{:,.0f} MB wait for the object store")
     for name, part in state.parts.items():

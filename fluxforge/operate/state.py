@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from fluxforge.config import Role
-from fluxforge.errors import FluxForgeError
+from fluxforge.errors import FluxForgeError, TableError
 from fluxforge.report import Report, to_json
 from fluxforge.segments.files import size_of
 from fluxforge.segments.spool import default_spool_dir, spool_name
@@ -88,6 +88,8 @@ class LakeState(Report):
         Until that disk is full, at the rate of the last hours; None: unknown, or never.
     parts
         What the processes of a ``fluxforge run`` on this machine say; empty where none runs.
+    damaged
+        What is wrong with tables that cannot be opened; nothing else is said of them.
     """
 
     at: datetime
@@ -99,6 +101,7 @@ class LakeState(Report):
     disk_free_bytes: int
     disk_hours: float | None = None
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Say what waits and what is old, one line for each source."""
@@ -115,6 +118,7 @@ class LakeState(Report):
             states = ", ".join(f"{count} {state}" for state, count in files.items() if count)
             lines.append(f"{source}: {states or 'no segments'}; {newest}")
         hours = f", full in {self.disk_hours:,.0f} h" if self.disk_hours is not None else ""
+        lines += [f"damaged: {message}" for message in self.damaged]
         lines.append(f"disk: {self.disk_free_bytes / 1e9:,.1f} GB free{hours}")
         lines += [
             f"{name}: {'up' if part['up'] else 'down'}, {part['restarts']} restarts"
@@ -145,12 +149,13 @@ def lake_state(lake: Lake) -> LakeState:
         for row in lake.status().to_dicts()
     ]  # fmt: skip
     where = lake.storage_for(Role.ETL_INPUT), lake.layout_for(Role.ETL_INPUT)
+    damaged: dict[str, None] = {}  # each message once
     return LakeState(
         at=now,
         segments=tuple(segments),
-        tables=tuple(_tables(lake)),
+        tables=tuple(_tables(lake, damaged)),
         failing={one: tuple(TriesJournal(*where, one).read().values()) for one in names},
-        missing={source: _missing(lake, source) for source in names},
+        missing={source: _missing(lake, source, damaged) for source in names},
         spool_bytes={
             source: 0 if lake.storage_for(Role.INGESTION).is_local else size_of(store.folder)
             for source, store in stores.items()
@@ -158,14 +163,19 @@ def lake_state(lake: Lake) -> LakeState:
         disk_free_bytes=free,
         disk_hours=_hours_left(published.get("disk", []), free),
         parts=published.get("parts", {}),
+        damaged=tuple(damaged),
     )
 
 
-def _tables(lake: Lake) -> list[TableState]:
+def _tables(lake: Lake, damaged: dict[str, None]) -> list[TableState]:
     found = []
     for source in lake.catalog.sources():
         for name in lake.catalog.written(source):
-            version = lake.catalog.open(source, name)
+            try:
+                version = lake.catalog.open(source, name)
+            except TableError as exc:
+                damaged[str(exc)] = None
+                continue
             if version.channel is None:
                 continue  # bookkeeping
             files = version.files
@@ -181,11 +191,15 @@ def _tables(lake: Lake) -> list[TableState]:
     return found
 
 
-def _missing(lake: Lake, source: str) -> int:
-    version, counted = lake.catalog.open(source, "sequences"), _counted.setdefault(lake, {})
-    number = version.version
-    if counted.get(source, (None, 0))[0] != number:
-        counted[source] = number, int(lake.gaps(source)["missing"].sum() or 0)
+def _missing(lake: Lake, source: str, damaged: dict[str, None]) -> int:
+    counted = _counted.setdefault(lake, {})
+    try:
+        number = lake.catalog.open(source, "sequences").version
+        if counted.get(source, (None, 0))[0] != number:
+            counted[source] = number, int(lake.gaps(source)["missing"].sum() or 0)
+    except TableError as exc:
+        damaged[str(exc)] = None
+        return 0
     return counted[source][1]
 
 

@@ -258,6 +258,8 @@ def _prepare(
         pass  # with every view at hand, DuckDB can say which name may have been meant
     except duckdb.BinderException as exc:
         raise UnknownTableError(_message(exc)) from exc
+    except ValueError as exc:  # a kind of statement that DuckDB's Python does not know
+        raise QueryError(_message(exc)) from exc
     except duckdb.Error as exc:
         raise translate(exc, EXHAUSTED, "in this process") or QueryError(_message(exc)) from exc
     try:

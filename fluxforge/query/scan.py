@@ -149,8 +149,8 @@ def names_in(version: TableVersion, column: str) -> list[str]:
         return []
 
     rows = _read(version, list(version.files))
-    several = column == "symbol" and _has_markets(version)
-    if several and len(get_source(version.source).markets) > 1:
+    of_markets = column == "symbol" and _has_markets(version)
+    if of_markets and len(get_source(version.source).markets) > 1:
         rows = rows.with_columns(_with_market())
     return rows.select(column).unique().drop_nulls().collect()[column].to_list()
 
@@ -266,9 +266,10 @@ def several(names: Names) -> list[str] | None:
     """Return names as a list, also of one, and of what can be gone through once only."""
     if names is None or isinstance(names, str):
         return None if names is None else [names]
-    if not isinstance(names, Iterable) or not all(isinstance(one, str) for one in names):
+    found = list(names) if isinstance(names, Iterable) else None
+    if found is None or not all(isinstance(one, str) for one in found):
         raise QueryError(f"{names!r} are not names: write ['BTC-USD']")
-    return list(names)
+    return found
 
 
 def _one_row_a_key(version: TableVersion, frame: pl.LazyFrame, *, raw: bool) -> pl.LazyFrame:

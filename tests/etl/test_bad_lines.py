@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fluxforge import Lake
 from fluxforge.sources import get_source
 from fluxforge.transform.parts import sieve, split
 from fluxforge.transform.transform import transform_segments
@@ -291,6 +292,10 @@ def test_numbers_beyond_all_range_stop_no_segment(lake: LakeFolder) -> None:
     lake.put(b"\n".join([*(envelope(frame.encode()) for frame in frames), TICKER]))
     assert lake.etl().lines_taken == len(frames) + 1
     assert lake.rows("candles")["start"].to_list() == [None] * len(frames)
+    reader = Lake(path=lake.root)  # no key to share: each is a row of its own
+    assert reader.scan("coinbase", "candles").collect().height == len(frames)
+    counted = reader.sql("SELECT count(*) FROM coinbase.candles").fetchall()
+    assert counted == [(len(frames),)]
     runs = lake.rows("sequences").sort("seq").select("seq", "last_seq", "frames").rows()
     assert runs == [
         (1, 1, 1),

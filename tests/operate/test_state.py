@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 
 from fluxforge import Lake
+from fluxforge.errors import TableError
 from fluxforge.operate import Supervisor, check_health, lake_state
 from fluxforge.operate.metrics import METRICS, samples
 from fluxforge.segments.tries import Tries
@@ -153,3 +156,36 @@ def test_metrics_have_every_name_and_know_a_run_that_has_not_begun(lake: Lake) -
     assert {name for name, _ in now} == METRICS.keys() - no_channel_yet
     assert now["missing_frames", ("coinbase",)] == 3
     assert now["segments", ("coinbase", "quarantine")] == 1
+
+
+def test_one_damaged_table_hides_nothing_of_the_others(lake: Lake, tmp_path: Path) -> None:
+    folder = shutil.copytree(lake.storage.get_full_path(), tmp_path / "lake")
+    log = max((folder / "processed/coinbase/ticker/_delta_log").glob("*.json"))
+    log.write_bytes(b"{garbage")
+    other = Lake(path=folder)
+    before, state = lake_state(lake), lake_state(other)
+    assert {one.table for one in before.tables} - {one.table for one in state.tables} == {"ticker"}
+    [message] = state.damaged
+    assert "coinbase/ticker" in message
+    assert message in state.summary()
+    report = check_health(other.config, state)
+    assert message in [problem.message for problem in report.problems]
+    with pytest.raises(TableError, match="coinbase/ticker"):
+        other.optimize()
+    for table in ("trades", "segments"):
+        rows, kept = (one.scan("coinbase", table).collect() for one in (other, lake))
+        assert rows.height == kept.height
+
+
+def test_maintenance_goes_on_after_a_damaged_table(tmp_path: Path) -> None:
+    lake = Lake(path=tmp_path)
+    for table in ("a", "b"):
+        for number in range(3):
+            row = pl.DataFrame({"ts_event": [datetime(2026, 8, 9, number)], "symbol": ["A"]})
+            lake.write("mine", table, row)
+    log = max((tmp_path / "processed/mine/a/_delta_log").glob("*.json"))
+    log.write_bytes(b"{garbage")
+    for work in (lake.optimize, lake.vacuum):
+        with pytest.raises(TableError, match="mine/a"):
+            work()
+    assert lake.history("mine", "b")["files"][0] == 1
