@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -222,8 +222,7 @@ class ETLJob:
                 found = [one for one in self._segments.waiting() if one.name in waiting]
         if run.reports:
             self._optimize()
-        report = EtlReport.of(self.source, run.reports, time.monotonic() - started)
-        report = replace(report, set_aside=run.set_aside)
+        report = EtlReport.of(self.source, run.reports, time.monotonic() - started, run.set_aside)
         if run.failures:
             raise SegmentsFailedError(run.failures, report) from next(iter(run.failures.values()))
         return report
@@ -233,14 +232,9 @@ class ETLJob:
         for table, snapshot in self.commits.written():
             try:
                 optimize_table(
-                    table,
-                    table.path,
-                    snapshot,
-                    memory_limit_mb=self._memory_limit_mb,
-                    threads=self._threads,
-                    least_files=MANY_FILES,
-                    most_batches=1,
-                )
+                    table, table.path, snapshot, least_files=MANY_FILES, most_batches=1,
+                    memory_limit_mb=self._memory_limit_mb, threads=self._threads,
+                )  # fmt: skip
             except FluxForgeError as exc:
                 logger.warning("%s: %s", table.path, exc)
 

@@ -88,7 +88,9 @@ class EtlReport:
     set_aside: int = 0
 
     @classmethod
-    def of(cls, source: str, reports: Iterable[SegmentReport], seconds: float) -> EtlReport:
+    def of(
+        cls, source: str, reports: Iterable[SegmentReport], seconds: float, set_aside: int = 0
+    ) -> EtlReport:
         """Add up the reports of a run's segments."""
         every = list(reports)
         done = [one for one in every if one.committed]
@@ -98,7 +100,8 @@ class EtlReport:
             for one in done
         ]  # fmt: skip
         repeated = len(every) - len(done)
-        return replace(cls.total(each), source=source, repeated=repeated, seconds=seconds)
+        total = replace(cls.total(each), source=source, repeated=repeated, seconds=seconds)
+        return replace(total, set_aside=set_aside)
 
     @classmethod
     def total(cls, reports: Iterable[EtlReport]) -> EtlReport:
