@@ -100,8 +100,13 @@ class EtlReport:
             for one in done
         ]  # fmt: skip
         repeated = len(every) - len(done)
-        total = replace(cls.total(each), source=source, repeated=repeated, seconds=seconds)
-        return replace(total, set_aside=set_aside)
+        return replace(
+            cls.total(each),
+            source=source,
+            repeated=repeated,
+            seconds=seconds,
+            set_aside=set_aside,
+        )
 
     @classmethod
     def total(cls, reports: Iterable[EtlReport]) -> EtlReport:

@@ -182,11 +182,10 @@ class Capturing(Reader):
             If the object store does not answer; running again carries on.
         """
         from fluxforge.segments import RecoveryReport
-        from fluxforge.sources import get_source
 
         self._warn_of_place(Role.INGESTION)
-        names = self.sources_here() if source is None else [get_source(source).name]
-        return sum((self.segment_store(name).recover() for name in names), RecoveryReport())
+        stores = map(self.segment_store, self.sources_here(source))
+        return sum((store.recover() for store in stores), RecoveryReport())
 
     def writer(self, source: str) -> LogWriter:
         """Return a writer of a venue's frames into segments, with everything as configured.

@@ -166,8 +166,9 @@ class History(Capturing):
         return self.config.ingestion.sources.get(source, SourceConfig())
 
     def _products(self, source: str, symbols: str | Sequence[str] | None) -> list[str]:
-        if symbols is not None:
-            named = [symbols] if isinstance(symbols, str) else list(symbols)
+        from fluxforge.query.scan import several
+
+        if (named := several(symbols)) is not None:
             if not named:
                 raise UsageError("symbols names none")
             self._check_listed(source, named)

@@ -72,7 +72,7 @@ class Keeping(Places):
         """
         from fluxforge.etl.watcher import process_sources
 
-        names = self.sources_here() if source is None else [source]
+        names = self.sources_here(source)
         jobs = self._jobs(names, on_progress, executor)
         self._check_place(Role.ETL_INPUT)
         for job in jobs if retry else ():
@@ -94,7 +94,7 @@ class Keeping(Places):
         from fluxforge.etl.watcher import watch_segments
 
         interval = self.config.etl.watch_interval_seconds
-        jobs = self._jobs(self.sources_here() if source is None else [source])
+        jobs = self._jobs(self.sources_here(source))
         return watch_segments(jobs, interval, stop=stop, on_report=on_report)
 
     @cached_property
@@ -109,7 +109,6 @@ class Keeping(Places):
         executor: Executor | None = None,
     ) -> list[ETLJob]:
         from fluxforge.etl.job import ETLJob
-        from fluxforge.sources import get_source
 
         raw, processed = self.layout_for(Role.ETL_INPUT), self.layout_for(Role.ETL_OUTPUT)
         return [
@@ -124,7 +123,7 @@ class Keeping(Places):
                 executor=executor,
                 on_progress=on_progress,
             )
-            for name in [get_source(source).name for source in sources]
+            for name in sources
         ]
 
     def optimize(self, source: str | None = None) -> list[OptimizeReport]:
@@ -230,11 +229,10 @@ class Keeping(Places):
         import polars as pl
 
         from fluxforge.segments import Quarantined
-        from fluxforge.sources import get_source
 
         self._warn_of_place(Role.ETL_INPUT)
         storage, rows = self.storage_for(Role.ETL_INPUT), []
-        for name in self.sources_here() if source is None else [get_source(source).name]:
+        for name in self.sources_here(source):
             for file in self.segment_store(name, Role.ETL_INPUT).list("quarantine"):
                 for record in storage.read_bytes(file.key).splitlines():
                     one = Quarantined.read(record)
@@ -252,8 +250,8 @@ class Keeping(Places):
         """
         from fluxforge.etl.report import EtlReport
 
-        names = self.sources_here() if source is None else [source]
-        return EtlReport.total([job.retry_quarantine() for job in self._jobs(names)])
+        jobs = self._jobs(self.sources_here(source))
+        return EtlReport.total([job.retry_quarantine() for job in jobs])
 
     def verify(self, deep: bool = False) -> VerifyReport:
         """Check that everything lies where it belongs and that the accounts add up.

@@ -68,10 +68,12 @@ class Places:
         """The names of the configured sources."""
         return sorted(self.config.ingestion.sources)
 
-    def sources_here(self) -> list[str]:
-        """Return the configured sources and the others of which segments lie here."""
-        from fluxforge.sources import source_names
+    def sources_here(self, source: str | None = None) -> list[str]:
+        """Return the configured sources and others of which segments lie here; or the named one."""
+        from fluxforge.sources import get_source, source_names
 
+        if source is not None:
+            return [get_source(source).name]
         found = set[str]()
         for storage, layout in {self._place(Role.INGESTION), self._place(Role.ETL_INPUT)}:
             for state in STATES:

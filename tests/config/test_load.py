@@ -39,21 +39,6 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 
 class TestLayers:
-    @pytest.mark.parametrize("text", ["", "storage: {base_dir: one}\n"])
-    def test_what_one_load_sets_is_not_in_the_next(self, tmp_path: Path, text: str) -> None:
-        if text:
-            write(tmp_path / "conf", "config.yaml", text)
-        before = load_config()
-        sources = "ingestion.sources"
-        changes = [
-            "storage.base_dir=/x",
-            f"{sources}.coinbase.products=[A-B]",
-            f"{sources}.kraken={{}}",
-        ]
-        assert load_config(overrides=changes).ingestion.sources["coinbase"].products == ["A-B"]
-        assert load_config() == before
-        assert load_config().storage.base_dir != "/x"
-
     def test_the_defaults_alone_make_a_lake(self) -> None:
         config = load_config()
         assert (config.storage.backend, config.storage.base_dir) == ("local", "./data")
@@ -444,11 +429,13 @@ def test_what_one_loads_changes_nothing_for_others(tmp_path: Path, file: str | N
     overrides = [
         "storage.backend=s3", "storage.base_dir=b/x", "storage.s3.region=r",
         "storage.paths.raw_dir=other", "ingestion.sources.coinbase.products=[A]",
-        "ingestion.sources.kraken=null", "etl.threads=2",
+        "ingestion.sources.kraken=null", "ingestion.sources.bybit={}", "etl.threads=2",
     ]  # fmt: skip
     other = load_config(overlay, config_dir=folder, overrides=overrides)
     assert (other.storage.backend, other.etl.threads) == ("s3", 2)
+    assert other.ingestion.sources["coinbase"].products == ["A"]
     assert load_config(config_dir=folder) == first
+    assert load_config(config_dir=folder).storage.base_dir == first.storage.base_dir != "b/x"
     assert load_config(overlay, config_dir=folder).etl.threads == 3
 
     def load(number: int) -> int:
